@@ -1,0 +1,1 @@
+"""The things that flow through Fornix: scans, gradients, maps, harmonics, directions."""

@@ -1,0 +1,80 @@
+"""Where the work runs: threads, device, memory and blocks. No global settings are left changed."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from fornix.core.errors import FornixError
+
+
+@contextmanager
+def use_threads(threads: int | None) -> Iterator[int]:
+    """Run the body with this many threads in torch and numba; restore both afterwards.
+
+    `None` leaves the settings as they are. Yields the number of threads in use.
+    """
+    before = torch.get_num_threads()
+    if threads is None:
+        yield before
+        return
+    if threads < 1:
+        raise FornixError(f"threads must be 1 or more, not {threads}")
+    import numba
+
+    numba_before = numba.get_num_threads()
+    torch.set_num_threads(threads)
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(before)
+        numba.set_num_threads(numba_before)
+
+
+def pick_device(device: str | torch.device = "auto") -> torch.device:
+    """`auto` is the GPU where torch sees one, the CPU otherwise."""
+    if str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        picked = torch.device(device)
+    except RuntimeError:
+        raise FornixError(f"unknown device {device!r}; use auto, cpu or cuda") from None
+    if picked.type == "cuda" and not torch.cuda.is_available():
+        raise FornixError("device cuda was asked for, but torch sees no GPU; use --device cpu")
+    return picked
+
+
+def available_threads() -> int:
+    """Cores this process may use (its CPU affinity, not the machine's count)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def blocks(count: int, size: int) -> Iterator[slice]:
+    """Slices that cover `range(count)` in pieces of at most `size`."""
+    if size < 1:
+        raise FornixError(f"block size must be 1 or more, not {size}")
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
+
+
+def block_size(bytes_per_item: float, max_memory: str | int | None, default: int = 16384) -> int:
+    """How many items fit in a quarter of `max_memory` (bytes, or text such as `2G`)."""
+    if max_memory is None:
+        return default
+    budget = parse_memory(max_memory) / 4
+    return max(1, min(default, int(budget // max(bytes_per_item, 1))))
+
+
+def parse_memory(text: str | int) -> int:
+    """Bytes from `500M`, `2G`, `2GB`, `2GiB` or a plain number."""
+    if isinstance(text, int):
+        return text
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?\s*", text.lower())
+    if not match:
+        raise FornixError(f"memory {text!r} is not understood; write for example 2G or 500M")
+    return int(float(match[1]) * 1024 ** " kmgt".index(match[2] or " "))
