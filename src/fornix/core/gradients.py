@@ -195,7 +195,7 @@ def _unit_directions(
     bvals: NDArray[np.float64], directions: NDArray[np.float64], threshold: float
 ) -> tuple[NDArray[np.float64], list[str]]:
     notes = []
-    b0 = bvals <= threshold
+    b0: NDArray[np.bool_] = np.asarray(bvals <= threshold)
     finite = np.isfinite(directions).all(axis=1)
     if not finite[~b0].all():
         bad = int(np.flatnonzero(~finite & ~b0)[0])
@@ -204,10 +204,10 @@ def _unit_directions(
     norm = np.linalg.norm(directions, axis=1)
     zero = norm < 1e-6
     if (zero & ~b0).any():
-        bad = np.flatnonzero(zero & ~b0)
+        missing = np.flatnonzero(zero & ~b0)
         raise FornixError(
-            f"volume {bad[0]} has b={bvals[bad[0]]:g} but a zero b-vector "
-            f"({len(bad)} such volume(s)); correct the table, or raise --b0-threshold if it is a b0"
+            f"volume {missing[0]} has b={bvals[missing[0]]:g} but a zero b-vector "
+            f"({len(missing)} such volume(s)); correct the table, or raise --b0-threshold if it is a b0"
         )
     off = (np.abs(norm - 1) > 0.01) & ~zero & ~b0
     if off.any():

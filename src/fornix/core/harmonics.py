@@ -26,7 +26,7 @@ def n_coefficients(lmax: int) -> int:
 
 def lmax_of(n: int) -> int:
     """The order of a vector of n coefficients; an error where n belongs to no even order."""
-    lmax = int(round((np.sqrt(8 * n + 1) - 3) / 2))
+    lmax = round((np.sqrt(8 * n + 1) - 3) / 2)
     if lmax < 0 or lmax % 2 or n_coefficients(lmax) != n:
         raise FornixError(
             f"{n} coefficients belong to no even harmonic order (expected 1, 6, 15, 28, 45, 66, 91…)"
