@@ -195,7 +195,7 @@ def _unit_directions(
     bvals: NDArray[np.float64], directions: NDArray[np.float64], threshold: float
 ) -> tuple[NDArray[np.float64], list[str]]:
     notes = []
-    b0: NDArray[np.bool_] = np.asarray(bvals <= threshold)
+    b0: NDArray[np.bool_] = np.less_equal(bvals, threshold)
     finite = np.isfinite(directions).all(axis=1)
     if not finite[~b0].all():
         bad = int(np.flatnonzero(~finite & ~b0)[0])

@@ -1,0 +1,85 @@
+"""Writing what the stages return under the names of `names.py`, each with its sidecar."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fornix.core.maps import Map, Maps
+from fornix.io.names import derivative
+from fornix.io.nifti import read_volume, write_image
+from fornix.io.sidecar import read_sidecar, write_sidecar
+
+
+def save_maps(
+    maps: Maps, folder: str | Path, stem: str, provenance: Mapping[str, Any] | None = None
+) -> list[Path]:
+    """Write every map, its standard deviation and the trust mask; returns the image paths."""
+    folder, written = Path(folder), []
+    for made in maps.values():
+        fields = {
+            "Units": made.units,
+            "Model": made.model,
+            "Parameter": made.param,
+            "Method": made.method,
+            "Description": made.description,
+            "Reference": made.reference,
+            **(provenance or {}),
+        }
+        path = folder / derivative(stem, "dwimap", model=made.model, param=made.param)
+        written.append(write_image(path, made.data, made.affine))
+        write_sidecar(path, fields)
+        if made.std is not None:
+            path = folder / derivative(
+                stem, "dwimap", model=made.model, param=made.param, desc="std"
+            )
+            written.append(write_image(path, made.std, made.affine))
+            write_sidecar(
+                path, {**fields, "Description": f"Standard deviation of: {made.description}"}
+            )
+    if maps.trust is not None and maps:
+        affine = next(iter(maps.values())).affine
+        path = folder / derivative(stem, "mask", desc="trust")
+        written.append(write_image(path, maps.trust, affine))
+        fields = {"Description": "1 where every estimated map can be trusted", "Notes": maps.notes}
+        write_sidecar(path, {**fields, **(provenance or {})})
+    return written
+
+
+def save_mask(
+    mask: NDArray[np.bool_],
+    affine: NDArray,
+    path: str | Path,
+    provenance: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a mask and its sidecar."""
+    write_image(path, mask, affine)
+    write_sidecar(path, {"Type": "Brain", "Units": "1", **(provenance or {})})
+    return Path(path)
+
+
+def load_maps(folder: str | Path, stem: str) -> Maps:
+    """Read back every map that `save_maps` wrote for this stem."""
+    folder, maps = Path(folder), {}
+    for path in sorted(folder.glob(f"{stem}*_dwimap.nii.gz")):
+        side = read_sidecar(path)
+        if "desc-std" in path.name or "Parameter" not in side:
+            continue
+        data, affine = read_volume(path)
+        model, param = side.get("Model", ""), side["Parameter"]
+        beside = folder / derivative(stem, "dwimap", model=model, param=param, desc="std")
+        std = read_volume(beside)[0] if beside.exists() else None
+        made = Map(
+            model, param, data, affine, std,
+            units=side.get("Units", ""),
+            method=side.get("Method", ""),
+            description=side.get("Description", ""),
+            reference=side.get("Reference", ""),
+        )  # fmt: skip
+        maps[made.name] = made
+    trust = folder / derivative(stem, "mask", desc="trust")
+    return Maps(maps, read_volume(trust)[0] > 0.5 if trust.exists() else None)

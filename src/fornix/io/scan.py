@@ -1,0 +1,156 @@
+"""Loading and saving a diffusion scan: image, gradient table, mask and sidecar together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fornix.core.compute import parse_memory
+from fornix.core.dwi import DWI, check_mask
+from fornix.core.errors import FornixError, tell
+from fornix.core.gradients import B0_THRESHOLD, Gradients
+from fornix.io.names import sidecar_path, stem_of
+from fornix.io.nifti import EXTENSIONS, read_series, read_volume, write_image
+from fornix.io.sidecar import read_sidecar
+from fornix.io.tables import read_fsl, read_mrtrix, write_fsl
+
+
+def load(
+    path: str | Path,
+    *,
+    bval: str | Path | None = None,
+    bvec: str | Path | None = None,
+    grad: str | Path | None = None,
+    mask: str | Path | None = None,
+    b0_threshold: float = B0_THRESHOLD,
+    exclude: Sequence[int] = (),
+    max_memory: str | int | None = None,
+) -> DWI:
+    """Load a diffusion scan of any protocol and storage order.
+
+    path: NIfTI, 4-D. The gradient table is found by name (`x.nii.gz` with `x.bval` and `x.bvec`),
+        or given: bval and bvec (FSL), or grad (MRtrix, four columns).
+    mask: an image on the same grid.
+    b0_threshold: s/mm²; a volume is a b0 if b <= this.
+    exclude: volumes to leave out.
+    max_memory: for example `2G`; a larger scan is memory-mapped from a temporary file.
+
+    Returns a DWI whose `notes` say what was changed or looks wrong (also given as warnings).
+    Raises FornixError with one line that says what is wrong, where, and what to do.
+
+    >>> import fornix
+    >>> dwi = fornix.load("dwi.nii.gz")                      # doctest: +SKIP
+    >>> print(dwi.gradients)                                 # doctest: +SKIP
+    1 b0, 32 at b=1000
+    """
+    limit = None if max_memory is None else parse_memory(max_memory) // 2
+    data, affine, notes = read_series(path, limit)
+    gradients = _gradients(path, bval, bvec, grad, affine, b0_threshold)
+    if data.shape[3] != len(gradients):
+        raise FornixError(
+            f"{path} has {data.shape[3]} volumes but its table has {len(gradients)} b-values; "
+            "the files do not belong together, or a volume was added or cut"
+        )
+    notes += gradients.notes
+    if exclude:
+        keep = np.setdiff1d(np.arange(len(gradients)), np.asarray(exclude))
+        data, gradients = data[..., keep], gradients.subset(keep)
+        notes.append(f"volumes {sorted(exclude)} were left out as asked")
+    data, more = _checked(data, path)
+    notes += more
+    if not gradients.b0_mask.any():
+        notes.append(
+            f"no b0 (the lowest b is {gradients.bvals.min():g}); S0 is extrapolated, masks are poorer"
+        )
+    dwi = DWI(
+        data,
+        gradients,
+        affine,
+        stem=stem_of(path),
+        meta=read_sidecar(path),
+        notes=tuple(tell(note) for note in notes),
+    )
+    return dwi if mask is None else dwi.with_(mask=read_mask(mask, dwi))
+
+
+def read_mask(path: str | Path, dwi: DWI) -> NDArray[np.bool_]:
+    """A mask image, checked to lie on the scan's grid and affine."""
+    data, affine = read_volume(path, "mask")
+    found = check_mask(data, dwi.grid)
+    if not np.allclose(affine, dwi.affine, atol=0.05 * float(dwi.voxel_size.min())):
+        raise FornixError(
+            f"the mask {path} has the scan's size but another affine: it lies elsewhere in the "
+            "world; resample it to the scan"
+        )
+    return found
+
+
+def save_scan(dwi: DWI, path: str | Path) -> Path:
+    """Write a scan with its FSL table beside it."""
+    path = Path(path)
+    base = sidecar_path(path)
+    write_fsl(dwi.gradients, dwi.affine, base.with_suffix(".bval"), base.with_suffix(".bvec"))
+    return write_image(path, np.asarray(dwi.data), dwi.affine)
+
+
+def _gradients(
+    path: str | Path,
+    bval: str | Path | None,
+    bvec: str | Path | None,
+    grad: str | Path | None,
+    affine: NDArray,
+    threshold: float,
+) -> Gradients:
+    if grad is not None:
+        return read_mrtrix(grad, threshold)
+    bval = bval or _beside(path, (".bval", ".bvals"), "b-values", "--bval")
+    bvec = bvec or _beside(path, (".bvec", ".bvecs"), "b-vectors", "--bvec")
+    return read_fsl(bval, bvec, affine, threshold)
+
+
+def _beside(path: str | Path, suffixes: tuple[str, ...], what: str, option: str) -> Path:
+    path = Path(path)
+    name = path.name
+    for extension in EXTENSIONS:
+        name = name.removesuffix(extension)
+    tried = [path.with_name(name + s) for s in suffixes]
+    tried += [path.with_name(s.removeprefix(".")) for s in suffixes]
+    for candidate in tried:
+        if candidate.is_file():
+            return candidate
+    names = ", ".join(t.name for t in tried)
+    raise FornixError(f"no {what} beside {path} (looked for {names}); name the file with {option}")
+
+
+def _checked(data: NDArray[np.float32], path: str | Path) -> tuple[NDArray[np.float32], list[str]]:
+    """Refuse volumes that hold nothing; blank voxels that hold NaN or inf in any volume."""
+    notes: list[str] = []
+    broken = np.zeros(data.shape[:3], dtype=bool)
+    negative = 0
+    for volume in range(data.shape[3]):
+        values = data[..., volume]
+        finite = np.isfinite(values)
+        if not finite.any():
+            raise FornixError(
+                f"{path}: volume {volume} has no finite value; leave it out with --exclude {volume}"
+            )
+        if not values.any():
+            raise FornixError(
+                f"{path}: volume {volume} is all zero; leave it out with --exclude {volume}"
+            )
+        broken |= ~finite
+        negative += int((values < 0).sum())
+    if broken.any():
+        data = np.array(data)
+        data[broken] = 0
+        notes.append(
+            f"{int(broken.sum())} voxels hold NaN or inf; they are blanked and left out of the mask"
+        )
+    if negative > 1e-4 * data.size:
+        notes.append(
+            f"{100 * negative / data.size:.2g}% of the values are negative; fits treat them as zero"
+        )
+    return data, notes
