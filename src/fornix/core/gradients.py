@@ -195,8 +195,8 @@ def _unit_directions(
     bvals: NDArray[np.float64], directions: NDArray[np.float64], threshold: float
 ) -> tuple[NDArray[np.float64], list[str]]:
     notes = []
-    b0: NDArray[np.bool_] = np.less_equal(bvals, threshold)
-    finite = np.isfinite(directions).all(axis=1)
+    b0 = bvals <= threshold
+    finite: NDArray[np.bool_] = np.all(np.isfinite(directions), axis=1, keepdims=False)
     if not finite[~b0].all():
         bad = int(np.flatnonzero(~finite & ~b0)[0])
         raise FornixError(f"the b-vector of volume {bad} (b={bvals[bad]:g}) is not finite")

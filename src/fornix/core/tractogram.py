@@ -53,7 +53,7 @@ class Tractogram:
     ) -> Tractogram:
         """From a list of (n, 3) world-space arrays."""
         lengths = [len(s) for s in streamlines]
-        points = np.concatenate(streamlines) if streamlines else np.zeros((0, 3))
+        points = np.concatenate([np.zeros((0, 3)), *streamlines]).astype(np.float32)
         return cls(points, np.concatenate([[0], np.cumsum(lengths)]), np.asarray(affine), grid)
 
     def __len__(self) -> int:
