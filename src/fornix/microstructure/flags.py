@@ -1,0 +1,35 @@
+"""What became of a voxel: the bits of `Fit.flags`, and how they are told to the user."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+BAD_DATA = 1  # NaN or inf among the signals
+EMPTY = 2  # no positive signal at all
+NON_PHYSICAL = 4  # the unconstrained solution lies outside the physical range
+NOT_CONVERGED = 8  # iterations ended before the estimate settled; it is given all the same
+SINGULAR = 16  # this voxel's usable signals do not determine the parameters
+
+MEANING = {
+    BAD_DATA: "hold NaN or inf and were left out (0 in the maps)",
+    EMPTY: "hold no positive signal and were left out (0 in the maps)",
+    NON_PHYSICAL: "have an unconstrained solution outside the physical range; not trusted",
+    NOT_CONVERGED: "did not settle; not trusted",
+    SINGULAR: "have too few usable signals and were left out (0 in the maps)",
+}
+
+
+def notes(model: str, flags: NDArray[np.uint8], std_missing: bool = False) -> list[str]:
+    """One line per thing that happened to any voxel of a fit."""
+    lines = []
+    for bit, meaning in MEANING.items():
+        count = int(((flags & bit) > 0).sum())
+        if count:
+            lines.append(f"{model}: {count} of {len(flags)} voxels {meaning}")
+    if std_missing:
+        lines.append(
+            f"{model}: no standard deviations: this protocol leaves no residuals to tell the noise "
+            "from; give sigma"
+        )
+    return lines
