@@ -1,0 +1,66 @@
+"""The corrections, one word each, done in the order given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fornix.core.dwi import DWI
+from fornix.core.errors import tell
+from fornix.core.methods import Method, MethodTable
+from fornix.preprocess.bias import correct_bias
+from fornix.preprocess.gibbs import remove_gibbs
+from fornix.preprocess.motion import correct_motion
+
+
+def correct(
+    dwi: DWI, methods: Sequence[str] = ("gibbs", "affine", "bias"), *, threads: int | None = None
+) -> DWI:
+    """The scan after the corrections named, entries of CORRECT_METHODS, in the order given."""
+    for method in methods:
+        dwi = CORRECT_METHODS[method].run(dwi, threads=threads)
+    return dwi
+
+
+def _gibbs(dwi: DWI, threads: int | None = None) -> DWI:
+    return remove_gibbs(dwi, threads=threads)
+
+
+def _bias(dwi: DWI, threads: int | None = None) -> DWI:
+    return correct_bias(dwi)
+
+
+def _motion(model: str, dwi: DWI, threads: int | None) -> DWI:
+    fixed, motion = correct_motion(dwi, model, threads=threads)
+    worst_angle, worst_shift = motion.rotation_angle().max(), motion.translation().max()
+    notes = fixed.notes
+    if worst_angle > 2 or worst_shift > 3:
+        notes = (
+            *notes,
+            tell(f"the head moved by up to {worst_shift:.1f} mm and {worst_angle:.1f} degrees"),
+        )
+    record = {
+        "MotionRotationDegrees": motion.rotation_angle().round(3).tolist(),
+        "MotionTranslationMm": motion.translation().round(3).tolist(),
+    }
+    return fixed.with_(meta={**fixed.meta, **record}, notes=notes)
+
+
+def _rigid(dwi: DWI, threads: int | None = None) -> DWI:
+    return _motion("rigid", dwi, threads)
+
+
+def _affine(dwi: DWI, threads: int | None = None) -> DWI:
+    return _motion("affine", dwi, threads)
+
+
+CORRECT_METHODS = MethodTable(
+    "correct",
+    [
+        Method(
+            "gibbs", _gibbs, "Gibbs ringing by subvoxel shifts, DIPY", "Kellner et al., MRM 2016"
+        ),
+        Method("rigid", _rigid, "head motion, gradients turned along, DIPY"),
+        Method("affine", _affine, "head motion and linear eddy currents, DIPY"),
+        Method("bias", _bias, "receive bias field from the b0, DIPY"),
+    ],
+)

@@ -1,0 +1,124 @@
+"""The brain mask, from the diffusion scan alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from fornix.core.dwi import DWI
+from fornix.core.errors import FornixError, tell
+from fornix.core.methods import Method, MethodTable
+
+
+def brain_mask(dwi: DWI, method: str = "shells") -> DWI:
+    """The scan with its brain mask set. method: an entry of MASK_METHODS."""
+    mask = MASK_METHODS[method].run(dwi)
+    blank = ~np.any(dwi.data, axis=3)
+    mask = mask & ~blank
+    notes = dwi.notes
+    if not mask.any():
+        raise FornixError(
+            f"no brain was found by {method!r}; give a mask with --mask, or try another --method"
+        )
+    litres = mask.sum() * abs(np.linalg.det(dwi.affine[:3, :3])) / 1e6
+    if not 0.5 < litres < 2.2 and min(dwi.grid) > 8:
+        notes = (
+            *notes,
+            tell(f"the brain mask holds {litres:.2f} litres; look at it in the report"),
+        )
+    return dwi.with_(mask=mask, notes=notes)
+
+
+def shells(dwi: DWI) -> NDArray[np.bool_]:
+    """Otsu's threshold on the diffusion-weighted mean, largest part, closed over the fluid inside.
+
+    Scalp, fat and eyes fade with diffusion weighting while brain tissue stays: the weighted mean
+    separates them better than the b0. Cerebrospinal fluid fades too but is enclosed, or bright at
+    b0 beside tissue: closing, filling and one conditional dilation bring it back.
+    """
+    b0, weighted = np.clip(dwi.mean_b0(), 0, None), np.clip(dwi.mean_dwi(), 0, None)
+    # Above b = 1000 deep tissue sinks into the noise: take the contrast of b = 1000 (log-linear).
+    b = dwi.gradients.bvals[~dwi.gradients.b0_mask]
+    share = min(1.0, 1000.0 / float(b.mean())) if len(b) else 0.0
+    bright = b0 ** (1 - share) * weighted**share
+    scale = np.percentile(bright, 99)
+    if scale <= 0:
+        return b0 > 0
+    bright = np.clip(bright / scale, 0, 1)
+    smooth = ndimage.gaussian_filter(bright, 1.5 / dwi.voxel_size)
+    threshold = 0.75 * _otsu(smooth)
+    if (smooth > 0.4 * threshold).mean() > 0.9 or min(dwi.grid) < 5:
+        # A crop inside the head has no background to tell from: keep all that has signal.
+        return bright > 0.05
+    core = _largest(_opened(smooth > threshold, dwi, 5.0))
+    brain = _closed(core, dwi, 8.0)
+    fluid = b0 > 0.5 * np.median(b0[brain])
+    return _largest(brain | (_grown(brain, dwi, 3.0) & (fluid | (smooth > 0.7 * threshold))))
+
+
+def _grown(mask: NDArray[np.bool_], dwi: DWI, radius_mm: float) -> NDArray[np.bool_]:
+    distance = ndimage.distance_transform_edt(~mask, sampling=dwi.voxel_size)
+    return np.asarray(distance <= radius_mm)
+
+
+def _opened(mask: NDArray[np.bool_], dwi: DWI, radius_mm: float) -> NDArray[np.bool_]:
+    inner = ndimage.distance_transform_edt(mask, sampling=dwi.voxel_size) > radius_mm
+    return _grown(_largest(inner), dwi, radius_mm) & mask
+
+
+def _closed(mask: NDArray[np.bool_], dwi: DWI, radius_mm: float) -> NDArray[np.bool_]:
+    pad = int(np.ceil(radius_mm / dwi.voxel_size.min())) + 1
+    grown = _grown(np.pad(mask, pad), dwi, radius_mm)
+    kept = ndimage.distance_transform_edt(grown, sampling=dwi.voxel_size) > radius_mm
+    kept = ndimage.binary_fill_holes(kept | np.pad(mask, pad))
+    for axis in range(3):  # holes that open to the outside in 3-D but not in a plane
+        for plane in np.moveaxis(kept, axis, 0):
+            plane[:] = ndimage.binary_fill_holes(plane)
+    return np.asarray(kept[pad:-pad, pad:-pad, pad:-pad])
+
+
+def median_otsu(dwi: DWI) -> NDArray[np.bool_]:
+    """DIPY's median filter and Otsu threshold on the mean b0."""
+    from dipy.segment.mask import median_otsu as dipy_median_otsu
+
+    radius = 4 if min(dwi.grid) > 9 else 1
+    return np.asarray(
+        dipy_median_otsu(dwi.mean_b0(), median_radius=radius, numpass=4)[1], dtype=bool
+    )
+
+
+def everything(dwi: DWI) -> NDArray[np.bool_]:
+    """Every voxel with signal in all volumes."""
+    return np.asarray(np.all(dwi.data > 0, axis=3))
+
+
+def _otsu(values: NDArray) -> float:
+    """The threshold that best splits the histogram in two classes (Otsu, 1979)."""
+    counts, edges = np.histogram(values, bins=256)
+    centres = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)
+    above = counts.sum() - below
+    sums = np.cumsum(counts * centres)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        apart = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
+    return float(centres[np.nanargmax(apart)])
+
+
+def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    labels, count = ndimage.label(mask)
+    if not count:
+        return mask
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return labels == sizes.argmax()
+
+
+MASK_METHODS = MethodTable(
+    "mask",
+    [
+        Method("shells", shells, "Otsu on b0 and diffusion-weighted mean together, largest part"),
+        Method("median_otsu", median_otsu, "DIPY's median_otsu on the mean b0"),
+        Method("everything", everything, "every voxel with signal; for crops and phantoms"),
+    ],
+)

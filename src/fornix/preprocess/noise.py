@@ -1,0 +1,144 @@
+"""The noise level: the standard deviation of the complex channels, as a map."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.stats import chi2
+
+from fornix.core import harmonics
+from fornix.core.dwi import DWI
+from fornix.core.errors import FornixError
+from fornix.core.methods import Method, MethodTable
+
+
+def estimate_noise(dwi: DWI, method: str = "auto") -> DWI:
+    """The scan with its noise level `sigma` set, a map (X, Y, Z) in units of the data.
+
+    method: an entry of NOISE_METHODS, or `auto`: `residual` where the protocol leaves at least four
+        volumes more than the model has parameters, `spatial` otherwise.
+    """
+    if method == "auto":
+        method = "residual" if _degrees_of_freedom(dwi) >= 4 else "spatial"
+    sigma = NOISE_METHODS[method].run(dwi)
+    if not np.isfinite(sigma).all() or not (sigma > 0).any():
+        raise FornixError(
+            f"the noise level could not be estimated by {method!r} (too few voxels or volumes, or "
+            "noise-free data); give it with --sigma"
+        )
+    return dwi.with_(sigma=sigma.astype(np.float32))
+
+
+def snr(dwi: DWI) -> NDArray[np.floating]:
+    """Mean b0 over the noise level, (X, Y, Z); the noise level must be known."""
+    if dwi.sigma is None:
+        raise FornixError("the noise level is not known; call estimate_noise first")
+    sigma = np.broadcast_to(np.asarray(dwi.sigma, dtype=np.float32), dwi.grid)
+    return dwi.mean_b0() / np.maximum(sigma, 1e-12)
+
+
+def residual(dwi: DWI) -> NDArray[np.float64]:
+    """From what a harmonic fit to each shell leaves over, pooled over a 5x5x5 neighbourhood.
+
+    The scan's own repetition in angle is used, so interpolated (spatially correlated) noise is not
+    underestimated. The neighbourhood is pooled by the median, which edges and motion move little.
+    """
+    squared, freedom = _residuals(dwi)
+    if freedom < 1:
+        raise FornixError("too few volumes for the residual noise estimate; use --noise spatial")
+    local = _masked_median(squared, _foreground(dwi), 5)
+    # The median of a chi-square variable, not its mean, is what the median of the voxels estimates.
+    return np.sqrt(local / chi2.median(freedom))
+
+
+def spatial(dwi: DWI) -> NDArray[np.float64]:
+    """From spatial differences of the residual volumes: works for a handful of volumes.
+
+    Structure is removed first by the tensor-like fit, then by second differences along each axis in
+    the plane. Underestimates where the scanner interpolated the image.
+    """
+    design, volumes = _designs(dwi)[-1]
+    data = dwi.data[..., volumes]
+    if len(volumes) > design.shape[1]:
+        data = np.asarray(data - (data @ np.linalg.pinv(design).T) @ design.T, dtype=np.float32)
+        spread = 1 - design.shape[1] / len(volumes)
+    else:
+        spread = 1.0
+    kernel = np.array([1.0, -2.0, 1.0]) / np.sqrt(6)
+    for axis in [a for a in range(2) if dwi.grid[a] >= 3]:
+        data = ndimage.convolve1d(data, kernel, axis=axis)
+    local = _masked_median(np.median(np.abs(data), axis=3), _foreground(dwi), 7)
+    return local / 0.6745 / np.sqrt(spread)
+
+
+def piesno(dwi: DWI) -> NDArray[np.float64]:
+    """DIPY's PIESNO on the background, one level for the scan; needs an unmasked background."""
+    from dipy.denoise.noise_estimate import piesno as dipy_piesno
+
+    sigma, background = dipy_piesno(np.asarray(dwi.data), 1, return_mask=True)
+    level = float(np.median(sigma))
+    if not background.any() or level <= 0:
+        raise FornixError(
+            "PIESNO found no background of pure noise in this scan; use another method"
+        )
+    return np.full(dwi.grid, level)
+
+
+def _designs(dwi: DWI) -> list[tuple[NDArray[np.float64], NDArray[np.int64]]]:
+    """For each group of volumes at one b: the harmonic design that it supports, and the volumes."""
+    groups = []
+    b0 = np.flatnonzero(dwi.gradients.b0_mask)
+    if len(b0):
+        groups.append((np.ones((len(b0), 1)), b0))
+    for shell in dwi.gradients.shells:
+        index = np.array(shell.volumes)
+        lmax = 4 if len(index) >= 24 else 2 if len(index) >= 6 else 0
+        groups.append((harmonics.evaluate(lmax, dwi.gradients.directions[index]), index))
+    return groups
+
+
+def _degrees_of_freedom(dwi: DWI) -> int:
+    return sum(max(len(index) - design.shape[1], 0) for design, index in _designs(dwi))
+
+
+def _residuals(dwi: DWI) -> tuple[NDArray[np.float64], int]:
+    """Sum of squared residuals per voxel over all shells, and its degrees of freedom."""
+    total, freedom = np.zeros(dwi.grid), 0
+    for design, index in _designs(dwi):
+        if len(index) <= design.shape[1]:
+            continue
+        left = np.linalg.qr(design, mode="complete")[0][:, design.shape[1] :]
+        total += ((dwi.data[..., index] @ left.astype(np.float32)) ** 2).sum(-1)
+        freedom += left.shape[1]
+    return total, freedom
+
+
+def _foreground(dwi: DWI) -> NDArray[np.bool_]:
+    if dwi.mask is not None:
+        return dwi.mask
+    b0 = dwi.mean_b0()
+    return b0 > 0.3 * np.percentile(b0, 98)
+
+
+def _masked_median(values: NDArray, inside: NDArray[np.bool_], size: int) -> NDArray[np.float64]:
+    """Median of the inside voxels of each neighbourhood; the nearest one's for voxels far away."""
+    inside = inside & np.isfinite(values) & (values > 0)
+    if not inside.any():
+        return np.full(values.shape, np.nan)
+    # Outside voxels get their nearest inside value, so that no edge enters the median.
+    nearest = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
+    filled = values[tuple(nearest)]
+    coarse = [max(1, size // 2) if n > size else 1 for n in values.shape]
+    median = ndimage.median_filter(filled, size=size, mode="nearest")
+    return ndimage.gaussian_filter(median, sigma=[c / 2 for c in coarse], mode="nearest")
+
+
+NOISE_METHODS = MethodTable(
+    "noise",
+    [
+        Method("residual", residual, "residuals of a harmonic fit to each shell"),
+        Method("spatial", spatial, "spatial differences of residual volumes; few volumes suffice"),
+        Method("piesno", piesno, "background statistics, DIPY", "Koay et al., JMR 2009"),
+    ],
+)
