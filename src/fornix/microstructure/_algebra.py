@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numba import njit
 
-from fornix.microstructure.flags import BAD_DATA, EMPTY
+from fornix.microstructure.flags import BAD_DATA, EMPTY, TOO_FEW
 
 #: Reordering of sums is allowed (it lets the compiler vectorise); NaN and inf keep their meaning.
 FAST = {"reassoc", "contract", "arcp", "nsz"}
@@ -151,12 +151,15 @@ def eigen_symmetric(six: np.ndarray, values: np.ndarray, vectors: np.ndarray) ->
 
 
 @compiled
-def prepare_signals(raw: np.ndarray, s: np.ndarray, confidence: np.ndarray) -> tuple[float, int]:
+def prepare_signals(
+    raw: np.ndarray, s: np.ndarray, confidence: np.ndarray, needed: int
+) -> tuple[float, int]:
     """Scale one voxel's signals by their largest; (scale, flags).
 
     Signals that are not positive (a background set to zero, overflowed integers) carry no
     logarithm: they become 0.001 of the largest with a millionth of the weight, so that the voxel
-    can still be fitted from its other volumes.
+    can still be fitted from its other volumes. Where fewer than `needed` others are left they
+    count in full, and the voxel is flagged.
     """
     n = len(raw)
     largest = 0.0
@@ -165,6 +168,7 @@ def prepare_signals(raw: np.ndarray, s: np.ndarray, confidence: np.ndarray) -> t
         if not math.isfinite(value):
             return 0.0, BAD_DATA
         largest = max(largest, value)
+    poor = 0
     if largest <= 0.0:
         return 0.0, EMPTY
     for k in range(n):
@@ -175,4 +179,8 @@ def prepare_signals(raw: np.ndarray, s: np.ndarray, confidence: np.ndarray) -> t
         else:
             s[k] = 1e-3
             confidence[k] = 1e-6
+            poor += 1
+    if n - poor < needed:
+        confidence[:] = 1.0
+        return largest, TOO_FEW
     return largest, 0

@@ -23,6 +23,8 @@ from fornix.microstructure.flags import BAD_DATA, EMPTY, NON_PHYSICAL, NOT_CONVE
 
 #: Columns of the output: fa md ad rd | Dxx Dyy Dzz Dxy Dxz Dyz | v1 | s0.
 COLUMNS = 14
+#: No tissue or fluid in a body diffuses faster, µm²/ms; noise in empty voxels seems to.
+HIGHEST = 10.0
 #: Standard deviation of one component of a random unit vector: no direction is known worse.
 RANDOM_AXIS = 1.0 / math.sqrt(3.0)
 #: Voxels per task of the thread pool.
@@ -139,18 +141,18 @@ def tensor_metrics(
 ) -> int:
     """The 14 outputs of one voxel from beta = (ln S0, six tensor elements), and their errors.
 
-    cov: (7, 7) covariance of beta. Negative eigenvalues become 0 in every output, the tensor
-    included, and are flagged. Errors are to first order: with G = ∂metric/∂D, var = gᵀ C g.
-    Returns flags.
+    cov: (7, 7) covariance of beta. Eigenvalues outside [0, 10] µm²/ms are moved to the bound in
+    every output, the tensor included, and the voxel is flagged.
+    Errors are to first order: var = gᵀ C g with the metric's gradient g. Returns flags.
     """
     lam = np.empty(3)
     vec = np.empty((3, 3))
     eigen_symmetric(beta[1:7], lam, vec)
     flags = 0
     for i in range(3):
-        if lam[i] < 0.0:
+        if not 0.0 <= lam[i] <= HIGHEST:
             flags = NON_PHYSICAL
-            lam[i] = 0.0
+            lam[i] = min(max(lam[i], 0.0), HIGHEST)
     mean = (lam[0] + lam[1] + lam[2]) / 3.0
     square = lam[0] ** 2 + lam[1] ** 2 + lam[2] ** 2
     deviation = (lam[0] - mean) ** 2 + (lam[1] - mean) ** 2 + (lam[2] - mean) ** 2
@@ -167,7 +169,7 @@ def tensor_metrics(
     values[4], values[5], values[6] = d[0, 0], d[1, 1], d[2, 2]
     values[7], values[8], values[9] = d[0, 1], d[0, 2], d[1, 2]
     values[10], values[11], values[12] = vec[0, 0], vec[1, 0], vec[2, 0]
-    values[13] = math.exp(min(beta[0], 50.0)) * scale
+    values[13] = math.exp(min(beta[0], 7.0)) * scale
     if not want_std:
         return flags
 
@@ -185,19 +187,19 @@ def tensor_metrics(
     std[0] = min(math.sqrt(quadratic(cov, g, 7)), 1.0)
     g[:] = 0.0
     g[1] = g[2] = g[3] = 1.0 / 3.0
-    std[1] = math.sqrt(quadratic(cov, g, 7))
+    std[1] = min(math.sqrt(quadratic(cov, g, 7)), HIGHEST)
     for i in range(3):
         for j in range(3):
             matrix[i, j] = vec[i, 0] * vec[j, 0]
     _as_gradient(matrix, g)
-    std[2] = math.sqrt(quadratic(cov, g, 7))
+    std[2] = min(math.sqrt(quadratic(cov, g, 7)), HIGHEST)
     for i in range(3):
         for j in range(3):
             matrix[i, j] = (vec[i, 1] * vec[j, 1] + vec[i, 2] * vec[j, 2]) / 2
     _as_gradient(matrix, g)
-    std[3] = math.sqrt(quadratic(cov, g, 7))
+    std[3] = min(math.sqrt(quadratic(cov, g, 7)), HIGHEST)
     for k in range(6):
-        std[4 + k] = math.sqrt(max(cov[1 + k, 1 + k], 0.0))
+        std[4 + k] = min(math.sqrt(max(cov[1 + k, 1 + k], 0.0)), HIGHEST)
     # v1 tilts towards v2 and v3 by (vkᵀ dD v1) / (λ1 - λk).
     spread = np.zeros(2)
     for k in range(2):
@@ -211,7 +213,7 @@ def tensor_metrics(
         first = vec[i, 1] * spread[0] if vec[i, 1] != 0.0 else 0.0
         second = vec[i, 2] * spread[1] if vec[i, 2] != 0.0 else 0.0
         std[10 + i] = min(math.sqrt(first * first + second * second), RANDOM_AXIS)
-    std[13] = values[13] * math.sqrt(max(cov[0, 0], 0.0))
+    std[13] = values[13] * min(math.sqrt(max(cov[0, 0], 0.0)), HIGHEST)
     return flags
 
 
@@ -249,14 +251,15 @@ def linear_tensor(
         half = np.empty((p, n))
         row, row_std = np.zeros(COLUMNS), np.zeros(COLUMNS)
         for v in range(chunk * CHUNK, min((chunk + 1) * CHUNK, count)):
-            scale, flag = prepare_signals(signals[v], s, confidence)
-            if flag == 0:
-                flag = fit_log_linear(
+            beta[:] = 0.0
+            scale, flag = prepare_signals(signals[v], s, confidence, p)
+            if flag & (BAD_DATA | EMPTY) == 0:
+                flag |= fit_log_linear(
                     s, confidence, design, pinv, rounds, tolerance,
                     beta, weights, logs, scratch, factor,
                 )  # fmt: skip
-            if flag == 0 and not np.isfinite(beta).all():
-                flag = SINGULAR
+            if not np.isfinite(beta).all():
+                flag |= SINGULAR
             if flag & (BAD_DATA | EMPTY | SINGULAR):
                 flags[v] = flag
                 values[v, :] = 0.0

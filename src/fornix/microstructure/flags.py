@@ -9,14 +9,16 @@ BAD_DATA = 1  # NaN or inf among the signals
 EMPTY = 2  # no positive signal at all
 NON_PHYSICAL = 4  # the unconstrained solution lies outside the physical range
 NOT_CONVERGED = 8  # iterations ended before the estimate settled; it is given all the same
-SINGULAR = 16  # this voxel's usable signals do not determine the parameters
+SINGULAR = 16  # this voxel's signals do not determine the parameters; nothing is given
+TOO_FEW = 32  # fewer positive signals than parameters; fitted with the others raised a little
 
 MEANING = {
     BAD_DATA: "hold NaN or inf and were left out (0 in the maps)",
     EMPTY: "hold no positive signal and were left out (0 in the maps)",
     NON_PHYSICAL: "have an unconstrained solution outside the physical range; not trusted",
     NOT_CONVERGED: "did not settle; not trusted",
-    SINGULAR: "have too few usable signals and were left out (0 in the maps)",
+    SINGULAR: "do not determine the parameters and were left out (0 in the maps)",
+    TOO_FEW: "have fewer positive signals than the model has parameters; not trusted",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from fornix.core.methods import Method, MethodTable
+from fornix.microstructure.kurtosis import fit_kurtosis
 from fornix.microstructure.tensor import fit_tensor
 
 TABLES: dict[str, MethodTable] = {
@@ -28,6 +29,29 @@ TABLES: dict[str, MethodTable] = {
                 partial(fit_tensor, method="iwls"),
                 "weighted least squares, reweighted until it settles",
                 "Veraart et al., NeuroImage 81 (2013) 335",
+            ),
+            Method(
+                "nlls",
+                partial(fit_tensor, method="nlls"),
+                "non-linear, positive definite; Rician likelihood where the noise level is known",
+                "Koay et al., J Magn Reson 182 (2006) 115; Veraart et al., MRM 65 (2011) 1138",
+            ),
+        ],
+    ),
+    "dki": MethodTable(
+        "dki",
+        [
+            Method(
+                "constrained",
+                partial(fit_kurtosis, method="constrained"),
+                "weighted least squares with 0 <= K(n) <= 3/(b_max D(n)), no black voxels",
+                "Tabesh et al., MRM 65 (2011) 823",
+            ),
+            Method(
+                "wls",
+                partial(fit_kurtosis, method="wls"),
+                "weighted least squares on the logarithm, two stages",
+                "Jensen et al., MRM 53 (2005) 1432; Veraart et al., NeuroImage 81 (2013) 335",
             ),
         ],
     ),

@@ -55,16 +55,20 @@ def fit_tensor(
     data = checked_signals(signals, len(gradients))
     noise = checked_sigma(sigma, len(data))
     design = tensor_design(gradients)
+    pinv = np.ascontiguousarray(np.linalg.pinv(design.T))
     values = np.zeros((len(data), 14), dtype=np.float32)
     spread = np.zeros_like(values)
     flags = np.zeros(len(data), dtype=np.uint8)
     if method in ROUNDS:
         from fornix.microstructure._tensor_kernels import linear_tensor
 
-        pinv = np.ascontiguousarray(np.linalg.pinv(design.T))
         linear_tensor(
             data, noise, design, pinv, ROUNDS[method], 1e-7, std, values, spread, flags
         )  # fmt: skip
+    elif method == "nlls":
+        from fornix.microstructure._tensor_nlls import nonlinear_tensor
+
+        nonlinear_tensor(data, noise, design, pinv, positive, std, values, spread, flags)
     else:
         raise FornixError(
             f"the tensor has no method {method!r}; choose one of: ols, wls, iwls, nlls"
