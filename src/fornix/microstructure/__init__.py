@@ -7,7 +7,16 @@ from fornix.microstructure.design import what_can_be_estimated
 from fornix.microstructure.estimate import microstructure
 from fornix.microstructure.fit import Fit
 from fornix.microstructure.kurtosis import fit_kurtosis
+from fornix.microstructure.noddi import fit_noddi
 from fornix.microstructure.tables import TABLES
 from fornix.microstructure.tensor import fit_tensor
 
-__all__ = ["TABLES", "Fit", "fit_kurtosis", "fit_tensor", "microstructure", "what_can_be_estimated"]
+__all__ = [
+    "TABLES",
+    "Fit",
+    "fit_kurtosis",
+    "fit_noddi",
+    "fit_tensor",
+    "microstructure",
+    "what_can_be_estimated",
+]

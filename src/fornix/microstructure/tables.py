@@ -6,6 +6,7 @@ from functools import partial
 
 from fornix.core.methods import Method, MethodTable
 from fornix.microstructure.kurtosis import fit_kurtosis
+from fornix.microstructure.noddi import fit_noddi
 from fornix.microstructure.tensor import fit_tensor
 
 TABLES: dict[str, MethodTable] = {
@@ -52,6 +53,23 @@ TABLES: dict[str, MethodTable] = {
                 partial(fit_kurtosis, method="wls"),
                 "weighted least squares on the logarithm, two stages",
                 "Jensen et al., MRM 53 (2005) 1432; Veraart et al., NeuroImage 81 (2013) 335",
+            ),
+        ],
+    ),
+    "noddi": MethodTable(
+        "noddi",
+        [
+            Method(
+                "exact",
+                partial(fit_noddi, method="exact"),
+                "all parameters optimised together; Rician likelihood where the noise is known",
+                "Zhang et al., NeuroImage 61 (2012) 1000",
+            ),
+            Method(
+                "dispersed",
+                partial(fit_noddi, method="dispersed"),
+                "the same with the extra-neurite water dispersed like the neurites",
+                "Zhang et al., NeuroImage 61 (2012) 1000",
             ),
         ],
     ),

@@ -1,0 +1,448 @@
+"""The compiled NODDI fit: a coarse grid, then Levenberg-Marquardt on all six parameters.
+
+All that a voxel's parameters change are the coefficients of one Legendre series per b-value; the
+volumes come sorted by b-value ("levels"), so a signal and its derivatives are a few sums. Tables:
+`kernel[j, l]` is k_l(x) = ∫₀¹ exp(-x t²) P_l(t) dt at x = j * step, `watson[j, l]` the Legendre
+moment of the Watson density at odi = j / (rows - 1); both with their slopes, read by cubic Hermite
+interpolation (error below 1e-8).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import prange
+
+from fornix.microstructure._algebra import (
+    cholesky,
+    compiled,
+    compiled_parallel,
+    eigen_symmetric,
+    prepare_signals,
+    solve_lower,
+    solve_upper,
+)
+from fornix.microstructure._rician import information
+from fornix.microstructure._tensor_kernels import RANDOM_AXIS, fit_log_linear
+from fornix.microstructure._tensor_nlls import misfit
+from fornix.microstructure.flags import BAD_DATA, EMPTY, NOT_CONVERGED, SINGULAR, TOO_FEW
+
+#: Columns of the output: ndi odi fwf | direction | s0.
+COLUMNS = 7
+CHUNK = 64
+MAX_ITERATIONS = 100
+#: Bounds of ndi, odi, fwf. Below odi 0.002 nothing changes at any b that scanners reach.
+LOWEST = np.array([0.0, 0.002, 0.0])
+#: The grid that a fit starts from.
+GRID_NDI = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
+GRID_ODI = np.array([0.03, 0.12, 0.3, 0.6])
+
+
+@compiled
+def read_table(
+    table: np.ndarray, slopes: np.ndarray, place: float, step: float, out: np.ndarray, d: np.ndarray
+) -> None:
+    """Row `place / step` of a table and its derivative, by cubic Hermite interpolation."""
+    at = place / step
+    j = min(max(int(at), 0), table.shape[0] - 2)
+    t = at - j
+    a, b = (1 + 2 * t) * (1 - t) ** 2, t * (1 - t) ** 2 * step
+    c, e = t * t * (3 - 2 * t), t * t * (t - 1) * step
+    da, db = 6 * t * (t - 1) / step, (1 - t) * (1 - 3 * t)
+    de = t * (3 * t - 2)
+    for ell in range(table.shape[1]):
+        p, q, m, n = table[j, ell], table[j + 1, ell], slopes[j, ell], slopes[j + 1, ell]
+        out[ell] = a * p + b * m + c * q + e * n
+        d[ell] = da * (p - q) + db * m + de * n
+
+
+@compiled
+def series_coefficients(
+    ndi: float,
+    odi: float,
+    level_b: np.ndarray,
+    d_par: float,
+    averaged: bool,
+    stick: np.ndarray,
+    kernel: np.ndarray,
+    kernel_slope: np.ndarray,
+    step: float,
+    watson: np.ndarray,
+    watson_slope: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """out (3, levels, L): the Legendre series of the tissue signal, and by ndi, and by odi.
+
+    stick: (levels, L) k_l(b d_par). Extra-neurite water: a zeppelin with tortuous d_perp = d_par
+    (1 - ndi), either dispersed like the neurites, or (`averaged`, as Zhang et al.) one Gaussian of
+    the averaged tensor.
+    """
+    terms = stick.shape[1]
+    w, dw = np.empty(terms), np.empty(terms)
+    k, dk = np.empty(terms), np.empty(terms)
+    read_table(watson, watson_slope, odi, 1.0 / (watson.shape[0] - 1), w, dw)
+    for level in range(len(level_b)):
+        bd = level_b[level] * d_par
+        if averaged:
+            x, dx_ndi, dx_odi = bd * ndi * w[1], bd * w[1], bd * ndi * dw[1]
+            decay = math.exp(-bd * (1.0 - ndi) - bd * ndi * (1.0 - w[1]) / 3.0)
+            down_ndi = bd - bd * (1.0 - w[1]) / 3.0
+            down_odi = bd * ndi * dw[1] / 3.0
+        else:
+            x, dx_ndi, dx_odi = bd * ndi, bd, 0.0
+            decay = math.exp(-bd * (1.0 - ndi))
+            down_ndi, down_odi = bd, 0.0
+        read_table(kernel, kernel_slope, x, step, k, dk)
+        for ell in range(terms):
+            many = 4.0 * ell + 1.0  # 2 l + 1 for l = 2 ell
+            inner = stick[level, ell] * w[ell]
+            extra = decay * k[ell]
+            by_ndi = decay * (down_ndi * k[ell] + dx_ndi * dk[ell])
+            by_odi = decay * (down_odi * k[ell] + dx_odi * dk[ell])
+            if not averaged:
+                by_odi = extra * dw[ell]
+                by_ndi *= w[ell]
+                extra *= w[ell]
+            out[0, level, ell] = many * (ndi * inner + (1.0 - ndi) * extra)
+            out[1, level, ell] = many * (inner - extra + (1.0 - ndi) * by_ndi)
+            out[2, level, ell] = many * (ndi * stick[level, ell] * dw[ell] + (1.0 - ndi) * by_odi)
+
+
+@compiled
+def sum_series(
+    coefficients: np.ndarray,
+    starts: np.ndarray,
+    flat: np.ndarray,
+    recurrence: np.ndarray,
+    cosine: np.ndarray,
+    derivatives: bool,
+    work: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """out (4, n): tissue signal of each volume, and by ndi, by odi, by the cosine.
+
+    starts: (levels + 1,) first volume of each level; flat: (levels,) True where only l = 0 counts
+    (a b0 of unknown direction). work: (5, n) scratch. Without `derivatives` only row 0 is made.
+    """
+    terms = coefficients.shape[2]
+    n = len(cosine)
+    squared, p, before = work[0], work[1], work[2]
+    slope, slope_before = work[3], work[4]
+    for i in range(n):
+        squared[i] = cosine[i] * cosine[i]
+        p[i], before[i], slope[i], slope_before[i] = 1.0, 0.0, 0.0, 0.0
+    out[:] = 0.0
+    for ell in range(terms):
+        for level in range(len(starts) - 1):
+            if flat[level] and ell > 0:
+                continue
+            a = coefficients[0, level, ell]
+            low, high = starts[level], starts[level + 1]
+            for i in range(low, high):
+                out[0, i] += a * p[i]
+            if derivatives:
+                b, c = coefficients[1, level, ell], coefficients[2, level, ell]
+                for i in range(low, high):
+                    out[1, i] += b * p[i]
+                    out[2, i] += c * p[i]
+                    out[3, i] += a * slope[i]
+        if ell + 1 == terms:
+            break
+        alpha, beta, gamma = recurrence[ell, 0], recurrence[ell, 1], recurrence[ell, 2]
+        if derivatives:
+            for i in range(n):
+                up = alpha * squared[i] + beta
+                new = up * slope[i] + gamma * slope_before[i] + 2 * alpha * cosine[i] * p[i]
+                slope_before[i] = slope[i]
+                slope[i] = new
+        for i in range(n):
+            new = (alpha * squared[i] + beta) * p[i] + gamma * before[i]
+            before[i] = p[i]
+            p[i] = new
+
+
+@compiled
+def _tangents(mu: np.ndarray, one: np.ndarray, two: np.ndarray) -> None:
+    """Two unit vectors across mu and each other."""
+    least = 0
+    for i in range(1, 3):
+        if abs(mu[i]) < abs(mu[least]):
+            least = i
+    norm = math.sqrt(1.0 - mu[least] ** 2)
+    for i in range(3):
+        one[i] = ((1.0 if i == least else 0.0) - mu[least] * mu[i]) / norm
+    two[0] = mu[1] * one[2] - mu[2] * one[1]
+    two[1] = mu[2] * one[0] - mu[0] * one[2]
+    two[2] = mu[0] * one[1] - mu[1] * one[0]
+
+
+@compiled
+def _two_fractions(
+    tissue: np.ndarray, water: np.ndarray, m: np.ndarray
+) -> tuple[float, float, float]:
+    """Amounts of tissue and water >= 0 that fit m best, and what they explain of |m|²."""
+    tt = tw = ww = tm = wm = 0.0
+    for i in range(len(m)):
+        tt += tissue[i] * tissue[i]
+        tw += tissue[i] * water[i]
+        ww += water[i] * water[i]
+        tm += tissue[i] * m[i]
+        wm += water[i] * m[i]
+    det = tt * ww - tw * tw
+    if det > 1e-12 * tt * ww:
+        a, b = (tm * ww - wm * tw) / det, (wm * tt - tm * tw) / det
+        if a >= 0.0 and b >= 0.0:
+            return a, b, a * tm + b * wm
+    only_t, only_w = tm / tt, wm / ww
+    if only_t * tm >= only_w * wm:
+        return only_t, 0.0, only_t * tm
+    return 0.0, only_w, only_w * wm
+
+
+@compiled_parallel
+def fit_noddi_voxels(
+    signals: np.ndarray,
+    sigma: np.ndarray,
+    directions: np.ndarray,
+    starts: np.ndarray,
+    level_b: np.ndarray,
+    flat: np.ndarray,
+    water: np.ndarray,
+    d_par: float,
+    averaged: bool,
+    stick: np.ndarray,
+    kernel: np.ndarray,
+    kernel_slope: np.ndarray,
+    step: float,
+    watson: np.ndarray,
+    watson_slope: np.ndarray,
+    recurrence: np.ndarray,
+    design: np.ndarray,
+    pinv: np.ndarray,
+    want_std: bool,
+    values: np.ndarray,
+    std: np.ndarray,
+    flags: np.ndarray,
+) -> None:
+    """Fit every voxel; fills values, std (voxels, 7) and flags (voxels,).
+
+    signals (voxels, n) and directions (n, 3) are sorted by level; water: (n,) exp(-b d_iso).
+    sigma: (voxels,) noise standard deviation, NaN where unknown: then least squares.
+    """
+    count, n = signals.shape
+    levels, terms = stick.shape
+    for chunk in prange((count + CHUNK - 1) // CHUNK):
+        s, confidence, weights = np.empty(n), np.empty(n), np.empty(n)
+        logs, scratch, m = np.empty(n), np.empty(n), np.empty(n)
+        beta, factor = np.empty(7), np.zeros((7, 7))
+        lam, vec = np.empty(3), np.empty((3, 3))
+        coefficients = np.empty((3, levels, terms))
+        work, tissue = np.empty((5, n)), np.empty((4, n))
+        jac, pull, w, cosine = np.empty((6, n)), np.empty(n), np.empty(n), np.empty(n)
+        par, trial = np.empty(4), np.empty(4)  # ndi odi fwf s0
+        mu, new_mu, one, two = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
+        hessian, a, g, move = np.zeros((6, 6)), np.zeros((6, 6)), np.empty(6), np.empty(6)
+        column = np.empty(6)
+        for v in range(chunk * CHUNK, min((chunk + 1) * CHUNK, count)):
+            scale, flag = prepare_signals(signals[v], s, confidence, 7)
+            beta[:] = 0.0
+            if flag & (BAD_DATA | EMPTY) == 0:
+                flag |= fit_log_linear(
+                    s, confidence, design, pinv, 1, 0.0,
+                    beta, weights, logs, scratch, factor,
+                )  # fmt: skip
+                if not np.isfinite(beta).all():
+                    flag |= SINGULAR
+            if flag & (BAD_DATA | EMPTY | SINGULAR):
+                flags[v] = flag
+                values[v, :] = 0.0
+                std[v, :] = 0.0
+                continue
+            flag &= TOO_FEW
+            eigen_symmetric(beta[1:7], lam, vec)
+            mu[:] = vec[:, 0]
+            level_sigma = sigma[v] / scale
+            for i in range(n):
+                m[i] = max(float(signals[v, i]), 0.0) / scale
+                cosine[i] = (
+                    directions[i, 0] * mu[0] + directions[i, 1] * mu[1] + directions[i, 2] * mu[2]
+                )
+            best = -1.0
+            for ndi in GRID_NDI:
+                for odi in GRID_ODI:
+                    series_coefficients(
+                        ndi, odi, level_b, d_par, averaged, stick, kernel, kernel_slope, step,
+                        watson, watson_slope, coefficients,
+                    )  # fmt: skip
+                    sum_series(coefficients, starts, flat, recurrence, cosine, False, work, tissue)
+                    amount, free, explained = _two_fractions(tissue[0], water, m)
+                    if explained > best:
+                        best = explained
+                        par[0], par[1] = ndi, odi
+                        par[3] = amount + free
+                        par[2] = min(max(free / par[3], 0.02), 0.95)
+            damping = 1e-3
+            flag |= NOT_CONVERGED
+            fresh = True
+            cost = math.inf
+            for _ in range(MAX_ITERATIONS):
+                if fresh:
+                    for i in range(n):
+                        cosine[i] = (
+                            directions[i, 0] * mu[0]
+                            + directions[i, 1] * mu[1]
+                            + directions[i, 2] * mu[2]
+                        )
+                    series_coefficients(
+                        par[0], par[1], level_b, d_par, averaged, stick, kernel, kernel_slope,
+                        step, watson, watson_slope, coefficients,
+                    )  # fmt: skip
+                    sum_series(coefficients, starts, flat, recurrence, cosine, True, work, tissue)
+                    _tangents(mu, one, two)
+                    share = par[3] * (1.0 - par[2])
+                    for i in range(n):
+                        t = tissue[0, i]
+                        s[i] = share * t + par[3] * par[2] * water[i]
+                        jac[0, i] = share * tissue[1, i]
+                        jac[1, i] = share * tissue[2, i]
+                        jac[2, i] = par[3] * (water[i] - t)
+                        jac[3, i] = s[i] / par[3]
+                        turn = share * tissue[3, i]
+                        jac[4, i] = turn * (
+                            directions[i, 0] * one[0]
+                            + directions[i, 1] * one[1]
+                            + directions[i, 2] * one[2]
+                        )
+                        jac[5, i] = turn * (
+                            directions[i, 0] * two[0]
+                            + directions[i, 1] * two[1]
+                            + directions[i, 2] * two[2]
+                        )
+                    cost = misfit(m, s, level_sigma, pull)
+                    for i in range(n):
+                        known = 1.0
+                        if not math.isnan(level_sigma):
+                            known = max(information(max(s[i], 0.0), level_sigma), 0.02)
+                        w[i] = known
+                    for p in range(6):
+                        total = 0.0
+                        for i in range(n):
+                            total += jac[p, i] * pull[i]
+                        g[p] = total
+                        for i in range(n):
+                            scratch[i] = jac[p, i] * w[i]
+                        for q in range(p + 1):
+                            total = 0.0
+                            for i in range(n):
+                                total += scratch[i] * jac[q, i]
+                            hessian[p, q] = hessian[q, p] = total
+                    fresh = False
+                for p in range(6):
+                    move[p] = -g[p]
+                    for q in range(6):
+                        a[p, q] = hessian[p, q]
+                    a[p, p] += damping * hessian[p, p] + 1e-10
+                for p in range(3):  # on a bound and pushed outwards: held there
+                    low = par[p] <= LOWEST[p] and g[p] > 0.0
+                    if low or (par[p] >= 1.0 and g[p] < 0.0):
+                        for q in range(6):
+                            a[p, q] = a[q, p] = 0.0
+                        a[p, p], move[p] = 1.0, 0.0
+                if not cholesky(a, 6):
+                    damping *= 10.0
+                    if damping > 1e12:
+                        break
+                    continue
+                solve_lower(a, move, 6)
+                solve_upper(a, move, 6)
+                length = math.sqrt(move[4] ** 2 + move[5] ** 2)
+                if length > 0.5:  # a turn is linear only so far
+                    move[4] *= 0.5 / length
+                    move[5] *= 0.5 / length
+                size = max(abs(move[4]), abs(move[5]))
+                for p in range(3):
+                    trial[p] = min(max(par[p] + move[p], LOWEST[p]), 1.0)
+                    size = max(size, abs(trial[p] - par[p]))
+                trial[3] = max(par[3] + move[3], 0.1 * par[3])
+                size = max(size, abs(trial[3] - par[3]) / par[3])
+                norm = 0.0
+                for i in range(3):
+                    new_mu[i] = mu[i] + move[4] * one[i] + move[5] * two[i]
+                    norm += new_mu[i] ** 2
+                norm = math.sqrt(norm)
+                for i in range(3):
+                    new_mu[i] /= norm
+                for i in range(n):
+                    cosine[i] = (
+                        directions[i, 0] * new_mu[0]
+                        + directions[i, 1] * new_mu[1]
+                        + directions[i, 2] * new_mu[2]
+                    )
+                series_coefficients(
+                    trial[0], trial[1], level_b, d_par, averaged, stick, kernel, kernel_slope,
+                    step, watson, watson_slope, coefficients,
+                )  # fmt: skip
+                sum_series(coefficients, starts, flat, recurrence, cosine, False, work, tissue)
+                for i in range(n):
+                    s[i] = trial[3] * ((1.0 - trial[2]) * tissue[0, i] + trial[2] * water[i])
+                changed = misfit(m, s, level_sigma, pull)
+                if changed <= cost:
+                    gained = cost - changed
+                    par[:] = trial
+                    mu[:] = new_mu
+                    fresh = True
+                    damping = max(damping / 10.0, 1e-12)
+                    if size < 1e-6 or (size < 1e-3 and gained <= 1e-12 * abs(cost)):
+                        flag &= ~NOT_CONVERGED
+                        cost = changed
+                        break
+                else:
+                    damping *= 10.0
+                    if size < 1e-6 or damping > 1e12:
+                        flag &= ~NOT_CONVERGED
+                        break
+            flags[v] = flag
+            for p in range(3):
+                values[v, p] = par[p]
+            for i in range(3):
+                values[v, 3 + i] = mu[i]
+            values[v, 6] = par[3] * scale
+            if not want_std:
+                continue
+            variance = level_sigma * level_sigma
+            if math.isnan(variance):
+                variance = 2.0 * cost / (n - 6) if n > 6 else math.nan
+            variance = max(variance, 1e-16)
+            for p in range(6):
+                for q in range(p + 1):
+                    a[p, q] = hessian[p, q] / variance
+            # What is known of any fraction or axis before the scan; it bounds the errors where
+            # the scan says nothing (dispersion in free water).
+            for p in range(3):
+                a[p, p] += 12.0
+            a[4, 4] += 3.0
+            a[5, 5] += 3.0
+            a[3, 3] += 1e-6
+            if not cholesky(a, 6):
+                std[v, :] = math.nan
+                continue
+            for p in range(6):
+                column[:] = 0.0
+                column[p] = 1.0
+                solve_lower(a, column, 6)
+                total = 0.0
+                for q in range(6):
+                    total += column[q] ** 2
+                move[p] = math.sqrt(total)
+            for p in range(3):
+                std[v, p] = move[p]
+            std[v, 6] = move[3] * scale
+            for i in range(3):
+                column[:] = 0.0
+                column[4], column[5] = one[i], two[i]
+                solve_lower(a, column, 6)
+                total = 0.0
+                for q in range(6):
+                    total += column[q] ** 2
+                std[v, 3 + i] = min(math.sqrt(total), RANDOM_AXIS)
