@@ -135,13 +135,11 @@ def smooth(fields: torch.Tensor, fwhm: float) -> torch.Tensor:
     taps = kernel(fwhm)
     reach = len(taps) // 2
     for axis in (1, 2, 3):
-        fields = sum(  # type: ignore[assignment]
-            weight * torch.roll(fields, shift, axis)
-            for weight, shift in zip(taps.tolist(), range(-reach, reach + 1))
-        )
+        made = torch.zeros_like(fields)
+        for weight, shift in zip(taps.tolist(), range(-reach, reach + 1)):
+            made += weight * torch.roll(fields, shift, axis)
+        fields = made
     return fields
-
-
 
 
 def moments(signal: np.ndarray, sigma: float, coils: int = 1) -> tuple[np.ndarray, np.ndarray]:

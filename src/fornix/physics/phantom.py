@@ -15,7 +15,7 @@ from fornix.core.gradients import Gradients
 from fornix.core.maps import Maps
 from fornix.physics import noise as noises
 from fornix.physics import truth as truths
-from fornix.physics.anatomy import Anatomy, embedded
+from fornix.physics.anatomy import Anatomy, embedded, with_lesions
 from fornix.physics.noise import Noise
 from fornix.physics.protocol import scheme
 from fornix.physics.scanner import Artefacts, ArtefactTruth, apply, plan, preset
@@ -81,8 +81,6 @@ def simulate(
     with use_threads(threads):
         head = _head(anatomy, voxel_size, seed)
         if lesions:
-            from fornix.physics.anatomy.variation import with_lesions
-
             head = with_lesions(head, lesions, seed=seed)
         tissue = head.tissue(device=where)
         planned = plan(wanted, gradients, head.mask, head.affine, seed=seed)
@@ -140,9 +138,7 @@ def random_tissue(n: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> 
     Free d_perp (not linked by tortuosity) in half of them; a tenth nearly free water. Broad on
     purpose: tests and trained estimators should meet what atlases do not hold.
     """
-    from fornix.physics.noise import stream
-
-    draw = stream(seed, 77)
+    draw = noises.stream(seed, 77)
 
     def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
         return low + (high - low) * torch.rand(shape, generator=draw, dtype=torch.float64)

@@ -25,11 +25,11 @@ def shells(b0: int, *counts: tuple[float, int], seed: int = 0) -> Gradients:
     rng = np.random.default_rng(seed)
     bvals: list[NDArray[np.float64]] = []
     rows: list[NDArray[np.float64]] = []
-    for i, (b, count) in enumerate(counts):
+    for i, (level, count) in enumerate(counts):
         turn = Rotation.random(random_state=seed + i) if i else Rotation.identity()
         sign = rng.choice([-1.0, 1.0], size=(count, 1))  # whole-sphere, as eddy correction wants
         rows.append(turn.apply(spread(count).copy()) * sign)
-        bvals.append(np.full(count, float(b)))
+        bvals.append(np.full(count, float(level)))
     b, directions = np.concatenate(bvals), np.concatenate(rows)
     if len(counts) > 1:
         order = rng.permutation(len(b))
@@ -114,7 +114,7 @@ def random_protocol(
         raise FornixError(f"a random protocol needs 7 or more volumes, got the range {volumes}")
     rng = np.random.default_rng(seed)
     # Log-uniform: short scans are common and are where protocols differ most.
-    total = int(round(np.exp(rng.uniform(np.log(volumes[0]), np.log(volumes[1])))))
+    total = round(np.exp(rng.uniform(np.log(volumes[0]), np.log(volumes[1]))))
     b0 = int(np.clip(rng.integers(1, max(2, total // 10) + 1), 1, total - 6))
     weighted = total - b0
     top = float(np.round(rng.uniform(*bmax) / 50) * 50)

@@ -5,15 +5,17 @@ fibre populations. Each population is a bundle of sticks (inside neurites) and z
 them), both dispersed by a Watson distribution about the population's axis:
 
 S(b, g) / S0 = f_w exp(-3 b) + f_r exp(-b d_r)
-             + (1 - f_w - f_r) sum_p f_p sum_l (2l+1) w_l(odi_p) [ndi k_l^stick(b) + (1-ndi) k_l^zep(b)] P_l(g·mu_p)
+             + (1 - f_w - f_r) sum_p f_p A_p(b, g)
+  A_p(b, g) = sum_l (2l+1) w_l(odi_p) [ndi k_l^stick(b) + (1-ndi) k_l^zeppelin(b)] P_l(g·mu_p)
 
 (Jespersen et al., NeuroImage 2007; Zhang et al., NeuroImage 2012; Assaf & Basser, NeuroImage 2005).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -91,19 +93,15 @@ class Tissue:
 
     def __getitem__(self, voxels: slice | torch.Tensor) -> Tissue:
         """Some of the voxels: a slice, indices or a mask."""
-        return Tissue(**{k: None if v is None else v[voxels] for k, v in self._tensors().items()})
+        return self._each(lambda values: values[voxels])
 
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> Tissue:
         """The same tissue on another device or in another precision."""
-        moved = {
-            k: None if v is None else v.to(device=device, dtype=dtype)
-            for k, v in self._tensors().items()
-        }
-        return Tissue(**moved)
+        return self._each(lambda values: values.to(device=device, dtype=dtype))
 
-    def with_(self, **changes: torch.Tensor | None) -> Tissue:
+    def with_(self, **changes: Any) -> Tissue:
         """A copy with some tensors replaced."""
         return replace(self, **changes)
 
@@ -145,6 +143,12 @@ class Tissue:
         if bool((self.neural < -tolerance).any()):
             raise FornixError("tissue: free water and restricted part together exceed 1")
         return self
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Tissue:
+        made: dict[str, Any] = {
+            k: None if v is None else change(v) for k, v in self._tensors().items()
+        }
+        return Tissue(**made)
 
     def _tensors(self) -> dict[str, torch.Tensor | None]:
         return {f.name: getattr(self, f.name) for f in fields(self)}

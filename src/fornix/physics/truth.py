@@ -19,7 +19,7 @@ from fornix.core.directions import spread
 from fornix.core.gradients import Gradients
 from fornix.core.maps import UNITS, Map, Maps
 from fornix.physics import watson
-from fornix.physics.tissue import Tissue, signal
+from fornix.physics.tissue import D_FREE, Tissue, signal
 
 FOD_LMAX = 8
 #: Apparent diffusivities below this (µm²/ms) count as this where kurtosis divides by them.
@@ -105,23 +105,24 @@ def kurtosis_metrics(
     """
     points, weights = _sphere()
 
-    def ratio(v: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
-        return v / d.clamp_min(SMALLEST_D).square()
-
     d = six @ torch.as_tensor(tensor_basis(points)).to(six).T
     v = fifteen @ torch.as_tensor(kurtosis_basis(points)).to(six).T
-    mk = ratio(v, d) @ torch.as_tensor(weights).to(six)
-    ak = _along(six, fifteen, v1[:, None, :], ratio)[:, 0]
+    mk = _ratio(v, d) @ torch.as_tensor(weights).to(six)
+    ak = _along(six, fifteen, v1[:, None, :])[:, 0]
     helper = torch.eye(3).to(v1)[v1.abs().argmin(1)]
     first = torch.nn.functional.normalize(torch.linalg.cross(v1, helper), dim=1)
     second = torch.linalg.cross(v1, first)
     angle = torch.arange(24).to(six) * (np.pi / 24)
     ring = first[:, None] * angle.cos()[:, None] + second[:, None] * angle.sin()[:, None]
-    rk = _along(six, fifteen, ring, ratio).mean(1)
+    rk = _along(six, fifteen, ring).mean(1)
     return {"mk": mk, "ak": ak, "rk": rk, "kfa": _kfa(fifteen)}
 
 
-def _along(six: torch.Tensor, fifteen: torch.Tensor, ring: torch.Tensor, ratio) -> torch.Tensor:  # type: ignore[no-untyped-def]
+def _ratio(v: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
+    return v / d.clamp_min(SMALLEST_D).square()
+
+
+def _along(six: torch.Tensor, fifteen: torch.Tensor, ring: torch.Tensor) -> torch.Tensor:
     """K along directions of each voxel's own, (n, R, 3) -> (n, R)."""
     x, y, z = ring.unbind(-1)
     d = torch.stack([x * x, y * y, z * z, 2 * x * y, 2 * x * z, 2 * y * z], -1)
@@ -130,7 +131,7 @@ def _along(six: torch.Tensor, fifteen: torch.Tensor, ring: torch.Tensor, ratio) 
         [powers[0][i] * powers[1][j] * powers[2][k] for i, j, k in _EXPONENTS.tolist()], -1
     )
     v = v * torch.as_tensor(_MULTIPLICITY).to(v)
-    return ratio((v @ fifteen[:, :, None])[..., 0], (d @ six[:, :, None])[..., 0])
+    return _ratio((v @ fifteen[:, :, None])[..., 0], (d @ six[:, :, None])[..., 0])
 
 
 def _kfa(v: torch.Tensor) -> torch.Tensor:
@@ -178,14 +179,16 @@ def cumulants(tissue: Tissue, directions: torch.Tensor) -> tuple[torch.Tensor, t
     log S = -b D + b² V / 6 + O(b³), with D = sum f <d> and V = 3 (sum f <d²> - D²) over compartments
     and orientations (Jensen et al., MRM 2005). What the fits tend to as b goes to 0.
     """
-    from fornix.physics.tissue import D_FREE
-
     w = watson.moments(tissue.odi, 4)
     p = harmonics.legendre(4, tissue.mu @ directions.to(tissue.mu).T)
     square = 1 / 3 + 2 / 3 * w[..., None, 1] * p[..., 1]
     fourth = 1 / 5 + 4 / 7 * w[..., None, 1] * p[..., 1] + 8 / 35 * w[..., None, 2] * p[..., 2]
     weight = (tissue.fraction * tissue.neural[:, None])[..., None]
-    ndi, d_par, wide = tissue.ndi[..., None], tissue.d_par[..., None], tissue.d_perp_extra[..., None]
+    ndi, d_par, wide = (
+        tissue.ndi[..., None],
+        tissue.d_par[..., None],
+        tissue.d_perp_extra[..., None],
+    )
     gap = d_par - wide
     first = ndi * d_par * square + (1 - ndi) * (wide + gap * square)
     second = ndi * d_par**2 * fourth + (1 - ndi) * (
@@ -234,7 +237,9 @@ def fod(tissue: Tissue, lmax: int = FOD_LMAX) -> torch.Tensor:
     """
     ells, _ = harmonics.orders(lmax)
     basis = harmonics.evaluate(lmax, tissue.mu.detach().cpu().numpy())
-    weight = watson.moments(tissue.odi, lmax) * (tissue.fraction * tissue.neural[:, None])[..., None]
+    weight = (
+        watson.moments(tissue.odi, lmax) * (tissue.fraction * tissue.neural[:, None])[..., None]
+    )
     return (torch.as_tensor(basis).to(weight) * weight[..., torch.as_tensor(ells // 2)]).sum(1)
 
 

@@ -79,5 +79,3 @@ def density(odi: float, cosine: np.ndarray) -> np.ndarray:
     t, w = quadrature(200)
     scale = 4 * np.pi * (w * np.exp(kappa * (t**2 - 1))).sum()
     return np.exp(kappa * (np.asarray(cosine) ** 2 - 1)) / scale
-
-

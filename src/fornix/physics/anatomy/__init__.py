@@ -2,5 +2,19 @@
 
 from fornix.physics.anatomy.embedded import embedded
 from fornix.physics.anatomy.model import LESION, OEDEMA, Anatomy, Bundle
+from fornix.physics.anatomy.subject import from_subject
+from fornix.physics.anatomy.variation import aged, deform, perturb, vary, with_lesions
 
-__all__ = ["LESION", "OEDEMA", "Anatomy", "Bundle", "embedded"]
+__all__ = [
+    "LESION",
+    "OEDEMA",
+    "Anatomy",
+    "Bundle",
+    "aged",
+    "deform",
+    "embedded",
+    "from_subject",
+    "perturb",
+    "vary",
+    "with_lesions",
+]

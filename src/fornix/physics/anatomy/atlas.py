@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,7 +144,8 @@ COURSES: dict[str, Course] = {
         radius=2.6, strength=1.1, odi=0.08,
     ),
     "SLF_II": Course(
-        (([(34, 40, 24), (34, 22, 30), (33, 4, 33), (33, -16, 33), (34, -36, 34), (38, -56, 36), (40, -68, 34)],),),
+        (([(34, 40, 24), (34, 22, 30), (33, 4, 33), (33, -16, 33), (34, -36, 34), (38, -56, 36),
+           (40, -68, 34)],),),
         radius=4.2, strength=0.95, odi=0.10,
     ),
     "SLF_III": Course(
@@ -153,14 +155,17 @@ COURSES: dict[str, Course] = {
     "AF": Course(
         (
             (
-                [(48, 20, 14), (40, 4, 24), (37, -16, 28), (36, -34, 26), (40, -44, 14), (46, -40, 0), (54, -24, -8)],
-                [(46, 8, 20), (40, -4, 28), (36, -20, 30), (37, -38, 26), (42, -50, 12), (50, -48, -4), (56, -36, -14)],
+                [(48, 20, 14), (40, 4, 24), (37, -16, 28), (36, -34, 26), (40, -44, 14), (46, -40, 0),
+                 (54, -24, -8)],
+                [(46, 8, 20), (40, -4, 28), (36, -20, 30), (37, -38, 26), (42, -50, 12), (50, -48, -4),
+                 (56, -36, -14)],
             ),
         ),
         radius=3.4, strength=1.0, odi=0.08,
     ),
     "ILF": Course(
-        (([(34, 4, -34), (40, -12, -24), (42, -28, -14), (41, -46, -7), (36, -64, -3), (28, -82, -2), (22, -94, 0)],),),
+        (([(34, 4, -34), (40, -12, -24), (42, -28, -14), (41, -46, -7), (36, -64, -3), (28, -82, -2),
+           (22, -94, 0)],),),
         radius=3.6, strength=0.95, odi=0.09,
     ),
     "IFO": Course(
@@ -231,7 +236,7 @@ def _between(curves: tuple[Curve, ...], spacing: float) -> list[NDArray[np.float
     """The curves of a sheet, with curves between neighbours so that none lie farther apart."""
     rows = [np.array(c, dtype=np.float64) for c in curves]
     made = [rows[0]]
-    for one, two in zip(rows[:-1], rows[1:]):
+    for one, two in pairwise(rows):
         steps = max(1, int(np.ceil(np.linalg.norm(one - two, axis=1).max() / spacing)))
         made += [one + (two - one) * i / steps for i in range(1, steps + 1)]
     return made

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from fornix.core.errors import FornixError
 from fornix.physics.anatomy.atlas import course_of, curves
-from fornix.physics.anatomy.model import Anatomy, Array, Bundle, Streamlines
+from fornix.physics.anatomy.model import Anatomy, Array, Bundle, Endings, Streamlines
 
 #: Candidates closer than this are one population.
 MERGE_DEGREES = 25.0
@@ -44,15 +44,22 @@ def embedded(voxel_size: float = 2.5, seed: int = 0, variation: float = 1.0) -> 
     d_par = np.clip(1.7 + 0.08 * waves[2], 1.2, 2.3)
     d_perp = d_par * (1 - density) * np.clip(1 + 0.08 * waves[3], 0.5, 1.5)
     grey_odi = 0.55
-    odi = white[..., None] * odi * (1 + 0.2 * waves[4])[..., None] + (1 - white[..., None]) * grey_odi
+    odi = (
+        white[..., None] * odi * (1 + 0.2 * waves[4])[..., None] + (1 - white[..., None]) * grey_odi
+    )
     fwf = np.clip(csf + 0.03 * white, 0, 1)
     s0 = WHITE_S0 * wm + GREY_S0 * gm + WATER_S0 * csf
     bundles = {
-        name: Bundle(name, partial(_bundle_volume, name, affine, mask), partial(_lines, name))
+        name: Bundle(
+            name,
+            partial(_bundle_volume, name, affine, mask),
+            partial(_lines, name),
+            partial(_ends, name, affine, mask),
+        )
         for name in curves()
     }
 
-    def kept(values: NDArray[np.float64]) -> Array:
+    def kept(values: NDArray[np.floating]) -> Array:
         extra = values.ndim - 3
         return np.where(mask.reshape(*mask.shape, *([1] * extra)), values, 0).astype(np.float32)
 
@@ -159,7 +166,8 @@ def _density(
     weight, axis = np.zeros(len(points)), np.zeros((len(points), 3))
     axis[:, 2] = 1
     tree = cKDTree(positions)
-    distance, index = tree.query(points, k=8, distance_upper_bound=3 * course.radius)
+    found = tree.query(points, k=8, distance_upper_bound=3 * course.radius)
+    distance, index = np.asarray(found[0]), np.asarray(found[1])
     near = np.isfinite(distance[:, 0])
     if not near.any():
         return weight, axis
@@ -252,6 +260,21 @@ def _bundle_volume(
 
 def _lines(name: str) -> Streamlines:
     return list(curves()[name])
+
+
+def _ends(name: str, affine: NDArray[np.float64], mask: NDArray[np.bool_]) -> Endings:
+    """Voxels within one radius (and half a voxel) of where the curves begin, and end."""
+    voxels = np.argwhere(mask)
+    centres = _world(voxels, affine)
+    reach = course_of(name).radius + affine[0, 0] / 2
+    made = []
+    for which in (0, -1):
+        tips = np.array([c[which] for c in curves()[name]])
+        near = cKDTree(tips).query(centres, distance_upper_bound=reach)[0] <= reach
+        region = np.zeros(mask.shape, bool)
+        region[tuple(voxels[near].T)] = True
+        made.append(region)
+    return made[0], made[1]
 
 
 def _world(voxels: NDArray[np.int64], affine: NDArray[np.float64]) -> NDArray[np.float64]:

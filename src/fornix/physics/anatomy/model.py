@@ -16,6 +16,7 @@ from fornix.physics.tissue import Tissue
 
 Array = NDArray[np.float32]
 Streamlines = list[NDArray[np.float32]]
+Endings = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 
 #: Labels of `Anatomy.lesions`.
 LESION, OEDEMA = 1, 2
@@ -28,11 +29,13 @@ class Bundle:
     name: for example `CST_left`.
     load_volume: gives (mask (X, Y, Z) bool, orientation (X, Y, Z, 3) unit world axes, 0 outside).
     load_streamlines: gives the streamlines, each (points, 3) in world mm.
+    load_endings: gives the two end regions, (X, Y, Z) bool each.
     """
 
     name: str
     load_volume: Callable[[], tuple[NDArray[np.bool_], Array]]
     load_streamlines: Callable[[], Streamlines]
+    load_endings: Callable[[], Endings]
 
     @cached_property
     def _volume(self) -> tuple[NDArray[np.bool_], Array]:
@@ -52,6 +55,11 @@ class Bundle:
     def streamlines(self) -> Streamlines:
         """Streamlines in world mm."""
         return self.load_streamlines()
+
+    @cached_property
+    def endings(self) -> Endings:
+        """The regions where it begins and ends, (X, Y, Z) bool each."""
+        return self.load_endings()
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,7 +30,7 @@ def off_resonance(
     """
     if amplitude == 0:
         return np.zeros(mask.shape, np.float32)
-    points = world_grid(mask.shape, affine)  # type: ignore[arg-type]
+    points = world_grid(mask.shape, affine)
     brain = points[mask]
     low, high = brain.min(0), brain.max(0)
     centre, half = (low + high) / 2, np.maximum((high - low) / 2, 1.0)
@@ -81,7 +81,7 @@ def receive_bias(
     """Receive field, (X, Y, Z), mean 1 in the mask: a random smooth polynomial, exponentiated."""
     if amplitude == 0:
         return np.ones(mask.shape, np.float32)
-    points = world_grid(mask.shape, affine)  # type: ignore[arg-type]
+    points = world_grid(mask.shape, affine)
     centre = points[mask].mean(0)
     terms = polynomials((points - centre) / 80.0)[..., 1:]
     weights = rng.standard_normal(9) * np.r_[np.full(3, 1.0), np.full(6, 0.6)]

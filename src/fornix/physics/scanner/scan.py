@@ -80,7 +80,7 @@ class ArtefactTruth:
     def eddy_field(self, volume: int) -> NDArray[np.float32]:
         """The eddy-current field of one volume, (X, Y, Z) Hz."""
         grid = self.mask.shape
-        points = world_grid(grid, self.affine)  # type: ignore[arg-type]
+        points = world_grid(grid, self.affine)
         middle = self.affine[:3, :3] @ ((np.array(grid) - 1) / 2) + self.affine[:3, 3]
         terms = polynomials((points - middle) / EDDY_UNIT)
         return (terms @ self.eddy[volume]).astype(np.float32)
@@ -126,7 +126,7 @@ def plan(
         raise FornixError("the mask is empty: there is nothing to scan")
     # One stream per artefact: switching one on does not change the others.
     streams = [np.random.default_rng([seed, 21, i]) for i in range(5)]
-    centre = world_grid(mask.shape, affine)[mask].mean(0)  # type: ignore[arg-type]
+    centre = world_grid(mask.shape, affine)[mask].mean(0)
     return ArtefactTruth(
         artefacts=artefacts,
         affine=affine,
@@ -142,9 +142,7 @@ def plan(
     )
 
 
-def apply(
-    signals: torch.Tensor, planned: ArtefactTruth
-) -> tuple[torch.Tensor, ArtefactTruth]:
+def apply(signals: torch.Tensor, planned: ArtefactTruth) -> tuple[torch.Tensor, ArtefactTruth]:
     """The scan with its artefacts, and their truth.
 
     signals: (X, Y, Z, N) of the resting head, simulated with `planned.head_gradients` where the
