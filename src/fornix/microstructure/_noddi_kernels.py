@@ -200,6 +200,105 @@ def _two_fractions(
     return 0.0, only_w, only_w * wm
 
 
+@compiled
+def _derivatives(
+    directions: np.ndarray,
+    mu: np.ndarray,
+    par: np.ndarray,
+    tissue: np.ndarray,
+    water: np.ndarray,
+    s: np.ndarray,
+    sigma: float,
+    pull: np.ndarray,
+    one: np.ndarray,
+    two: np.ndarray,
+    jac: np.ndarray,
+    scratch: np.ndarray,
+    g: np.ndarray,
+    hessian: np.ndarray,
+) -> None:
+    """Gradient g (6,) and Fisher information (6, 6), times sigma², by ndi odi fwf s0 and two turns.
+
+    Also sets the turns' axes `one`, `two`, across mu.
+    """
+    n = len(s)
+    _tangents(mu, one, two)
+    share = par[3] * (1.0 - par[2])
+    for i in range(n):
+        jac[0, i] = share * tissue[1, i]
+        jac[1, i] = share * tissue[2, i]
+        jac[2, i] = par[3] * (water[i] - tissue[0, i])
+        jac[3, i] = s[i] / par[3]
+        turn = share * tissue[3, i]
+        x, y, z = directions[i, 0], directions[i, 1], directions[i, 2]
+        jac[4, i] = turn * (x * one[0] + y * one[1] + z * one[2])
+        jac[5, i] = turn * (x * two[0] + y * two[1] + z * two[2])
+    known = not math.isnan(sigma)
+    for p in range(6):
+        total = 0.0
+        for i in range(n):
+            total += jac[p, i] * pull[i]
+        g[p] = total
+    for i in range(n):
+        scratch[i] = max(information(max(s[i], 0.0), sigma), 0.02) if known else 1.0
+    for p in range(6):
+        for q in range(p + 1):
+            total = 0.0
+            for i in range(n):
+                total += jac[p, i] * jac[q, i] * scratch[i]
+            hessian[p, q] = hessian[q, p] = total
+
+
+@compiled
+def _step(
+    par: np.ndarray,
+    mu: np.ndarray,
+    g: np.ndarray,
+    hessian: np.ndarray,
+    damping: float,
+    one: np.ndarray,
+    two: np.ndarray,
+    a: np.ndarray,
+    move: np.ndarray,
+    trial: np.ndarray,
+    new_mu: np.ndarray,
+) -> float:
+    """The damped step to (trial, new_mu) within the bounds; its largest component."""
+    for p in range(6):
+        move[p] = -g[p]
+        for q in range(6):
+            a[p, q] = hessian[p, q]
+        a[p, p] += damping * hessian[p, p] + 1e-10
+    for p in range(3):  # on a bound and pushed outwards: held there
+        if (par[p] <= LOWEST[p] and g[p] > 0.0) or (par[p] >= 1.0 and g[p] < 0.0):
+            for q in range(6):
+                a[p, q] = a[q, p] = 0.0
+            a[p, p], move[p] = 1.0, 0.0
+    if not cholesky(a, 6):
+        trial[:], new_mu[:] = par, mu
+        return math.inf
+    solve_lower(a, move, 6)
+    solve_upper(a, move, 6)
+    length = math.sqrt(move[4] ** 2 + move[5] ** 2)
+    if length > 0.5:  # a turn is linear only so far
+        move[4] *= 0.5 / length
+        move[5] *= 0.5 / length
+    size = max(abs(move[4]), abs(move[5]))
+    for p in range(3):
+        trial[p] = min(max(par[p] + move[p], LOWEST[p]), 1.0)
+        size = max(size, abs(trial[p] - par[p]))
+    trial[3] = max(par[3] + move[3], 0.1 * par[3])
+    size = max(size, abs(trial[3] - par[3]) / par[3])
+    norm = 0.0
+    for i in range(3):
+        new_mu[i] = mu[i] + move[4] * one[i] + move[5] * two[i]
+        norm += new_mu[i] ** 2
+    norm = math.sqrt(norm)
+    for i in range(3):
+        new_mu[i] /= norm
+    return size
+
+
 @compiled_parallel
 def fit_noddi_voxels(
     signals: np.ndarray,
@@ -239,7 +338,8 @@ def fit_noddi_voxels(
         lam, vec = np.empty(3), np.empty((3, 3))
         coefficients = np.empty((3, levels, terms))
         work, tissue = np.empty((5, n)), np.empty((4, n))
-        jac, pull, w, cosine = np.empty((6, n)), np.empty(n), np.empty(n), np.empty(n)
+        jac, cosine = np.empty((6, n)), np.empty(n)
+        pull, trial_pull = np.empty(n), np.empty(n)
         par, trial = np.empty(4), np.empty(4)  # ndi odi fwf s0
         mu, new_mu, one, two = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
         hessian, a, g, move = np.zeros((6, 6)), np.zeros((6, 6)), np.empty(6), np.empty(6)
@@ -282,97 +382,12 @@ def fit_noddi_voxels(
                         par[0], par[1] = ndi, odi
                         par[3] = amount + free
                         par[2] = min(max(free / par[3], 0.02), 0.95)
-            damping = 1e-3
             flag |= NOT_CONVERGED
-            fresh = True
-            cost = math.inf
+            damping, cost = 1e-3, math.inf
+            trial[:], new_mu[:] = par, mu
+            size = math.inf
             for _ in range(MAX_ITERATIONS):
-                if fresh:
-                    for i in range(n):
-                        cosine[i] = (
-                            directions[i, 0] * mu[0]
-                            + directions[i, 1] * mu[1]
-                            + directions[i, 2] * mu[2]
-                        )
-                    series_coefficients(
-                        par[0], par[1], level_b, d_par, averaged, stick, kernel, kernel_slope,
-                        step, watson, watson_slope, coefficients,
-                    )  # fmt: skip
-                    sum_series(coefficients, starts, flat, recurrence, cosine, True, work, tissue)
-                    _tangents(mu, one, two)
-                    share = par[3] * (1.0 - par[2])
-                    for i in range(n):
-                        t = tissue[0, i]
-                        s[i] = share * t + par[3] * par[2] * water[i]
-                        jac[0, i] = share * tissue[1, i]
-                        jac[1, i] = share * tissue[2, i]
-                        jac[2, i] = par[3] * (water[i] - t)
-                        jac[3, i] = s[i] / par[3]
-                        turn = share * tissue[3, i]
-                        jac[4, i] = turn * (
-                            directions[i, 0] * one[0]
-                            + directions[i, 1] * one[1]
-                            + directions[i, 2] * one[2]
-                        )
-                        jac[5, i] = turn * (
-                            directions[i, 0] * two[0]
-                            + directions[i, 1] * two[1]
-                            + directions[i, 2] * two[2]
-                        )
-                    cost = misfit(m, s, level_sigma, pull)
-                    for i in range(n):
-                        known = 1.0
-                        if not math.isnan(level_sigma):
-                            known = max(information(max(s[i], 0.0), level_sigma), 0.02)
-                        w[i] = known
-                    for p in range(6):
-                        total = 0.0
-                        for i in range(n):
-                            total += jac[p, i] * pull[i]
-                        g[p] = total
-                        for i in range(n):
-                            scratch[i] = jac[p, i] * w[i]
-                        for q in range(p + 1):
-                            total = 0.0
-                            for i in range(n):
-                                total += scratch[i] * jac[q, i]
-                            hessian[p, q] = hessian[q, p] = total
-                    fresh = False
-                for p in range(6):
-                    move[p] = -g[p]
-                    for q in range(6):
-                        a[p, q] = hessian[p, q]
-                    a[p, p] += damping * hessian[p, p] + 1e-10
-                for p in range(3):  # on a bound and pushed outwards: held there
-                    low = par[p] <= LOWEST[p] and g[p] > 0.0
-                    if low or (par[p] >= 1.0 and g[p] < 0.0):
-                        for q in range(6):
-                            a[p, q] = a[q, p] = 0.0
-                        a[p, p], move[p] = 1.0, 0.0
-                if not cholesky(a, 6):
-                    damping *= 10.0
-                    if damping > 1e12:
-                        break
-                    continue
-                solve_lower(a, move, 6)
-                solve_upper(a, move, 6)
-                length = math.sqrt(move[4] ** 2 + move[5] ** 2)
-                if length > 0.5:  # a turn is linear only so far
-                    move[4] *= 0.5 / length
-                    move[5] *= 0.5 / length
-                size = max(abs(move[4]), abs(move[5]))
-                for p in range(3):
-                    trial[p] = min(max(par[p] + move[p], LOWEST[p]), 1.0)
-                    size = max(size, abs(trial[p] - par[p]))
-                trial[3] = max(par[3] + move[3], 0.1 * par[3])
-                size = max(size, abs(trial[3] - par[3]) / par[3])
-                norm = 0.0
-                for i in range(3):
-                    new_mu[i] = mu[i] + move[4] * one[i] + move[5] * two[i]
-                    norm += new_mu[i] ** 2
-                norm = math.sqrt(norm)
-                for i in range(3):
-                    new_mu[i] /= norm
+                # Evaluate the trial point, with derivatives: it is nearly always accepted.
                 for i in range(n):
                     cosine[i] = (
                         directions[i, 0] * new_mu[0]
@@ -383,25 +398,29 @@ def fit_noddi_voxels(
                     trial[0], trial[1], level_b, d_par, averaged, stick, kernel, kernel_slope,
                     step, watson, watson_slope, coefficients,
                 )  # fmt: skip
-                sum_series(coefficients, starts, flat, recurrence, cosine, False, work, tissue)
+                sum_series(coefficients, starts, flat, recurrence, cosine, True, work, tissue)
+                share = trial[3] * (1.0 - trial[2])
                 for i in range(n):
-                    s[i] = trial[3] * ((1.0 - trial[2]) * tissue[0, i] + trial[2] * water[i])
-                changed = misfit(m, s, level_sigma, pull)
+                    s[i] = share * tissue[0, i] + trial[3] * trial[2] * water[i]
+                changed = misfit(m, s, level_sigma, trial_pull)
                 if changed <= cost:
                     gained = cost - changed
-                    par[:] = trial
-                    mu[:] = new_mu
-                    fresh = True
-                    damping = max(damping / 10.0, 1e-12)
-                    if size < 1e-6 or (size < 1e-3 and gained <= 1e-12 * abs(cost)):
+                    cost = changed
+                    par[:], mu[:], pull[:] = trial, new_mu, trial_pull
+                    _derivatives(
+                        directions, mu, par, tissue, water, s, level_sigma, pull,
+                        one, two, jac, scratch, g, hessian,
+                    )  # fmt: skip
+                    if size < 1e-6 or (size < 1e-2 and gained <= 1e-8 * abs(cost)):
                         flag &= ~NOT_CONVERGED
-                        cost = changed
                         break
+                    damping = max(damping / 10.0, 1e-12)
                 else:
                     damping *= 10.0
                     if size < 1e-6 or damping > 1e12:
                         flag &= ~NOT_CONVERGED
                         break
+                size = _step(par, mu, g, hessian, damping, one, two, a, move, trial, new_mu)
             flags[v] = flag
             for p in range(3):
                 values[v, p] = par[p]

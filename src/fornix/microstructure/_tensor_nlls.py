@@ -244,8 +244,10 @@ def nonlinear_tensor(
                     variance = 2.0 * cost / (n - p) if n > p else math.nan
                 if cholesky(factor, p):
                     inverse_from_cholesky(factor, cov, p)
-                else:
-                    cov[:] = math.inf
+                else:  # all signal lost in the noise: errors at their upper bounds
+                    cov[:] = 0.0
+                    for i in range(p):
+                        cov[i, i] = 1e12
                 for i in range(p):
                     for j in range(p):
                         cov[i, j] *= variance

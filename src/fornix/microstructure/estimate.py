@@ -89,7 +89,6 @@ def microstructure(
     methods = _choose_methods(chosen, method)
     inside = np.flatnonzero(dwi.brain())
     noise = _sigma_of(dwi, sigma, inside)
-    volumes = _by_volume(dwi)
     notes: list[str] = []
     result = Maps()
     total = len(inside) * len(chosen)
@@ -104,7 +103,7 @@ def microstructure(
             size = block_size(4.0 * 8 * len(rows) + 400, max_memory, default=65536)
             parts: list[Fit] = []
             for block in blocks(len(inside), size):
-                signals = _gather(volumes, rows, inside[block])
+                signals = _gather(dwi.data, rows, inside[block])
                 level = noise[block] if isinstance(noise, np.ndarray) else noise
                 parts.append(methods[model].run(signals, gradients, sigma=level, std=std))
                 if progress is not None:
@@ -165,24 +164,22 @@ def _sigma_of(
     return np.asarray(found.reshape(-1)[inside])
 
 
-def _by_volume(dwi: DWI) -> NDArray[np.float32]:
-    """The scan as (N, voxels) without a copy where it is stored volume by volume (NIfTI)."""
-    n = len(dwi.gradients)
-    if dwi.data.flags.f_contiguous and not dwi.data.flags.c_contiguous:
-        return dwi.data.T.reshape(n, -1)
-    return dwi.data.reshape(-1, n).T
-
-
 def _gather(
-    volumes: NDArray[np.float32], rows: NDArray[np.int64], voxels: NDArray[np.int64]
+    data: NDArray[np.float32], rows: NDArray[np.int64], voxels: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """(voxels, volumes) of a block."""
-    if volumes.flags.c_contiguous:
+    """(voxels, volumes) of a block, read along the order in which the scan is stored."""
+    if data.flags.f_contiguous and not data.flags.c_contiguous:  # volume by volume, as in NIfTI
+        by_volume = data.T.reshape(data.shape[3], -1)
+        place = np.ravel_multi_index(
+            np.unravel_index(voxels, data.shape[:3]), data.shape[:3], order="F"
+        )
         out = np.empty((len(rows), len(voxels)), dtype=np.float32)
         for k, row in enumerate(rows):
-            np.take(volumes[row], voxels, out=out[k])
+            out[k] = by_volume[row][place]
         return np.ascontiguousarray(out.T)
-    return np.ascontiguousarray(volumes.T[voxels][:, rows])
+    if data.flags.c_contiguous:
+        return np.ascontiguousarray(data.reshape(-1, data.shape[3])[voxels][:, rows])
+    return np.ascontiguousarray(data[np.unravel_index(voxels, data.shape[:3])][:, rows])
 
 
 def _to_maps(
