@@ -9,6 +9,7 @@ from scipy import ndimage
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError, tell
 from fornix.core.methods import Method, MethodTable
+from fornix.core.threshold import otsu
 
 
 def brain_mask(dwi: DWI, method: str = "shells") -> DWI:
@@ -47,7 +48,7 @@ def shells(dwi: DWI) -> NDArray[np.bool_]:
         return b0 > 0
     bright = np.clip(bright / scale, 0, 1)
     smooth = ndimage.gaussian_filter(bright, 1.5 / dwi.voxel_size)
-    threshold = 0.75 * _otsu(smooth)
+    threshold = 0.75 * otsu(smooth)
     if (smooth > 0.4 * threshold).mean() > 0.9 or min(dwi.grid) < 5:
         # A crop inside the head has no background to tell from: keep all that has signal.
         return bright > 0.05
@@ -91,18 +92,6 @@ def median_otsu(dwi: DWI) -> NDArray[np.bool_]:
 def everything(dwi: DWI) -> NDArray[np.bool_]:
     """Every voxel with signal in all volumes."""
     return np.asarray(np.all(dwi.data > 0, axis=3))
-
-
-def _otsu(values: NDArray) -> float:
-    """The threshold that best splits the histogram in two classes (Otsu, 1979)."""
-    counts, edges = np.histogram(values, bins=256)
-    centres = (edges[:-1] + edges[1:]) / 2
-    below = np.cumsum(counts)
-    above = counts.sum() - below
-    sums = np.cumsum(counts * centres)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        apart = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    return float(centres[np.nanargmax(apart)])
 
 
 def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -1,0 +1,97 @@
+"""Constrained spherical deconvolution: fibre orientation distributions from the scan's own responses."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fornix.core import harmonics
+from fornix.core.dipy_bridge import gradient_table
+from fornix.core.dwi import DWI
+from fornix.core.errors import FornixError
+from fornix.orientation.deconvolution import deconvolve
+from fornix.orientation.response import Responses
+
+
+def msmt(
+    dwi: DWI, responses: Responses, lmax: int, device: str = "auto"
+) -> dict[str, NDArray[np.float32]]:
+    """Multi-tissue deconvolution (Jeurissen et al., NeuroImage 2014), batched.
+
+    Three tissues where the scan has three or more b-levels, counting the b0s; white matter and
+    fluid where it has two. Returns `fod` (X, Y, Z, coefficients) and the signal fractions
+    `wm`, `gm`, `csf` (X, Y, Z) that are there.
+    """
+    tissues = [("csf", responses.fluid)]
+    if len(responses.levels) >= 3:
+        tissues.append(("gm", responses.grey))
+    if len(responses.levels) < 2:
+        raise FornixError("multi-tissue deconvolution needs a b0 or a second shell; use csd")
+    design = _design(dwi, responses, lmax, [signal for _, signal in tissues])
+    found = deconvolve(dwi.signals(), design, lmax, len(tissues), device=device)
+    # A fraction is the tissue's share, each response having been scaled to one whole voxel of it.
+    parts = {name: np.clip(found[:, i], 0, None) for i, (name, _) in enumerate(tissues)}
+    fod = found[:, len(tissues) :]
+    parts["wm"] = np.clip(fod[:, 0] * np.sqrt(4 * np.pi), 0, None)
+    total = np.maximum(sum(parts.values()), 1e-9)
+    out = {name: dwi.unmask(share / total) for name, share in parts.items()}
+    return {"fod": dwi.unmask(fod), **out}
+
+
+def csd(
+    dwi: DWI, responses: Responses, lmax: int, device: str = "auto"
+) -> dict[str, NDArray[np.float32]]:
+    """Single-tissue, single-shell deconvolution (Tournier et al., NeuroImage 2007), batched.
+
+    Uses the shell of highest b. The non-negativity constraint is hard.
+    """
+    shell = dwi.subset(responses.volumes[-1])
+    design = _design(shell, _last(responses), lmax, [])
+    fod = deconvolve(shell.signals(), design, lmax, 0, device=device)
+    return {"fod": dwi.unmask(fod)}
+
+
+def csd_dipy(
+    dwi: DWI, responses: Responses, lmax: int, device: str = "auto"
+) -> dict[str, NDArray[np.float32]]:
+    """The reference: DIPY's CSD with DIPY's own tensor response from the same voxels' shape."""
+    from dipy.reconst.csdeconv import AxSymShResponse, ConstrainedSphericalDeconvModel
+
+    shell = dwi.subset(responses.volumes[-1])
+    ells = np.arange(0, lmax + 1, 2)
+    zonal = responses.white[-1] * np.sqrt(4 * np.pi / (2 * ells + 1))
+    response = AxSymShResponse(float(responses.white[0, 0]), zonal)
+    model = ConstrainedSphericalDeconvModel(
+        gradient_table(shell.gradients), response, sh_order_max=lmax
+    )
+    fit = model.fit(np.asarray(shell.data), mask=dwi.brain())
+    coefficients = np.nan_to_num(fit.shm_coeff) @ harmonics.from_dipy_matrix(lmax).T
+    return {"fod": coefficients.astype(np.float32)}
+
+
+def _last(responses: Responses) -> Responses:
+    count = np.arange(len(responses.volumes[-1]))
+    return Responses(
+        responses.levels[-1:],
+        (count,),
+        responses.white[-1:],
+        responses.grey[-1:],
+        responses.fluid[-1:],
+        responses.voxels,
+    )
+
+
+def _design(
+    dwi: DWI, responses: Responses, lmax: int, isotropic: list[NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """(N, tissues + coefficients): what each coefficient contributes to each volume."""
+    ells, _ = harmonics.orders(lmax)
+    basis = harmonics.evaluate(lmax, dwi.gradients.directions)
+    design = np.zeros((len(dwi.gradients), len(isotropic) + basis.shape[1]))
+    for level, volumes in enumerate(responses.volumes):
+        # Funk-Hecke: convolving with a_l P_l multiplies order l by 4 pi a_l / (2 l + 1).
+        factor = 4 * np.pi / (2 * ells + 1) * responses.white[level][ells // 2]
+        design[volumes, len(isotropic) :] = basis[volumes] * factor
+        for tissue, signal in enumerate(isotropic):
+            design[volumes, tissue] = signal[level]
+    return design

@@ -1,0 +1,129 @@
+"""The stage: from a scan to fibre orientation distributions and their peaks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fornix.core import harmonics
+from fornix.core.compute import use_threads
+from fornix.core.dwi import DWI
+from fornix.core.errors import FornixError, tell
+from fornix.core.maps import Map, Maps
+from fornix.core.methods import Method, MethodTable
+from fornix.microstructure import microstructure
+from fornix.orientation.csd import csd, csd_dipy, msmt
+from fornix.orientation.peaks import find_peaks
+from fornix.orientation.response import estimate_responses
+
+FOD_METHODS = MethodTable(
+    "fod",
+    [
+        Method(
+            "msmt", msmt, "multi-tissue deconvolution, batched", "Jeurissen et al., NeuroImage 2014"
+        ),
+        Method(
+            "csd", csd, "single-tissue deconvolution, batched", "Tournier et al., NeuroImage 2007"
+        ),
+        Method(
+            "csd-dipy", csd_dipy, "DIPY's deconvolution (slow)", "Tournier et al., NeuroImage 2007"
+        ),
+    ],
+)
+
+_DESCRIPTIONS = {
+    "wm": "share of the signal from fibres",
+    "gm": "share of the signal from grey matter",
+    "csf": "share of the signal from free water",
+}
+
+
+def fod(
+    dwi: DWI,
+    method: str = "auto",
+    *,
+    tensor: Maps | None = None,
+    lmax: int | None = None,
+    peaks: int = 3,
+    threads: int | None = None,
+    device: str = "auto",
+) -> Maps:
+    """Fibre orientation distributions, tissue shares and peaks.
+
+    method: an entry of FOD_METHODS; `auto` is `msmt` where there are two b-levels, else `csd`.
+    tensor: maps with dti_fa, dti_md and dti_v1, fitted here if not given.
+    lmax: harmonic order; by default the highest up to 8 that the directions support.
+
+    Returns Maps `fod` (X, Y, Z, coefficients; MRtrix3 convention, world axes, unit integral for one
+    whole voxel of fibre), `wm`, `gm`, `csf` where the method gives them, and `peaks` (X, Y, Z, 9:
+    three vectors in world axes, length = amplitude).
+
+    Raises FornixError where fewer than six directions were measured.
+    """
+    if method == "auto":
+        levels = len(dwi.gradients.shells) + bool(dwi.gradients.b0_mask.any())
+        method = "msmt" if levels > 1 else "csd"
+    entry = FOD_METHODS[method]
+    directions = max((len(s) for s in dwi.gradients.shells), default=0)
+    everything = int((~dwi.gradients.b0_mask).sum())
+    if everything < 6:
+        raise FornixError(
+            f"fibre orientations need 6 directions or more, this scan has {everything}"
+        )
+    if lmax is None:
+        richest = max(directions, everything if method == "msmt" else 0)
+        lmax = 8 if richest >= 28 else 6 if richest >= 15 else 4
+    with use_threads(threads):
+        tensor = tensor or microstructure(dwi, models=("dti",), device=device)
+        responses = estimate_responses(
+            dwi, tensor["dti_fa"].data, tensor["dti_md"].data, tensor["dti_v1"].data, lmax
+        )
+        notes = []
+        if responses.voxels["white"] < 50:
+            notes.append(
+                tell(f"the fibre response comes from {responses.voxels['white']} voxels only")
+            )
+        found = entry.run(dwi, responses, lmax, device=device)
+        inside = dwi.brain()
+        top = dwi.unmask(
+            find_peaks(found["fod"][inside], peaks, absolute=0.1, device=device).reshape(
+                -1, 3 * peaks
+            )
+        )
+    about = f"real even harmonics of order {lmax}, MRtrix3 basis, world axes"
+    maps = {
+        "fod": _map("fod", found["fod"], dwi, entry, f"fibre orientation distribution: {about}")
+    }
+    for name in ("wm", "gm", "csf"):
+        if name in found:
+            maps[name] = _map(name, found[name], dwi, entry, _DESCRIPTIONS[name])
+    maps["peaks"] = _map(
+        "peaks", top, dwi, entry, f"{peaks} vectors in world axes, length = FOD amplitude"
+    )
+    return Maps(maps, tensor.trust, tuple(notes))
+
+
+def _map(param: str, data: np.ndarray, dwi: DWI, method: Method, description: str) -> Map:
+    return Map(
+        "",
+        param,
+        np.asarray(data, dtype=np.float32),
+        dwi.affine,
+        units="1",
+        method=method.name,
+        description=description,
+        reference=method.reference,
+    )
+
+
+def check_fod(data: np.ndarray) -> int:
+    """The harmonic order of a FOD array, checked to be one in our basis."""
+    if data.ndim != 4:
+        raise FornixError(f"a FOD image has 4 dimensions, this one has {data.ndim}")
+    lmax = harmonics.lmax_of(data.shape[3])
+    first = data[..., 0]
+    if not (first > 0).any() or (first < -1e-6).mean() > 0.5:
+        raise FornixError(
+            "the first coefficient of a FOD is its mean and cannot be negative: the file is in another "
+            "basis; convert it to MRtrix3's"
+        )
+    return lmax
