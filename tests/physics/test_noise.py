@@ -58,7 +58,9 @@ def test_the_level_is_as_asked_and_varies_smoothly() -> None:
     assert sigma.mean().item() == pytest.approx(40, rel=1e-3)
     assert sigma.max() <= 40 * 1.4 + 1e-3 and sigma.min() >= 40 * 0.6 - 1e-3
     assert torch.diff(sigma, dim=0).abs().max() < 6
-    assert torch.equal(noise.sigma_map(Noise(snr=25), (3, 3, 3), 1000.0), torch.full((3, 3, 3), 40.0))
+    assert torch.equal(
+        noise.sigma_map(Noise(snr=25), (3, 3, 3), 1000.0), torch.full((3, 3, 3), 40.0)
+    )
     clean = torch.zeros((30, 30, 20, 40))
     measured = (noise.add(clean, sigma, model, seed=3) ** 2).mean(-1).div(2).sqrt()
     assert np.corrcoef(measured.ravel(), sigma.ravel())[0, 1] > 0.7

@@ -53,13 +53,13 @@ def test_unknown_scheme_lists_the_names() -> None:
 
 def test_random_protocols_are_usable_and_repeatable() -> None:
     sizes = set()
-    for seed in range(60):
+    for seed in range(25):
         g = random_protocol(seed, volumes=(7, 60))
         assert 7 <= len(g) <= 60 and g.b0_mask.any() and (~g.b0_mask).sum() >= 6
         assert condition(g.directions[~g.b0_mask]) < 12
         assert g.bvals.max() <= 3010
         sizes.add(len(g))
-    assert len(sizes) > 15
+    assert len(sizes) > 10
     assert random_protocol(3) == random_protocol(3)
     assert random_protocol(3) != random_protocol(4)
     with pytest.raises(FornixError, match="7 or more"):

@@ -11,6 +11,7 @@ from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients
 from fornix.physics import Artefacts, scheme
 from fornix.physics.scanner import PRESETS, apply, plan, preset, warp
+from fornix.physics.scanner.kspace import in_kspace
 from fornix.physics.scanner.motion import scanner_to_head
 
 GRID = (32, 36, 20)
@@ -48,12 +49,13 @@ def test_a_perfect_scanner_changes_nothing(gradients: Gradients) -> None:
 def test_distortion_conserves_signal_and_its_truth_undoes_it(
     gradients: Gradients, axis: str
 ) -> None:
-    image, mask, made, kept = scanned(gradients, field=50, phase_encoding=axis)
+    image, mask, made, kept = scanned(gradients, field=25, phase_encoding=axis)
     number = kept.artefacts.phase_axis
-    assert np.abs(kept.displacement(0)[mask]).max() == pytest.approx(2.5, rel=1e-3)
+    assert np.abs(kept.displacement(0)[mask]).max() == pytest.approx(1.25, rel=0.02)
     np.testing.assert_allclose(
-        made[..., 0].sum(number).numpy(), image.sum(number).numpy(), atol=12, rtol=0.02
+        made[..., 0].sum(number).numpy(), image.sum(number).numpy(), atol=12, rtol=0.05
     )
+    assert made[..., 0].sum().item() == pytest.approx(image.sum().item(), rel=5e-3)
     # Undo: read the distorted image where the signal went, times the local stretch.
     shift = kept.displacement(0)
     index = np.stack(np.meshgrid(*[np.arange(n, dtype=float) for n in GRID], indexing="ij"))
@@ -148,29 +150,29 @@ def test_ghost_is_half_a_field_of_view_away(gradients: Gradients) -> None:
     assert torch.allclose(made[..., 0], expected, atol=1e-3)
 
 
-@pytest.mark.parametrize(("name", "value"), [("gibbs", 0.7), ("partial_fourier", 0.75)])
-def test_k_space_is_empty_where_not_acquired(
-    gradients: Gradients, name: str, value: float
-) -> None:
-    from fornix.physics.scanner.kspace import in_kspace
+def test_gibbs_truncates_k_space_and_rings() -> None:
+    edge = torch.full(GRID, 5.0)  # far from zero, so that the magnitude stays linear
+    edge[8:24, 10:26] += 1.0
+    made = in_kspace(edge, Artefacts(gibbs=0.7))
+    assert made.max() > 6.04  # overshoot inside the edge
+    for axis in (0, 1):
+        size = GRID[axis]
+        cut = torch.fft.fftfreq(size, 1 / size).abs() > 0.7 * size / 2
+        spectrum = torch.fft.fft(made, dim=axis).abs().movedim(axis, 0)
+        assert spectrum[cut].max() < 1e-3
+        kept = torch.fft.fft(edge, dim=axis).abs().movedim(axis, 0)
+        assert kept[cut].max() > 0.1
+    assert torch.allclose(made[..., 3], made[..., 12])  # nothing across slices
 
+
+def test_partial_fourier_blurs_the_phase_encoded_axis_only() -> None:
     edge = torch.zeros(GRID)
-    edge[8:24, 10:26] = 1.0
-    made = in_kspace(edge, Artefacts(**{name: value}))  # type: ignore[arg-type]
-    assert (made - edge).abs().max() > 0.05
-    if name == "gibbs":
-        assert made.max() > 1.04  # overshoot inside the edge
-        index = torch.fft.fftfreq(GRID[0], 1 / GRID[0]).abs()
-        # Magnitude images keep what was cut nearly empty.
-        spectrum = torch.fft.fft(made, dim=0).abs().sum((1, 2))
-        before = torch.fft.fft(edge, dim=0).abs().sum((1, 2))
-        cut = index > value * GRID[0] / 2
-        assert spectrum[cut].sum() < 0.5 * before[cut].sum()
-    else:
-        # Only the phase-encoded axis is blurred.
-        profile = made[16, :, 10]
-        assert (made[:, 18, 10] - edge[:, 18, 10]).abs().max() < 0.15
-        assert (profile - edge[16, :, 10]).abs().max() > 0.15
+    edge[8:24, :] = 1.0
+    assert torch.allclose(in_kspace(edge, Artefacts(partial_fourier=0.75)), edge, atol=1e-5)
+    across = torch.zeros(GRID)
+    across[:, 10:26] = 1.0
+    made = in_kspace(across, Artefacts(partial_fourier=0.75))
+    assert (made - across).abs().max() > 0.1
 
 
 def test_severe_runs_and_keeps_everything(gradients: Gradients) -> None:
@@ -193,7 +195,13 @@ def test_one_artefact_does_not_change_another(gradients: Gradients) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"phase_encoding": "y"}, {"gibbs": 0.1}, {"dropout": 2.0}, {"field": -1.0}, {"readout_time": 50}],
+    [
+        {"phase_encoding": "y"},
+        {"gibbs": 0.1},
+        {"dropout": 2.0},
+        {"field": -1.0},
+        {"readout_time": 50},
+    ],
 )
 def test_impossible_artefacts_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(FornixError):
