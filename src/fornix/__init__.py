@@ -42,7 +42,31 @@ _PUBLIC = {
     "write_tractogram": "fornix.io",
 }
 
-__all__ = ["__version__", *_PUBLIC]
+__all__ = [
+    "DWI",
+    "FornixError",
+    "FornixWarning",
+    "Gradients",
+    "Map",
+    "Maps",
+    "Tractogram",
+    "__version__",
+    "brain_mask",
+    "correct",
+    "denoise",
+    "describe",
+    "estimate_noise",
+    "fod",
+    "load",
+    "load_maps",
+    "microstructure",
+    "run",
+    "save_maps",
+    "save_scan",
+    "simulate",
+    "track",
+    "write_tractogram",
+]
 
 if TYPE_CHECKING:
     from fornix.core.dwi import DWI

@@ -1,0 +1,74 @@
+"""The command `fornix`: one file per command, gathered here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from fornix import __version__
+from fornix.cli import bench, cite, info, run, simulate, stages
+from fornix.cli.show import errors, spoken_warnings
+from fornix.core.errors import FornixError
+
+app = typer.Typer(
+    name="fornix",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="""
+    Diffusion MRI of the brain, from a raw scan of any protocol to maps, fibres and a report.
+
+    [bold]Start here[/]
+
+      fornix info dwi.nii.gz                     what is this scan, and what can be made of it
+      fornix run dwi.nii.gz -o out               the whole job; look at out/*_report.html
+      fornix simulate -o phantom --snr 20        a scan with known truth
+    """,
+    epilog="Exit codes: 0 done, 1 bad input, 2 wrong usage. Errors are one line; --debug shows all.",
+)
+
+
+@app.callback()
+def main_options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """Options before the command."""
+    if debug:
+        os.environ["FORNIX_DEBUG"] = "1"
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+app.command("run")(run.run_command)
+app.command("info")(info.info_command)
+app.command("denoise")(stages.denoise_command)
+app.command("mask")(stages.mask_command)
+app.command("correct")(stages.correct_command)
+app.command("microstructure")(stages.microstructure_command)
+app.command("fod")(stages.fod_command)
+app.command("track")(stages.track_command)
+app.command("report")(stages.report_command)
+app.command("simulate")(simulate.simulate_command)
+app.command("bench")(bench.bench_command)
+app.command("cite")(cite.cite_command)
+
+
+def main() -> None:
+    """Entry point: errors as one line, exit codes 0, 1 (bad input) and 2 (usage)."""
+    try:
+        with spoken_warnings():
+            app()
+    except FornixError as error:
+        if os.environ.get("FORNIX_DEBUG"):
+            raise
+        errors.print(f"[red]error:[/] {error}", markup=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        errors.print("stopped; run the same command again to go on where it was")
+        sys.exit(130)

@@ -1,0 +1,36 @@
+"""`fornix bench`: the tables of the documentation, made again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fornix.cli import options as o
+from fornix.core.errors import FornixError
+
+
+def bench_command(
+    suite: Annotated[str, typer.Argument(help="speed or classical.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for tables and plots.")] = Path(
+        "docs/benchmarks"
+    ),
+    quick: Annotated[bool, typer.Option("--quick", help="Smaller, to see that it runs.")] = False,
+    seed: o.Seed = 0,
+    threads: o.Threads = 2,
+) -> None:
+    """Measure speed and accuracy against DIPY, MRtrix3 and AMICO on the same data in the same run.
+
+    Peers that are not installed are left out with a message.
+
+    [bold]Examples[/]
+
+      fornix bench speed
+      fornix bench classical -o /tmp/tables --quick
+    """
+    from fornix.bench import SUITES
+
+    if suite not in SUITES:
+        raise FornixError(f"no benchmark {suite!r}; choose one of: {', '.join(SUITES)}")
+    SUITES[suite](out, threads=threads, quick=quick, seed=seed)

@@ -1,0 +1,49 @@
+"""`fornix info`: what a scan is."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from fornix.cli import options as o
+from fornix.cli.show import console
+from fornix.info import describe
+from fornix.io import load, read_mask
+
+
+def info_command(
+    path: o.Input,
+    bval: o.Bval = None,
+    bvec: o.Bvec = None,
+    grad: o.Grad = None,
+    mask: o.Mask = None,
+    b0_threshold: o.B0Threshold = 50.0,
+    exclude: o.Exclude = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Shells, spread of directions, grid, SNR, gradient check, and what can be estimated.
+
+    The check tries flips and swapped axes of the table against the fibres in the data. A wrong table
+    is reported with the fix and never changed.
+
+    [bold]Examples[/]
+
+      fornix info dwi.nii.gz
+      fornix info dwi.nii.gz --bval other.bval --bvec other.bvec --json
+    """
+    dwi = load(
+        path, bval=bval, bvec=bvec, grad=grad, b0_threshold=b0_threshold, exclude=o.volumes(exclude)
+    )
+    if mask is not None:
+        dwi = dwi.with_(mask=read_mask(mask, dwi))
+    facts = describe(dwi)
+    if as_json:
+        typer.echo(json.dumps(facts.as_dict(), indent=2))
+        return
+    for label, text in facts.lines():
+        console.print(f"[bold]{label:<12}[/]{text}")
+    for note in facts.notes:
+        if note not in dwi.notes:
+            console.print(f"[yellow]![/] {note}")

@@ -1,0 +1,56 @@
+"""Options that several commands share, written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Input = Annotated[
+    Path,
+    typer.Argument(
+        help="Diffusion scan, NIfTI (.nii or .nii.gz), 4-D, its bval and bvec beside it.",
+        show_default=False,
+    ),
+]
+Out = Annotated[
+    Path, typer.Option("-o", "--out", help="Folder for the results.", show_default=False)
+]
+Bval = Annotated[Path | None, typer.Option("--bval", help="b-values, if not beside the scan.")]
+Bvec = Annotated[Path | None, typer.Option("--bvec", help="b-vectors, if not beside the scan.")]
+Grad = Annotated[
+    Path | None, typer.Option("--grad", help="MRtrix gradient table instead of bval and bvec.")
+]
+Mask = Annotated[
+    Path | None, typer.Option("--mask", help="Brain mask on the scan's grid; estimated if absent.")
+]
+Seed = Annotated[
+    int, typer.Option("--seed", help="Seed of all chance; same seed, same result.", min=0)
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", help="Threads; all cores if absent.", min=1)
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+MaxMemory = Annotated[
+    str | None, typer.Option("--max-memory", help="Memory to stay under, for example 4G.")
+]
+B0Threshold = Annotated[
+    float, typer.Option("--b0-threshold", help="A volume is a b0 if b <= this, s/mm².", min=0)
+]
+Exclude = Annotated[
+    str, typer.Option("--exclude", help="Volumes to leave out, for example 5,17 (from 0).")
+]
+Method = Annotated[str, typer.Option("--method", help="Method; `help` lists them.")]
+NoiseLevel = Annotated[
+    float | None,
+    typer.Option("--sigma", help="Noise standard deviation, if known; estimated if absent.", min=0),
+]
+
+
+def volumes(text: str) -> list[int]:
+    """Volume numbers from `5,17`."""
+    try:
+        return [int(v) for v in text.replace(" ", "").split(",") if v]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a list of volume numbers such as 5,17") from None

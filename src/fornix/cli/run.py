@@ -1,0 +1,97 @@
+"""`fornix run`: the whole job."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fornix.cli import options as o
+from fornix.cli.show import Shown, console
+from fornix.pipeline import Options, run
+
+
+def run_command(
+    path: o.Input,
+    out: o.Out,
+    preprocess: Annotated[
+        str,
+        typer.Option(
+            "--preprocess",
+            help="none; fast: denoising; full: denoising, Gibbs, motion and eddy, bias field.",
+        ),
+    ] = "fast",
+    models: Annotated[
+        str, typer.Option("--models", help="auto, or some of dti,dki,noddi.")
+    ] = "auto",
+    method: o.Method = "auto",
+    fod_method: Annotated[
+        str, typer.Option("--fod-method", help="Method for orientations.")
+    ] = "auto",
+    track_method: Annotated[
+        str, typer.Option("--track-method", help="Method for tractography.")
+    ] = "probabilistic",
+    streamlines: Annotated[
+        int,
+        typer.Option("--streamlines", help="Streamlines to keep; 0 leaves tracking out.", min=0),
+    ] = 100_000,
+    tractogram: Annotated[str, typer.Option("--tractogram", help="trx, tck or trk.")] = "trx",
+    bval: o.Bval = None,
+    bvec: o.Bvec = None,
+    grad: o.Grad = None,
+    mask: o.Mask = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option("--truth", help="Folder of true maps to stand beside the estimates."),
+    ] = None,
+    b0_threshold: o.B0Threshold = 50.0,
+    exclude: o.Exclude = "",
+    seed: o.Seed = 0,
+    threads: o.Threads = None,
+    device: o.Device = "auto",
+    max_memory: o.MaxMemory = None,
+) -> None:
+    """The whole job: checks, noise, mask, maps with errors, fibre orientation, tractogram, report.
+
+    Safe to stop and run again: finished steps are reused if inputs, options and version are the same.
+
+    [bold]Examples[/]
+
+      fornix run sub-01_dwi.nii.gz -o out
+      fornix run dwi.nii.gz -o out --preprocess full --threads 8
+      fornix run dwi.nii.gz --bval x.bval --bvec x.bvec -o out --models dti,dki --streamlines 0
+    """
+    if tractogram not in ("trx", "tck", "trk"):
+        raise typer.BadParameter(f"--tractogram is trx, tck or trk, not {tractogram!r}")
+    show, start = Shown(), time.perf_counter()
+    try:
+        made = run(
+            path,
+            out,
+            Options(
+                preprocess=preprocess,
+                models=models if models == "auto" else tuple(models.split(",")),
+                method=method,
+                fod_method=fod_method,
+                track_method=track_method,
+                streamlines=streamlines,
+                tractogram_format=tractogram,
+                seed=seed,
+                threads=threads,
+                device=device,
+                max_memory=max_memory,
+            ),
+            bval=bval,
+            bvec=bvec,
+            grad=grad,
+            mask=mask,
+            b0_threshold=b0_threshold,
+            exclude=o.volumes(exclude),
+            truth=truth,
+            show=show,
+        )
+    finally:
+        show.close()
+    console.print(f"done in {time.perf_counter() - start:.0f} s: open [bold]{made.report}[/]")

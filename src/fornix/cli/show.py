@@ -1,0 +1,71 @@
+"""What a running command prints: a bar while a step runs, one line when it is done."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from fornix.core.errors import FornixWarning
+from fornix.job import Progress as Callback
+
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Shown:
+    """Steps on the terminal. Without a terminal only the finished lines are printed."""
+
+    def __init__(self) -> None:
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<16}"),
+            BarColumn(bar_width=30),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+
+    def begin(self, step: str) -> Callback:
+        self._bars.start()
+        self._task = self._bars.add_task(step, total=None)
+        task = self._task
+
+        def progress(done: int, total: int) -> None:
+            self._bars.update(task, completed=done, total=total)
+
+        return progress
+
+    def end(self, step: str, seconds: float, summary: str, reused: bool) -> None:
+        self.close()
+        how = "  reused" if reused else f"{seconds:7.1f} s" if seconds else "         "
+        console.print(f"[green]✓[/] {step:<16}{how}  {summary}")
+
+    def close(self) -> None:
+        """Take the bar away; safe to call twice."""
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+            self._task = None
+        self._bars.stop()
+
+
+@contextmanager
+def spoken_warnings() -> Iterator[None]:
+    """Fornix's own warnings as one yellow line each; other libraries' as Python shows them."""
+    before = warnings.showwarning
+
+    def show(message, category, filename, lineno, file=None, line=None):  # type: ignore[no-untyped-def]
+        if issubclass(category, FornixWarning):
+            console.print(f"[yellow]![/] {message}")
+        else:
+            before(message, category, filename, lineno, file, line)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", FornixWarning)
+        warnings.showwarning = show
+        yield

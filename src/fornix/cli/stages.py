@@ -1,0 +1,290 @@
+"""The stages alone: each command loads a scan, does one stage and writes what `run` would write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fornix import pipeline as p
+from fornix.cli import options as o
+from fornix.cli.show import Shown, console
+from fornix.core.errors import FornixError
+from fornix.core.methods import MethodTable
+from fornix.io import derivative, load, load_maps, read_mask, read_tractogram, read_volume
+from fornix.job import Job
+from fornix.microstructure import TABLES
+from fornix.orientation import FOD_METHODS
+from fornix.preprocess import CORRECT_METHODS, DENOISE_METHODS, MASK_METHODS
+from fornix.tracking import TRACK_METHODS
+
+
+def denoise_command(
+    path: o.Input,
+    out: o.Out,
+    method: o.Method = "mppca",
+    bval: o.Bval = None,
+    bvec: o.Bvec = None,
+    grad: o.Grad = None,
+    mask: o.Mask = None,
+    sigma: o.NoiseLevel = None,
+    exclude: o.Exclude = "",
+    seed: o.Seed = 0,
+    threads: o.Threads = None,
+    device: o.Device = "auto",
+) -> None:
+    """Denoise the volumes; writes STEM_desc-preproc_dwi and the noise level.
+
+    [bold]Example[/]
+
+      fornix denoise dwi.nii.gz -o out --method mppca
+    """
+    _listing(method, DENOISE_METHODS)
+    with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
+        p.preprocess_stage(
+            job, state, method, (), p.Options(seed=seed, threads=threads, device=device), "denoise"
+        )
+
+
+def mask_command(
+    path: o.Input,
+    out: o.Out,
+    method: o.Method = "shells",
+    bval: o.Bval = None,
+    bvec: o.Bvec = None,
+    grad: o.Grad = None,
+    exclude: o.Exclude = "",
+    seed: o.Seed = 0,
+    threads: o.Threads = None,
+    device: o.Device = "auto",
+) -> None:
+    """Find the brain; writes STEM_desc-brain_mask.
+
+    [bold]Example[/]
+
+      fornix mask dwi.nii.gz -o out
+    """
+    _listing(method, MASK_METHODS)
+    scan = load(path, bval=bval, bvec=bvec, grad=grad, exclude=o.volumes(exclude))
+    show = Shown()
+    try:
+        job = Job(out, scan.stem, p.input_record(path, scan, None, o.volumes(exclude)), show)
+        p.mask_stage(job, p.State(scan), method)
+    finally:
+        show.close()
+    _finished(job)
+
+
+def correct_command(
+    path: o.Input,
+    out: o.Out,
+    method: Annotated[
+        str, typer.Option("--method", help="Corrections in order, by comma; `help` lists them.")
+    ] = "gibbs,affine,bias",
+    bval: o.Bval = None,
+    bvec: o.Bvec = None,
+    grad: o.Grad = None,
+    mask: o.Mask = None,
+    sigma: o.NoiseLevel = None,
+    exclude: o.Exclude = "",
+    seed: o.Seed = 0,
+    threads: o.Threads = None,
+    device: o.Device = "auto",
+) -> None:
+    """Gibbs ringing, head motion and eddy currents (gradients turned along), bias field.
+
+    [bold]Examples[/]
+
+      fornix correct dwi.nii.gz -o out
+      fornix correct dwi.nii.gz -o out --method rigid
+    """
+    _listing(method, CORRECT_METHODS)
+    words = tuple(method.split(","))
+    for word in words:
+        CORRECT_METHODS[word]
+    with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
+        p.preprocess_stage(
+            job, state, "", words, p.Options(seed=seed, threads=threads, device=device), "correct"
+        )
+
+
+def microstructure_command(
+    path: o.Input,
+    out: o.Out,
+    models: Annotated[
+        str, typer.Option("--models", help="auto, or some of dti,dki,noddi.")
+    ] = "auto",
+    method: o.Method = "auto",
+    bval: o.Bval = None,
+    bvec: o.Bvec = None,
+    grad: o.Grad = None,
+    mask: o.Mask = None,
+    sigma: o.NoiseLevel = None,
+    exclude: o.Exclude = "",
+    seed: o.Seed = 0,
+    threads: o.Threads = None,
+    device: o.Device = "auto",
+    max_memory: o.MaxMemory = None,
+) -> None:
+    """Tensor, kurtosis and NODDI maps, each with its standard deviation, and the trust mask.
+
+    [bold]Examples[/]
+
+      fornix microstructure dwi.nii.gz -o out
+      fornix microstructure dwi.nii.gz --models dti,dki,noddi --method wls --mask mask.nii.gz -o out
+    """
+    _listing(method, *TABLES.values())
+    with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
+        chosen = models if models == "auto" else tuple(models.split(","))
+        settings = p.Options(seed=seed, threads=threads, device=device, max_memory=max_memory)
+        p.microstructure_stage(job, state, chosen, method, settings)
+
+
+def fod_command(
+    path: o.Input,
+    out: o.Out,
+    method: o.Method = "auto",
+    bval: o.Bval = None,
+    bvec: o.Bvec = None,
+    grad: o.Grad = None,
+    mask: o.Mask = None,
+    sigma: o.NoiseLevel = None,
+    exclude: o.Exclude = "",
+    seed: o.Seed = 0,
+    threads: o.Threads = None,
+    device: o.Device = "auto",
+) -> None:
+    """Fibre orientation distributions, tissue shares and peaks.
+
+    [bold]Example[/]
+
+      fornix fod dwi.nii.gz -o out --method csd
+    """
+    _listing(method, FOD_METHODS)
+    with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
+        p.fod_stage(job, state, method, p.Options(seed=seed, threads=threads, device=device))
+
+
+def track_command(
+    path: o.Input,
+    out: o.Out,
+    method: o.Method = "probabilistic",
+    streamlines: Annotated[
+        int, typer.Option("--streamlines", help="Streamlines to keep.", min=1)
+    ] = 100_000,
+    tractogram: Annotated[str, typer.Option("--tractogram", help="trx, tck or trk.")] = "trx",
+    bval: o.Bval = None,
+    bvec: o.Bvec = None,
+    grad: o.Grad = None,
+    mask: o.Mask = None,
+    sigma: o.NoiseLevel = None,
+    exclude: o.Exclude = "",
+    seed: o.Seed = 0,
+    threads: o.Threads = None,
+    device: o.Device = "auto",
+) -> None:
+    """Track streamlines from a scan; orientations in OUT of the same scan are reused.
+
+    [bold]Example[/]
+
+      fornix track dwi.nii.gz -o out --streamlines 20000 --tractogram tck
+    """
+    _listing(method, TRACK_METHODS)
+    settings = p.Options(seed=seed, threads=threads, device=device, tractogram_format=tractogram)
+    with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
+        p.microstructure_stage(job, state, ("dti",), "auto", settings)
+        p.fod_stage(job, state, "auto", settings)
+        p.track_stage(job, state, method, streamlines, settings)
+
+
+def report_command(
+    path: o.Input,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder that holds the results.", show_default=False)
+    ],
+    bval: o.Bval = None,
+    bvec: o.Bvec = None,
+    grad: o.Grad = None,
+    mask: o.Mask = None,
+    sigma: o.NoiseLevel = None,
+    exclude: o.Exclude = "",
+    truth: Annotated[
+        Path | None, typer.Option("--truth", help="Folder of true maps to stand beside.")
+    ] = None,
+) -> None:
+    """Write the report again from the results that are in OUT.
+
+    [bold]Example[/]
+
+      fornix report dwi.nii.gz -o out
+    """
+    with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
+        state.maps = load_maps(job.out, job.stem)
+        if not state.maps:
+            raise FornixError(
+                f"{out} holds no maps of {job.stem}; run `fornix microstructure` first"
+            )
+        reference = job.out / derivative(job.stem, "dwimap", model="dti", param="fa")
+        for extension in ("trx", "tck", "trk"):
+            found = job.out / f"{job.stem}_tractogram.{extension}"
+            if found.exists():
+                state.tractogram = read_tractogram(found, reference=reference)
+        p.check_stage(job, state)
+        p.report_stage(job, state, truth)
+
+
+@contextmanager
+def _job(
+    path: Path,
+    out: Path,
+    bval: Path | None,
+    bvec: Path | None,
+    grad: Path | None,
+    mask: Path | None,
+    sigma: float | None,
+    exclude: str,
+) -> Iterator[tuple[Job, p.State]]:
+    """A scan with mask and noise level, given, found in OUT or estimated; closes with a last line."""
+    skipped = o.volumes(exclude)
+    scan = load(path, bval=bval, bvec=bvec, grad=grad, exclude=skipped)
+    if sigma == 0:
+        raise FornixError("--sigma must be above 0; leave it out to have the noise level estimated")
+    show = Shown()
+    try:
+        inputs = {**p.input_record(path, scan, mask, skipped), "Sigma": sigma}
+        job = Job(out, scan.stem, inputs, show)
+        state = p.State(scan)
+        known_mask = job.out / derivative(job.stem, "mask", desc="brain")
+        if mask is not None:
+            state.dwi = scan.with_(mask=read_mask(mask, scan))
+        elif known_mask.exists():
+            state.dwi = scan.with_(mask=read_mask(known_mask, scan))
+        else:
+            p.mask_stage(job, state)
+        known_noise = job.out / derivative(job.stem, "dwimap", param="noise")
+        if sigma is not None:
+            state.dwi = state.dwi.with_(sigma=sigma)
+        elif known_noise.exists():
+            state.dwi = state.dwi.with_(sigma=read_volume(known_noise)[0])
+        else:
+            p.noise_stage(job, state)
+        yield job, state
+    finally:
+        show.close()
+    _finished(job)
+
+
+def _listing(method: str, *tables: MethodTable) -> None:
+    """`--method help` prints the tables and stops."""
+    if method != "help":
+        return
+    for table in tables:
+        console.print(f"[bold]{table.stage}[/]\n{table.help()}", markup=True)
+    raise typer.Exit
+
+
+def _finished(job: Job) -> None:
+    console.print(f"done: results are in [bold]{job.out}[/]")
