@@ -71,7 +71,7 @@ def test_mirrored_repeats_agree_in_world_space(shared_data: Path):
     for axis, least in zip(range(3), (0.76, 0.80, 0.82)):
         moved = to_grid(colour[1][..., axis], two.affine, one.affine, one.grid)
         r = np.corrcoef(colour[0][..., axis][both], moved[both])[0, 1]
-        assert r > least - 0.02, f"component {axis}: {r:.3f}"
+        assert r >= least, f"component {axis}: {r:.3f}"
 
 
 @pytest.mark.parametrize("scanner", ["canon-galan_b1500x12", "toshiba-galan_b1500x12"])

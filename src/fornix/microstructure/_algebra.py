@@ -19,6 +19,54 @@ compiled = njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 compiled_parallel = njit(cache=True, nogil=True, parallel=True, fastmath=FAST, error_model="numpy")
 
 
+_MANTISSA, _ONE_BITS, _TWO52_BITS = 0x000FFFFFFFFFFFFF, 0x3FF0000000000000, 0x4330000000000000
+_ROUND = 6755399441055744.0  # 1.5 * 2^52: adding it rounds to an integer held in the low bits
+_LOG2E, _LN2_HIGH, _LN2_LOW = 1.4426950408889634, 0.693145751953125, 1.4286068203094172e-6
+
+
+@compiled
+def log_array(x: np.ndarray, out: np.ndarray, scratch: np.ndarray) -> None:
+    """out = ln x for positive normal float64, to 1e-12, in loops the compiler can vectorise."""
+    n = len(x)
+    bits, exponent, mantissa = x.view(np.int64), out.view(np.int64), scratch.view(np.int64)
+    for k in range(n):
+        exponent[k] = (bits[k] >> 52) | _TWO52_BITS
+        mantissa[k] = (bits[k] & _MANTISSA) | _ONE_BITS
+    for k in range(n):
+        m, e = scratch[k], out[k] - (4503599627370496.0 + 1023.0)
+        high = 1.0 if m > 1.4142135623730951 else 0.0
+        m *= 1.0 - 0.5 * high
+        t = (m - 1.0) / (m + 1.0)
+        q = t * t
+        series = 1 / 13 + q * (1 / 15 + q * (1 / 17))
+        series = 1 / 5 + q * (1 / 7 + q * (1 / 9 + q * (1 / 11 + q * series)))
+        out[k] = (e + high) * 0.6931471805599453 + 2.0 * t * (1.0 + q * (1 / 3 + q * series))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def exp_array(x: np.ndarray, shifted: np.ndarray) -> None:
+    """x becomes exp(x), to 1e-13, for x within ±700; vectorised. shifted: scratch of its length.
+
+    Without reordering of sums: the rounding trick depends on their order.
+    """
+    n = len(x)
+    bits = shifted.view(np.int64)
+    for k in range(n):
+        v = min(max(x[k], -700.0), 700.0)
+        big = v * _LOG2E + _ROUND
+        whole = big - _ROUND
+        r = (v - whole * _LN2_HIGH) - whole * _LN2_LOW
+        high = 1 / 40320 + r * (1 / 362880 + r * (1 / 3628800 + r * (1 / 39916800)))
+        low = 1.0 + r * (1.0 + r * (1 / 2 + r * (1 / 6 + r * (1 / 24 + r * (1 / 120)))))
+        r2 = r * r * r
+        x[k] = low + r2 * r2 * (1 / 720 + r * (1 / 5040 + r * high))
+        shifted[k] = big
+    for k in range(n):
+        bits[k] = (bits[k] + 1023) << 52
+    for k in range(n):
+        x[k] *= shifted[k]
+
+
 @compiled
 def cholesky(a: np.ndarray, n: int) -> bool:
     """Lower factor in place of the lower triangle of `a` (n, n); False where it is singular."""

@@ -279,7 +279,7 @@ def linear_kurtosis(
                 continue
             variance = (sigma[v] / scale) ** 2
             if math.isnan(variance):
-                variance = residual_variance(logs, design, beta, scratch)
+                variance = residual_variance(logs, design, beta, weights, True, scratch)
             if constrained and not project(factor, rows, bounds, beta, 1e-7, 400):
                 flag |= NOT_CONVERGED
             found = kurtosis_metrics(

@@ -12,7 +12,9 @@ from fornix.microstructure._algebra import (
     compiled,
     compiled_parallel,
     eigen_symmetric,
+    exp_array,
     inverse_from_cholesky,
+    log_array,
     normal_matrix,
     prepare_signals,
     quadratic,
@@ -53,8 +55,8 @@ def fit_log_linear(
     """
     p, n = design.shape
     clean = True
+    log_array(s, logs, weights)
     for k in range(n):
-        logs[k] = math.log(s[k])
         clean = clean and confidence[k] == 1.0
     if clean:
         for i in range(p):
@@ -76,7 +78,13 @@ def fit_log_linear(
             for k in range(n):
                 weights[k] += beta[i] * design[i, k]
         for k in range(n):
-            weights[k] = math.exp(2.0 * min(weights[k], 20.0)) * confidence[k]
+            weights[k] = 2.0 * min(weights[k], 20.0)
+        exp_array(weights, scratch)
+        largest = 0.0
+        for k in range(n):
+            largest = max(largest, weights[k])
+        for k in range(n):  # noise alone can drive a few weights to rule over all others
+            weights[k] = max(weights[k], 1e-10 * largest) * confidence[k]
         before = beta.copy() if rounds > 1 else beta
         if not _solve_weighted(design, weights, logs, scratch, factor, beta):
             return SINGULAR
@@ -112,9 +120,17 @@ def _solve_weighted(
 
 @compiled
 def residual_variance(
-    logs: np.ndarray, design: np.ndarray, beta: np.ndarray, scratch: np.ndarray
+    logs: np.ndarray,
+    design: np.ndarray,
+    beta: np.ndarray,
+    weights: np.ndarray,
+    weighted: bool,
+    scratch: np.ndarray,
 ) -> float:
-    """Variance of the signal's noise from residuals of the logarithm, weighted by S²."""
+    """Variance of the signal's noise from residuals of the logarithm, weighted by S².
+
+    weights: the squared signals of a weighted fit; of an ordinary one they are computed from beta.
+    """
     p, n = design.shape
     if n <= p:
         return math.nan
@@ -125,8 +141,8 @@ def residual_variance(
             scratch[k] += beta[i] * design[i, k]
     total = 0.0
     for k in range(n):
-        difference = (logs[k] - scratch[k]) * math.exp(min(scratch[k], 20.0))
-        total += difference * difference
+        square = weights[k] if weighted else math.exp(2.0 * min(scratch[k], 20.0)) * weights[k]
+        total += (logs[k] - scratch[k]) ** 2 * square
     return total / (n - p)
 
 
@@ -268,7 +284,7 @@ def linear_tensor(
             if want_std:
                 variance = (sigma[v] / scale) ** 2
                 if math.isnan(variance):
-                    variance = residual_variance(logs, design, beta, scratch)
+                    variance = residual_variance(logs, design, beta, weights, rounds > 0, scratch)
                 inverse_from_cholesky(factor, cov, p)
                 if rounds == 0:
                     _sandwich(design, beta, half, cov)

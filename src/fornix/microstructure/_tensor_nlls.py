@@ -12,6 +12,7 @@ from fornix.microstructure._algebra import (
     compiled,
     compiled_parallel,
     eigen_symmetric,
+    exp_array,
     inverse_from_cholesky,
     normal_matrix,
     prepare_signals,
@@ -28,7 +29,7 @@ START_AT_LEAST = 0.02
 
 
 @compiled
-def signals_of(beta: np.ndarray, design: np.ndarray, out: np.ndarray) -> None:
+def signals_of(beta: np.ndarray, design: np.ndarray, out: np.ndarray, scratch: np.ndarray) -> None:
     """out (n,) = exp(beta · design)."""
     p, n = design.shape
     for k in range(n):
@@ -37,7 +38,8 @@ def signals_of(beta: np.ndarray, design: np.ndarray, out: np.ndarray) -> None:
         for k in range(n):
             out[k] += beta[i] * design[i, k]
     for k in range(n):
-        out[k] = math.exp(min(out[k], 20.0))
+        out[k] = min(out[k], 20.0)
+    exp_array(out, scratch)
 
 
 @compiled
@@ -117,7 +119,7 @@ def _minimise(
         theta[:] = beta
         for i in range(p):
             jac[i, i] = 1.0
-    signals_of(beta, design, s)
+    signals_of(beta, design, s, scratch)
     cost = misfit(m, s, sigma, pull)
     damping = 1e-3
     flag = NOT_CONVERGED
@@ -165,7 +167,7 @@ def _minimise(
                     _from_root(trial, new, jac)
                 else:
                     new[:] = trial
-                signals_of(new, design, s)
+                signals_of(new, design, s, scratch)
                 changed = misfit(m, s, sigma, pull)
                 if changed <= cost:
                     better = True
@@ -179,7 +181,7 @@ def _minimise(
             # No descent at any step length: this is the optimum to rounding.
             if positive:
                 _from_root(theta, beta, jac)
-            signals_of(beta, design, s)
+            signals_of(beta, design, s, scratch)
             flag = 0
             break
         gained = cost - changed

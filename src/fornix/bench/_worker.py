@@ -1,0 +1,74 @@
+"""One timed task in a fresh process, so that peak memory and threads are the task's own.
+
+`python -m fornix.bench._worker FOLDER TASK VOXELS THREADS` prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from fornix.bench import peers
+from fornix.core.dwi import DWI
+from fornix.core.gradients import Gradients
+
+WARM_UP = 64
+
+PEERS: dict[str, peers.Peer] = {
+    "DIPY tensor WLS": peers.dipy_tensor("WLS"),
+    "DIPY tensor NLLS": peers.dipy_tensor("NLLS"),
+    "DIPY kurtosis WLS": peers.dipy_kurtosis,
+    "MRtrix3 dwi2tensor": peers.mrtrix_tensor,
+    "AMICO NODDI": peers.amico_noddi,
+}
+
+
+def main(folder: str, task: str, voxels: int, threads: int) -> dict[str, object]:
+    """Run `task` on the first `voxels` voxels of the benchmark's file."""
+    place = Path(folder)
+    gradients = Gradients.from_mrtrix(np.loadtxt(place / "grad.txt"))
+    signals = np.load(place / "signals.npy", mmap_mode="r")[:voxels]
+    sigma = float(np.loadtxt(place / "sigma.txt"))
+    if task in PEERS:
+        data = np.array(signals)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                PEERS[task](data[:WARM_UP], gradients, sigma, threads)
+                seconds = PEERS[task](data, gradients, sigma, threads).seconds
+        except peers.PeerMissing as missing:
+            return {"skipped": str(missing)}
+    else:
+        seconds = _ours(task, np.asarray(signals), gradients, sigma, threads)
+    use = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if task.startswith("MRtrix3"):
+        use = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return {"seconds": seconds, "peak_mb": use / 1024, "voxels": len(signals)}
+
+
+def _ours(
+    task: str, signals: np.ndarray, gradients: Gradients, sigma: float, threads: int
+) -> float:
+    """`Fornix MODEL METHOD [std] [sigma]`: the whole stage, from a scan in memory to maps."""
+    from fornix.microstructure import microstructure
+
+    words = task.split()
+    dwi = DWI(signals[:, None, None], gradients, np.eye(4))
+    options = {
+        "models": (words[1],), "method": words[2], "std": "std" in words, "threads": threads,
+        "sigma": sigma if "sigma" in words else None, "dti_bmax": None,
+    }  # fmt: skip
+    microstructure(dwi.with_(data=dwi.data[:WARM_UP]), **options)  # type: ignore[arg-type]
+    began = time.perf_counter()
+    microstructure(dwi, **options)  # type: ignore[arg-type]
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))))
