@@ -1,0 +1,68 @@
+"""Ground for the figures: one look, images in anatomical order, pictures as text for the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+INK, PAPER, DARK = "#1c2733", "#ffffff", "#0d1117"
+ACCENT = "#2f6f9f"
+
+
+def figure(width: float, height: float, dark: bool = False) -> Figure:
+    """An empty figure, width and height in inches, outside pyplot's global state."""
+    made = Figure(figsize=(width, height), layout="constrained", dpi=110)
+    made.patch.set_facecolor(DARK if dark else PAPER)
+    return made
+
+
+def picture(made: Figure, quality: int = 85) -> str:
+    """The figure as a data URI, so that the page holds everything."""
+    buffer = io.BytesIO()
+    made.savefig(
+        buffer, format="webp", facecolor=made.get_facecolor(), pil_kwargs={"quality": quality}
+    )
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def to_ras(data: NDArray, affine: NDArray) -> tuple[NDArray, NDArray]:
+    """The array turned so that its axes run nearest to right, anterior, superior; and its affine."""
+    flip = nib.orientations.io_orientation(affine)
+    turned = nib.orientations.apply_orientation(data, flip)
+    return turned, affine @ nib.orientations.inv_ornt_aff(flip, data.shape[:3])
+
+
+def crop(mask: NDArray[np.bool_], margin: int = 2) -> tuple[slice, slice, slice]:
+    """The box around a mask."""
+    out = []
+    for axis in range(3):
+        there = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        low, high = (there[0], there[-1] + 1) if len(there) else (0, mask.shape[axis])
+        out.append(slice(max(0, low - margin), min(mask.shape[axis], high + margin)))
+    return out[0], out[1], out[2]
+
+
+def show_slice(ax: Any, plane: NDArray, size: tuple[float, float], **options: Any) -> Any:
+    """One slice, first axis to the right, second up, with true proportions."""
+    image = np.moveaxis(plane, 0, 1)
+    drawn = ax.imshow(
+        image, origin="lower", aspect=size[1] / size[0], interpolation="nearest", **options
+    )
+    ax.set_axis_off()
+    return drawn
+
+
+def slice_numbers(mask: NDArray[np.bool_], count: int) -> list[int]:
+    """Evenly spread axial slices through the mask."""
+    there = np.flatnonzero(mask.any(axis=(0, 1)))
+    if not len(there):
+        there = np.arange(mask.shape[2])
+    low, high = there[0], there[-1]
+    inset = 0.1 * (high - low)
+    return [round(float(z)) for z in np.linspace(low + inset, high - inset, count)]

@@ -1,0 +1,332 @@
+"""The figures of the report, one function each; every one returns a matplotlib figure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.collections import LineCollection
+from matplotlib.colors import hsv_to_rgb
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from fornix.core.dwi import DWI
+from fornix.core.gradients import Gradients, voxel_rotation
+from fornix.core.maps import Maps
+from fornix.core.tractogram import Tractogram
+from fornix.report.canvas import (
+    ACCENT,
+    DARK,
+    INK,
+    crop,
+    figure,
+    show_slice,
+    slice_numbers,
+    to_ras,
+)
+
+#: What healthy adult white and grey matter show at 3 T, for the histograms: not a diagnosis.
+REFERENCE = {
+    "dti_fa": (0.10, 0.60, "FA, whole brain"),
+    "dti_md": (0.65e-3, 1.10e-3, "MD, mm²/s"),
+    "dki_mk": (0.60, 1.30, "MK"),
+    "noddi_ndi": (0.35, 0.70, "NDI"),
+    "noddi_odi": (0.10, 0.60, "ODI"),
+    "noddi_fwf": (0.00, 0.20, "FWF"),
+}
+
+#: How each map is shown: title, lowest and highest value, colour map.
+LOOKS = {
+    "dti_fa": ("FA", 0.0, 0.9, "gray"),
+    "dti_md": ("MD (10⁻³ mm²/s)", 0.0, 2.5e-3, "magma"),
+    "dti_ad": ("AD (10⁻³ mm²/s)", 0.0, 2.5e-3, "magma"),
+    "dti_rd": ("RD (10⁻³ mm²/s)", 0.0, 2.0e-3, "magma"),
+    "dki_mk": ("MK", 0.0, 1.8, "viridis"),
+    "dki_ak": ("AK", 0.0, 1.5, "viridis"),
+    "dki_rk": ("RK", 0.0, 2.5, "viridis"),
+    "dki_kfa": ("KFA", 0.0, 1.0, "gray"),
+    "noddi_ndi": ("NDI", 0.0, 1.0, "inferno"),
+    "noddi_odi": ("ODI", 0.0, 1.0, "cividis"),
+    "noddi_fwf": ("FWF", 0.0, 1.0, "bone"),
+}
+
+
+def protocol(gradients: Gradients) -> Figure:
+    """Directions on the sphere by shell, and b by volume."""
+    made = figure(9, 3.6)
+    left, right = made.subplots(1, 2, width_ratios=[1, 1.7], subplot_kw=None)
+    left.remove()
+    ball = made.add_subplot(1, 2, 1, projection="3d")
+    phi, theta = np.mgrid[0 : 2 * np.pi : 25j, 0 : np.pi : 13j]
+    ball.plot_wireframe(
+        np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta),
+        color="#d5dde5", linewidth=0.4,
+    )  # fmt: skip
+    shells = gradients.shells
+    colours = [
+        hsv_to_rgb((0.58 - 0.55 * i / max(len(shells), 1), 0.75, 0.75)) for i in range(len(shells))
+    ]
+    for shell, colour in zip(shells, colours):
+        u = gradients.directions[list(shell.volumes)]
+        both = np.concatenate([u, -u])
+        ball.scatter(*both.T, s=9, color=[colour], depthshade=True)
+        right.scatter(
+            list(shell.volumes), gradients.bvals[list(shell.volumes)], s=14, color=[colour],
+            label=f"b={shell.b:.0f}: {len(shell)}" if len(shells) <= 6 else None,
+        )  # fmt: skip
+    b0 = np.flatnonzero(gradients.b0_mask)
+    right.scatter(b0, gradients.bvals[b0], s=14, color="black", label=f"b0: {len(b0)}")
+    ball.set_box_aspect((1, 1, 1), zoom=1.35)
+    ball.set_axis_off()
+    right.set(xlabel="volume", ylabel="b (s/mm²)", ylim=(-0.05 * gradients.bvals.max() - 20, None))
+    right.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    _bare(right)
+    return made
+
+
+def quality(record: dict[str, Any]) -> Figure:
+    """SNR of each volume, and the outlier score of each slice of each volume."""
+    made = figure(9, 3.2)
+    left, right = made.subplots(1, 2, width_ratios=[1, 1.3])
+    level = np.array(record.get("SnrPerVolume", []))
+    left.bar(np.arange(len(level)), level, color=ACCENT, width=0.8)
+    left.set(xlabel="volume", ylabel="median signal / noise in the brain")
+    if len(level) and level.max() > 6 * np.median(level):
+        left.set_yscale("log")
+    scores = np.array(record.get("OutlierScores", [[0.0]]))
+    drawn = right.imshow(
+        scores.T,
+        origin="lower",
+        aspect="auto",
+        cmap="RdBu",
+        vmin=-8,
+        vmax=8,
+        interpolation="nearest",
+    )
+    right.set(xlabel="volume", ylabel="slice", title="slice signal against prediction (robust z)")
+    right.title.set_fontsize(9)
+    made.colorbar(drawn, ax=right, shrink=0.9)
+    _bare(left)
+    return made
+
+
+def mask_outline(dwi: DWI, count: int = 10) -> Figure:
+    """The mask's outline on the mean b0."""
+    image, affine = to_ras(dwi.mean_b0(), dwi.affine)
+    mask, _ = to_ras(dwi.brain(), dwi.affine)
+    size = np.linalg.norm(affine[:3, :3], axis=0)
+    top = np.percentile(image[mask], 99) if mask.any() else image.max()
+    made = figure(11, 4.6, dark=True)
+    for ax, z in zip(_grid(made, count), slice_numbers(mask, count)):
+        show_slice(ax, image[:, :, z], (size[0], size[1]), cmap="gray", vmin=0, vmax=max(top, 1e-9))
+        if mask[:, :, z].any() and not mask[:, :, z].all():
+            ax.contour(mask[:, :, z].T, levels=[0.5], colors="#ff5a4e", linewidths=0.9)
+    return made
+
+
+def mosaic(
+    data: NDArray, dwi: DWI, low: float, high: float, colours: str = "gray", count: int = 8
+) -> Figure:
+    """Axial slices of one map inside the mask, with its colour bar (none for RGB maps)."""
+    made = figure(12, 1.9 if count <= 8 else 3.6, dark=True)
+    axes = _grid(made, count, rows=1)
+    image, mask, size = _prepared(data, dwi)
+    drawn = None
+    for ax, z in zip(axes, slice_numbers(mask, count)):
+        drawn = show_slice(
+            ax, image[:, :, z], (size[0], size[1]), cmap=colours, vmin=low, vmax=high
+        )
+    if image.ndim == 3 and drawn is not None:
+        _colourbar(made, drawn, axes, low, high)
+    return made
+
+
+def compared(
+    estimate: NDArray,
+    truth: NDArray,
+    dwi: DWI,
+    low: float,
+    high: float,
+    colours: str,
+    count: int = 7,
+) -> Figure:
+    """Estimate, truth and their difference, one row each."""
+    made = figure(12, 5.4, dark=True)
+    grid = made.subplots(3, count)
+    spread = 0.4 * (high - low)
+    rows = [(estimate, "estimate"), (truth, "truth"), (estimate - truth, "difference")]
+    for row, (data, label) in zip(grid, rows):
+        image, mask, size = _prepared(data, dwi)
+        signed = label == "difference"
+        for ax, z in zip(row, slice_numbers(mask, count)):
+            drawn = show_slice(
+                ax,
+                image[:, :, z],
+                (size[0], size[1]),
+                cmap="RdBu_r" if signed else colours,
+                vmin=-spread if signed else low,
+                vmax=spread if signed else high,
+            )
+        row[0].text(
+            -0.08, 0.5, label, color="white", rotation=90, va="center", ha="right", fontsize=9,
+            transform=row[0].transAxes,
+        )  # fmt: skip
+        _colourbar(made, drawn, list(row), -spread if signed else low, spread if signed else high)
+    return made
+
+
+def colour_fa(maps: Maps) -> NDArray[np.float32]:
+    """|world direction| times FA as RGB: red right-left, green front-back, blue up-down."""
+    fa = np.clip(maps["dti_fa"].data, 0, 1)
+    rgb: NDArray[np.float32] = np.abs(maps["dti_v1"].data) * fa[..., None]
+    return np.clip(rgb * 1.3, 0, 1)
+
+
+def sticks(dwi: DWI, maps: Maps) -> Figure:
+    """Peaks as sticks over FA: an axial and a coronal slice through the middle of the brain."""
+    background = maps["dti_fa"].data if "dti_fa" in maps else dwi.mean_b0()
+    fa, affine = to_ras(background, dwi.affine)
+    mask, _ = to_ras(dwi.brain(), dwi.affine)
+    vectors, _ = to_ras(maps["peaks"].data, dwi.affine)
+    size = np.linalg.norm(affine[:3, :3], axis=0)
+    # World vectors to the turned image's own axes, so that sticks lie right on oblique scans too.
+    vectors = vectors.reshape(*vectors.shape[:3], -1, 3) @ voxel_rotation(affine)
+    typical = np.percentile(np.linalg.norm(vectors[..., 0, :], axis=-1)[mask], 90) or 1.0
+    box = crop(mask, 1)
+    made = figure(12, 6.6, dark=True)
+    plots = made.subplots(1, 2)
+    middle = [(b.start + b.stop) // 2 for b in box]
+    for ax, (axis, at) in zip(
+        plots, [(2, middle[2] + (box[2].stop - box[2].start) // 12), (1, middle[1])]
+    ):
+        keep = [a for a in range(3) if a != axis]
+        plane = np.take(fa, at, axis=axis)
+        show_slice(ax, plane, (size[keep[0]], size[keep[1]]), cmap="gray", vmin=0, vmax=1)
+        here = np.take(vectors, at, axis=axis)
+        inside = np.take(mask, at, axis=axis) & (plane > 0.12)
+        lines, colours = [], []
+        for i, j in np.argwhere(inside):
+            for vector in here[i, j]:
+                length = np.linalg.norm(vector)
+                if length < 0.1 * typical:
+                    continue
+                unit = vector / length
+                half = 0.48 * min(length / typical, 1.0)
+                # In voxel units of the picture, shortened on the longer edge.
+                scale = min(size[keep[0]], size[keep[1]])
+                dx = half * unit[keep[0]] * scale / size[keep[0]]
+                dy = half * unit[keep[1]] * scale / size[keep[1]]
+                lines.append([(i - dx, j - dy), (i + dx, j + dy)])
+                colours.append(np.abs(unit))
+        ax.add_collection(LineCollection(lines, colors=colours, linewidths=0.9))
+        ax.set_xlim(box[keep[0]].start - 0.5, box[keep[0]].stop - 0.5)
+        ax.set_ylim(box[keep[1]].start - 0.5, box[keep[1]].stop - 0.5)
+    return made
+
+
+def streamlines(tractogram: Tractogram, dwi: DWI, most: int = 12_000, seed: int = 0) -> Figure:
+    """Streamlines from above, from the left and from the front, coloured by direction."""
+    made = figure(12, 4.6, dark=True)
+    plots = made.subplots(1, 3)
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(len(tractogram))[:most]
+    views = [
+        (0, 1, 2, 1, "from above"),
+        (1, 2, 0, -1, "from the left"),
+        (0, 2, 1, 1, "from behind"),
+    ]
+    for ax, (across, up, depth, toward, name) in zip(plots, views):
+        segments, colours, order = [], [], []
+        for index in chosen:
+            line = tractogram[int(index)]
+            line = line[:: max(1, len(line) // 40)]
+            if len(line) < 2:
+                continue
+            step = np.diff(line, axis=0)
+            tint = np.abs(step) / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-9)
+            pieces = np.stack([line[:-1], line[1:]], axis=1)
+            segments.append(pieces[:, :, [across, up]])
+            order.append(pieces[:, :, depth].mean(1) * toward)
+            colours.append(tint)
+        ax.set_facecolor(DARK)
+        ax.set_aspect("equal")
+        ax.set_axis_off()
+        ax.set_title(name, color="white", fontsize=9)
+        if not segments:
+            continue
+        height = np.concatenate(order)
+        rank = np.argsort(height)
+        # Nearer is brighter: depth without a renderer.
+        near = (height - height.min()) / max(float(np.ptp(height)), 1e-6)
+        tint = np.concatenate(colours) * (0.35 + 0.65 * near[:, None])
+        ax.add_collection(
+            LineCollection(
+                np.concatenate(segments)[rank], colors=tint[rank], linewidths=0.35, rasterized=True
+            )
+        )
+        if name == "from the left":
+            ax.invert_xaxis()
+        ax.autoscale_view()
+    return made
+
+
+def histograms(dwi: DWI, maps: Maps) -> Figure | None:
+    """Distributions in the mask, with the range of healthy adults shaded."""
+    names = [n for n in REFERENCE if n in maps]
+    if not names:
+        return None
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    made = figure(10, 2.3 * rows)
+    axes = np.atleast_1d(made.subplots(rows, columns)).ravel()
+    for ax in axes[len(names) :]:
+        ax.set_axis_off()
+    for ax, name in zip(axes, names):
+        low, high, label = REFERENCE[name]
+        values = maps[name].data[dwi.brain()]
+        top = LOOKS[name][2]
+        ax.hist(np.clip(values, 0, top), bins=80, range=(0, top), color=ACCENT, density=True)
+        ax.axvspan(low, high, color="#7fb77e", alpha=0.25, lw=0)
+        ax.axvline(float(np.median(values)), color=INK, lw=1)
+        ax.set_title(f"{label}: median {np.median(values):.3g}", fontsize=9)
+        ax.set_yticks([])
+        _bare(ax)
+    return made
+
+
+def _prepared(data: NDArray, dwi: DWI) -> tuple[NDArray, NDArray, NDArray]:
+    """The map in anatomical order, blank outside the mask and cut to it."""
+    brain = dwi.brain()
+    image, affine = to_ras(
+        np.where(brain if data.ndim == 3 else brain[..., None], data, 0), dwi.affine
+    )
+    mask, _ = to_ras(brain, dwi.affine)
+    box = crop(mask)
+    return image[box], mask[box], np.linalg.norm(affine[:3, :3], axis=0)
+
+
+def _grid(made: Figure, count: int, rows: int = 2) -> list[Any]:
+    columns = -(-count // rows)
+    axes = np.atleast_1d(made.subplots(rows, columns)).ravel()
+    for ax in axes:
+        ax.set_axis_off()
+    return list(axes)
+
+
+def _colourbar(made: Figure, drawn: Any, axes: list[Any], low: float, high: float) -> None:
+    bar = made.colorbar(
+        drawn, ax=axes, shrink=0.85, pad=0.01, fraction=0.02, ticks=[low, (low + high) / 2, high]
+    )
+    small = abs(high) < 0.02
+    bar.ax.set_yticklabels(
+        [f"{v * (1e3 if small else 1):.3g}" for v in (low, (low + high) / 2, high)],
+        color="white",
+        fontsize=8,
+    )
+    bar.outline.set_visible(False)
+
+
+def _bare(ax: Any) -> None:
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    ax.tick_params(labelsize=8)
