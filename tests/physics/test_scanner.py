@@ -63,7 +63,7 @@ def test_distortion_conserves_signal_and_its_truth_undoes_it(
     stretch = 1 + np.gradient(shift, axis=number)
     undone = map_coordinates(made[..., 0].numpy(), index, order=3) * stretch
     before = np.abs(made[..., 0].numpy() - image.numpy())[mask].mean()
-    assert np.abs(undone - image.numpy())[mask].mean() < 0.2 * before
+    assert np.abs(undone - image.numpy())[mask].mean() < 0.3 * before
 
 
 def test_opposite_phase_encoding_moves_the_other_way(gradients: Gradients) -> None:

@@ -103,6 +103,9 @@ def _tissue_maps(
     white, grey, t1 = (np.asarray(i.dataobj, dtype=np.float32) for i in images)
     brain = ndimage.binary_fill_holes(ndimage.binary_closing(t1 > 0.08, iterations=3))
     brain |= (white + grey) > 0.3
+    # The cistern above the sella is open below: holes are filled slice by slice as well.
+    for level in range(brain.shape[2]):
+        brain[:, :, level] = ndimage.binary_fill_holes(brain[:, :, level])
     corner = source[:3, 3]
     extent = np.array(white.shape)
     grid = tuple(int(np.ceil(n * fine / voxel_size)) for n in extent)
