@@ -66,6 +66,7 @@ def test_no_b0():
     single = table.subset(table.bvals == 1000)
     assert "needs a b0 or a second b-value" in what_can_be_estimated(single)["dti"]
     both = table.subset(table.bvals > 50)
+    assert "needs a b0 beside two shells" in what_can_be_estimated(both)["noddi"]
     maps = microstructure(of(both), "dti")
     np.testing.assert_allclose(
         1000 * maps["md"].data[:, 0, 0], truth.tensors(both, 8).values["md"], rtol=1e-4

@@ -149,8 +149,8 @@ def why_not_noddi(gradients: Gradients) -> str:
     axes = axes_count(gradients)
     if axes < 6:
         return f"NODDI needs 6 or more different directions, this scan has {axes}"
-    if _levels(gradients) < 3 and len(gradients) < 8:
-        return f"NODDI has 6 parameters, this scan has only {len(gradients)} volumes"
+    if _levels(gradients) < 3:
+        return "NODDI needs a b0 beside two shells, or a third shell; this scan has neither"
     return ""
 
 
