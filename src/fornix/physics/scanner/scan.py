@@ -165,7 +165,7 @@ def apply(signals: torch.Tensor, planned: ArtefactTruth) -> tuple[torch.Tensor, 
         if warps:
             points, rate = planned.head_coordinates(v)
             inside = torch.as_tensor(region, device=signals.device)
-            values = sample(volume[..., None], torch.as_tensor(points[region]).to(signals))[:, 0]
+            values = sample(volume, torch.as_tensor(points[region]).to(signals))
             volume = torch.zeros_like(volume)
             # Cubic interpolation undershoots at edges; a magnitude is never negative.
             volume[inside] = (values * torch.as_tensor(rate[region]).to(signals)).clamp_min(0)

@@ -8,36 +8,33 @@ import torch
 SMALLEST_GAP = 0.15
 
 
-def sample(volumes: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+def sample(volume: torch.Tensor, points: torch.Tensor, block: int = 8192) -> torch.Tensor:
     """Values at voxel coordinates by cubic convolution (Keys, IEEE TASSP 1981); 0 outside the grid.
 
-    volumes: (X, Y, Z, C); points: (m, 3) in voxels. Returns (m, C).
+    volume: (X, Y, Z); points: (m, 3) in voxels. Returns (m,).
     """
-    grid = volumes.shape[:3]
-    flat = volumes.reshape(-1, volumes.shape[3])
+    return torch.cat([_sample(volume, part) for part in points.split(block)])
+
+
+def _sample(volume: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     base = points.floor()
-    taps = [_keys(points[:, axis] - base[:, axis]) for axis in range(3)]
-    corner = base.long() - 1
-    index, weight = [], []
-    for axis, size in enumerate(grid):
-        position = corner[:, axis, None] + torch.arange(4, device=points.device)
-        inside = (position >= 0) & (position < size)
-        index.append(position.clamp(0, size - 1))
-        weight.append(taps[axis] * inside)
-    out = torch.zeros((len(points), flat.shape[1]), dtype=volumes.dtype, device=volumes.device)
-    for i in range(4):
-        if grid[0] == 1 and i != 1:
-            continue
-        for j in range(4):
-            plane = (index[0][:, i] * grid[1] + index[1][:, j]) * grid[2]
-            both = weight[0][:, i] * weight[1][:, j]
-            for k in range(4):
-                out += (both * weight[2][:, k])[:, None] * flat[plane + index[2][:, k]]
-    return out
+    position = base.long()[..., None] + torch.arange(-1, 3, device=points.device)  # (m, 3, 4)
+    size = torch.tensor(volume.shape, device=points.device)[:, None]
+    weight = _keys(points - base) * ((position >= 0) & (position < size))
+    position = torch.minimum(position.clamp_min(0), size - 1)
+    step = torch.tensor(
+        [volume.shape[1] * volume.shape[2], volume.shape[2], 1], device=points.device
+    )
+    i, j, k = (position * step[:, None]).unbind(1)
+    index = i[:, :, None, None] + j[:, None, :, None] + k[:, None, None, :]
+    values = volume.reshape(-1)[index]
+    for axis in (2, 1, 0):
+        values = (values * weight[:, axis].reshape(-1, *([1] * axis), 4)).sum(-1)
+    return values
 
 
 def _keys(t: torch.Tensor) -> torch.Tensor:
-    """Weights of the four neighbours at fraction t in [0, 1): (m, 4)."""
+    """Weights of the four neighbours at fraction t in [0, 1): (*t.shape, 4)."""
     return torch.stack(
         [
             ((-0.5 * t + 1.0) * t - 0.5) * t,
