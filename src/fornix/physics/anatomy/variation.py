@@ -117,7 +117,7 @@ def aged(anatomy: Anatomy, amount: float) -> Anatomy:
         raise FornixError(f"the amount of ageing lies in [0, 1], not {amount}")
     near = ndimage.gaussian_filter(anatomy.csf, 1.2)
     csf = np.clip(anatomy.csf + amount * near * (1 - anatomy.csf), 0, 1) * anatomy.mask
-    left = (1 - csf) / np.maximum(1 - anatomy.csf, 1e-3)
+    left = (1 - csf) / np.maximum(1 - anatomy.csf, 1e-6)
     wm, gm = anatomy.wm * left, anatomy.gm * left
     fwf = np.clip(anatomy.fwf + (csf - anatomy.csf) + 0.05 * amount * wm, 0, 1)
     s0 = anatomy.s0 + (csf - anatomy.csf) * 1300.0

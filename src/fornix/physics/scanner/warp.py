@@ -8,7 +8,7 @@ import torch
 SMALLEST_GAP = 0.15
 
 
-def sample(volume: torch.Tensor, points: torch.Tensor, block: int = 8192) -> torch.Tensor:
+def sample(volume: torch.Tensor, points: torch.Tensor, block: int = 32768) -> torch.Tensor:
     """Values at voxel coordinates by cubic convolution (Keys, IEEE TASSP 1981); 0 outside the grid.
 
     volume: (X, Y, Z); points: (m, 3) in voxels. Returns (m,).
