@@ -10,10 +10,12 @@ import io
 import json
 import resource
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from fornix.bench import peers
 from fornix.core.dwi import DWI
@@ -36,6 +38,9 @@ def main(folder: str, task: str, voxels: int, threads: int) -> dict[str, object]
     gradients = Gradients.from_mrtrix(np.loadtxt(place / "grad.txt"))
     signals = np.load(place / "signals.npy", mmap_mode="r")[:voxels]
     sigma = float(np.loadtxt(place / "sigma.txt"))
+    children = ChildMemory()
+    if task.startswith("MRtrix3"):
+        children.start()
     if task in PEERS:
         data = np.array(signals)
         try:
@@ -46,10 +51,37 @@ def main(folder: str, task: str, voxels: int, threads: int) -> dict[str, object]
             return {"skipped": str(missing)}
     else:
         seconds = _ours(task, np.asarray(signals), gradients, sigma, threads)
-    use = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if task.startswith("MRtrix3"):
-        use = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return {"seconds": seconds, "peak_mb": use / 1024, "voxels": len(signals)}
+    peak = children.peak if task.startswith("MRtrix3") else peak_memory()
+    return {"seconds": seconds, "peak_mb": peak / 1e6, "voxels": len(signals)}
+
+
+def peak_memory() -> int:
+    """Largest resident size of this process so far, bytes.
+
+    Not `ru_maxrss`, which on Linux starts at the size of the process that forked this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(s for s in status.read_text().splitlines() if s.startswith("VmHWM"))
+        return 1024 * int(line.split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+class ChildMemory(threading.Thread):
+    """Samples the resident size of child processes every 5 ms; `peak` in bytes."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak = 0
+
+    def run(self) -> None:
+        me = psutil.Process()
+        while True:
+            for child in me.children():
+                with contextlib.suppress(psutil.Error):
+                    if child.exe() != sys.executable and "python" not in child.name():
+                        self.peak = max(self.peak, child.memory_info().rss)
+            time.sleep(0.005)
 
 
 def _ours(

@@ -178,8 +178,13 @@ def _gather(
             out[k] = by_volume[row][place]
         return np.ascontiguousarray(out.T)
     if data.flags.c_contiguous:
-        return np.ascontiguousarray(data.reshape(-1, data.shape[3])[voxels][:, rows])
-    return np.ascontiguousarray(data[np.unravel_index(voxels, data.shape[:3])][:, rows])
+        by_voxel = data.reshape(-1, data.shape[3])
+        first, last = int(voxels[0]), int(voxels[-1])
+        whole = last - first + 1 == len(voxels)  # a slice needs no copy
+        part = by_voxel[first : last + 1] if whole else by_voxel[voxels]
+    else:
+        part = data[np.unravel_index(voxels, data.shape[:3])]
+    return np.ascontiguousarray(part if len(rows) == data.shape[3] else part[:, rows])
 
 
 def _to_maps(
