@@ -96,16 +96,9 @@ def make_file(folder: Path, voxels: int, seed: int) -> None:
 
 def _timed(folder: Path, task: str, voxels: int, threads: int, repeats: int) -> Row:
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    words = [str(folder), task, str(voxels), str(threads), str(repeats)]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "fornix.bench._worker",
-            str(folder),
-            task,
-            str(voxels),
-            str(threads),
-        ],
+        [sys.executable, "-m", "fornix.bench._worker", *words],
         env={**os.environ, **dict.fromkeys(names, str(threads))},
         capture_output=True,
         text=True,
