@@ -210,6 +210,7 @@ def noise_stage(job: Job, state: State, method: str = "auto") -> None:
             path,
             {
                 "Units": "as the scan",
+                "Parameter": "noise",
                 "Method": method,
                 "Description": "noise standard deviation of the complex channels, raw scan",
                 **provenance,

@@ -65,7 +65,7 @@ def simulate_command(
     try:
         show.begin("simulate")
         made = simulate(
-            anatomy if anatomy == "embedded" else from_subject(anatomy, seed=seed),
+            anatomy if anatomy == "embedded" else from_subject(anatomy),
             table,
             snr,
             coils=coils,

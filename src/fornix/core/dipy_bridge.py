@@ -14,6 +14,6 @@ def gradient_table(gradients: Gradients) -> Any:
     return make(
         gradients.bvals.copy(),
         bvecs=gradients.directions.copy(),
-        b0_threshold=max(gradients.b0_threshold, float(gradients.bvals.min())),
+        b0_threshold=gradients.b0_threshold,
         atol=0.05,
     )

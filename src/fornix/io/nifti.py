@@ -12,12 +12,16 @@ import numpy as np
 import torch
 from nibabel.filebasedimages import ImageFileError
 from nibabel.fileslice import fileslice
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from fornix.core.errors import FornixError
 from fornix.io.files import atomic, input_file
 
 EXTENSIONS = (".nii.gz", ".nii")
+
+_UNREADABLE = (OSError, EOFError, zlib.error, ValueError)
 
 
 def open_image(path: str | Path, what: str = "image") -> tuple[Any, list[str]]:
@@ -27,7 +31,7 @@ def open_image(path: str | Path, what: str = "image") -> tuple[Any, list[str]]:
         raise FornixError(f"the {what} {path} is not NIfTI; give a .nii or .nii.gz file")
     try:
         image = nib.Nifti1Image.from_filename(str(path), keep_file_open=True)
-    except (ImageFileError, OSError, EOFError, zlib.error, ValueError) as error:
+    except (*_UNREADABLE, ImageFileError, WrapStructError, HeaderDataError) as error:
         raise FornixError(f"{path} is not a readable NIfTI file: {_short(error)}") from error
     return image, _header_notes(image)
 
@@ -101,7 +105,7 @@ def _raw(image: Any, path: str | Path, volume: int | None = None) -> NDArray:
         if volume is None:
             return np.asarray(proxy.get_unscaled())
         return np.asarray(_unscaled_volume(proxy, volume))
-    except (EOFError, OSError, zlib.error, ValueError) as error:
+    except _UNREADABLE as error:
         raise FornixError(
             f"{path} is truncated or corrupt ({_short(error)}); copy or convert it again"
         ) from error

@@ -126,14 +126,20 @@ def patch2self(dwi: DWI, device: str = "auto") -> DWI:
             f"Patch2Self needs 10 volumes or more, this scan has {len(dwi.gradients)}; use mppca"
         )
     many_b0 = int(dwi.gradients.b0_mask.sum()) > 1
-    clean = dipy_patch2self(
-        np.asarray(dwi.data),
-        dwi.gradients.bvals.copy(),
-        b0_threshold=dwi.gradients.b0_threshold,
-        b0_denoising=many_b0,
-        clip_negative_vals=False,
-        shift_intensity=True,
-    )
+    # DIPY sketches with numpy's global generator: seeded here, and put back as it was.
+    state = np.random.get_state()
+    np.random.seed(0)
+    try:
+        clean = dipy_patch2self(
+            np.asarray(dwi.data),
+            dwi.gradients.bvals.copy(),
+            b0_threshold=dwi.gradients.b0_threshold,
+            b0_denoising=many_b0,
+            clip_negative_vals=False,
+            shift_intensity=True,
+        )
+    finally:
+        np.random.set_state(state)
     return dwi.with_(data=np.asarray(clean, dtype=np.float32))
 
 

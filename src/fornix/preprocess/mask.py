@@ -48,9 +48,11 @@ def shells(dwi: DWI) -> NDArray[np.bool_]:
         return b0 > 0
     bright = np.clip(bright / scale, 0, 1)
     smooth = ndimage.gaussian_filter(bright, 1.5 / dwi.voxel_size)
+    # A crop inside the head has no background to tell from: keep all that has signal.
+    if min(dwi.grid) < 5:
+        return bright > 0.05
     threshold = 0.75 * otsu(smooth)
-    if (smooth > 0.4 * threshold).mean() > 0.9 or min(dwi.grid) < 5:
-        # A crop inside the head has no background to tell from: keep all that has signal.
+    if (smooth > 0.4 * threshold).mean() > 0.9:
         return bright > 0.05
     core = _largest(_opened(smooth > threshold, dwi, 5.0))
     brain = _closed(core, dwi, 8.0)

@@ -22,7 +22,8 @@ def estimate_noise(dwi: DWI, method: str = "auto") -> DWI:
     if method == "auto":
         method = "residual" if _degrees_of_freedom(dwi) >= 4 else "spatial"
     sigma = NOISE_METHODS[method].run(dwi)
-    if not np.isfinite(sigma).all() or not (sigma > 0).any():
+    signal = np.abs(dwi.data).max()
+    if not np.isfinite(sigma).all() or np.median(sigma) <= 1e-6 * signal:
         raise FornixError(
             f"the noise level could not be estimated by {method!r} (too few voxels or volumes, or "
             "noise-free data); give it with --sigma"

@@ -37,7 +37,9 @@ def slice_scores(dwi: DWI, axis: int = 2) -> NDArray[np.float64]:
             scores[index, s] = change
         block = scores[np.ix_(index, np.flatnonzero(usable))]
         centre = np.median(block)
-        spread = max(1.4826 * float(np.median(np.abs(block - centre))), 0.005)
+        # Small slices vary more: each has its own spread where that is wider than the scan's.
+        spread = np.maximum(1.4826 * np.median(np.abs(block - centre), axis=0), 0.005)
+        spread = np.maximum(spread, np.median(spread))
         scores[np.ix_(index, np.flatnonzero(usable))] = (block - centre) / spread
     return scores
 

@@ -193,7 +193,7 @@ def sticks(dwi: DWI, maps: Maps) -> Figure:
     vectors = vectors.reshape(*vectors.shape[:3], -1, 3) @ voxel_rotation(affine)
     typical = np.percentile(np.linalg.norm(vectors[..., 0, :], axis=-1)[mask], 90) or 1.0
     box = crop(mask, 1)
-    made = figure(12, 6.6, dark=True)
+    made = figure(12, 6.2, dark=True)
     plots = made.subplots(1, 2)
     middle = [(b.start + b.stop) // 2 for b in box]
     for ax, (axis, at) in zip(
@@ -201,7 +201,7 @@ def sticks(dwi: DWI, maps: Maps) -> Figure:
     ):
         keep = [a for a in range(3) if a != axis]
         plane = np.take(fa, at, axis=axis)
-        show_slice(ax, plane, (size[keep[0]], size[keep[1]]), cmap="gray", vmin=0, vmax=1)
+        show_slice(ax, plane, (size[keep[0]], size[keep[1]]), cmap="gray", vmin=0, vmax=1.4)
         here = np.take(vectors, at, axis=axis)
         inside = np.take(mask, at, axis=axis) & (plane > 0.12)
         lines, colours = [], []
@@ -217,10 +217,12 @@ def sticks(dwi: DWI, maps: Maps) -> Figure:
                 dx = half * unit[keep[0]] * scale / size[keep[0]]
                 dy = half * unit[keep[1]] * scale / size[keep[1]]
                 lines.append([(i - dx, j - dy), (i + dx, j + dy)])
-                colours.append(np.abs(unit))
-        ax.add_collection(LineCollection(lines, colors=colours, linewidths=0.9))
-        ax.set_xlim(box[keep[0]].start - 0.5, box[keep[0]].stop - 0.5)
-        ax.set_ylim(box[keep[1]].start - 0.5, box[keep[1]].stop - 0.5)
+                colours.append(np.abs(unit) ** 0.8)
+        ax.add_collection(LineCollection(lines, colors=colours, linewidths=1.3))
+        # A window of 100 mm about the middle: larger, and single voxels could not be seen.
+        for edge, set_limits in zip(keep, (ax.set_xlim, ax.set_ylim)):
+            half_width = min(50 / size[edge], (box[edge].stop - box[edge].start) / 2)
+            set_limits(middle[edge] - half_width - 0.5, middle[edge] + half_width + 0.5)
     return made
 
 
@@ -261,7 +263,7 @@ def streamlines(tractogram: Tractogram, dwi: DWI, most: int = 12_000, seed: int 
         tint = np.concatenate(colours) * (0.35 + 0.65 * near[:, None])
         ax.add_collection(
             LineCollection(
-                np.concatenate(segments)[rank], colors=tint[rank], linewidths=0.35, rasterized=True
+                list(np.concatenate(segments)[rank]), colors=tint[rank], linewidths=0.35, rasterized=True
             )
         )
         if name == "from the left":

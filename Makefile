@@ -1,0 +1,31 @@
+# Two targets a newcomer needs: `make demo` and `make test`. Both make the environment first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint clean
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	touch $(STAMP)
+
+# A whole-brain subject with known truth, the whole job on it, and the report beside the truth.
+demo: $(STAMP)
+	$(BIN)/fornix simulate -o demo/scan --protocol demo --snr 30
+	$(BIN)/fornix run demo/scan/sub-phantom_dwi.nii.gz -o demo/out --truth demo/scan/truth
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Two processes with one thread each; real scans are read from ../shared/data or FORNIX_TEST_DATA.
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations=15
+
+clean:
+	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,140 @@
+"""Names, sidecars, maps and tractograms; what we write, nibabel, DIPY and MRtrix3 read."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from fornix.core.errors import FornixError
+from fornix.core.maps import Map, Maps
+from fornix.core.tractogram import Tractogram
+from fornix.io import (
+    derivative,
+    load_maps,
+    read_sidecar,
+    read_tractogram,
+    save_maps,
+    sidecar_path,
+    stem_of,
+    write_image,
+    write_tractogram,
+)
+
+AFFINE = np.array([[-2.0, 0.1, 0, 30], [0.1, 2, 0, -20], [0, 0, 2.5, -10], [0, 0, 0, 1]])
+GRID = (20, 21, 12)
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("sub-01_ses-2_dwi.nii.gz", "sub-01_ses-2"),
+        ("sub-01_desc-preproc_dwi.nii.gz", "sub-01"),
+        ("dwi.nii.gz", "dwi"),
+        ("a/b/scan.nii", "scan"),
+    ],
+)
+def test_stems(name, stem):
+    assert stem_of(name) == stem
+
+
+def test_names_follow_bep016():
+    made = derivative("sub-01", "dwimap", model="dti", param="fa", desc="std")
+    assert made == "sub-01_model-dti_param-fa_desc-std_dwimap.nii.gz"
+    assert sidecar_path(made).name == "sub-01_model-dti_param-fa_desc-std_dwimap.json"
+
+
+def test_maps_round_trip_with_sidecars(tmp_path):
+    fa = np.random.default_rng(0).random(GRID, np.float32)
+    maps = Maps(
+        {
+            "dti_fa": Map("dti", "fa", fa, AFFINE, fa / 10, method="wls", description="FA"),
+            "fod": Map("", "fod", np.ones((*GRID, 15), np.float32), AFFINE),
+        },
+        trust=fa > 0.2,
+    )
+    save_maps(maps, tmp_path, "s", {"StepKey": "k"})
+    again = load_maps(tmp_path, "s")
+    assert set(again) == {"dti_fa", "fod"}
+    np.testing.assert_array_equal(again["fa"].data, fa)
+    np.testing.assert_array_equal(again["fa"].std, maps["fa"].std)
+    np.testing.assert_array_equal(again.trust, maps.trust)
+    side = read_sidecar(tmp_path / "s_model-dti_param-fa_dwimap.nii.gz")
+    for field in ("Units", "Method", "FornixVersion", "Command", "Sha256", "StepKey"):
+        assert side[field]
+    assert nib.load(tmp_path / "s_model-dti_param-fa_dwimap.nii.gz").get_data_dtype() == np.float32
+
+
+def lines() -> Tractogram:
+    rng = np.random.default_rng(1)
+    made = [
+        nib.affines.apply_affine(AFFINE, rng.uniform(0, 10, (n, 3))).astype(np.float32)
+        for n in (3, 40, 7)
+    ]
+    tractogram = Tractogram.from_list(made, AFFINE, GRID)
+    return Tractogram(
+        tractogram.points, tractogram.offsets, AFFINE, GRID, {"score": np.array([1.0, 2, 3])}
+    )
+
+
+@pytest.mark.parametrize("extension", ["trx", "trk", "tck"])
+def test_tractograms_round_trip(tmp_path, extension):
+    made, path = lines(), tmp_path / f"x.{extension}"
+    write_tractogram(made, path)
+    reference = write_image(tmp_path / "ref.nii.gz", np.zeros(GRID), AFFINE)
+    again = read_tractogram(path, reference=reference)
+    np.testing.assert_allclose(again.points, made.points, atol=1e-4)
+    np.testing.assert_array_equal(again.offsets, made.offsets)
+    assert again.grid == GRID
+    np.testing.assert_allclose(again.affine, AFFINE, atol=1e-4)
+    if extension != "tck":
+        np.testing.assert_array_equal(again.per_streamline["score"], [1, 2, 3])
+
+
+@pytest.mark.parametrize("extension", ["trx", "trk", "tck"])
+def test_dipy_reads_our_tractograms(tmp_path, extension):
+    from dipy.io.streamline import load_tractogram
+
+    made, path = lines(), tmp_path / f"x.{extension}"
+    write_tractogram(made, path)
+    reference = write_image(tmp_path / "ref.nii.gz", np.zeros(GRID), AFFINE)
+    theirs = load_tractogram(str(path), str(reference), bbox_valid_check=False)
+    theirs.to_rasmm()
+    np.testing.assert_allclose(np.concatenate(list(theirs.streamlines)), made.points, atol=1e-3)
+
+
+def test_mrtrix_reads_our_tck(tmp_path):
+    if not shutil.which("tckstats"):
+        pytest.skip("mrtrix3 is not installed")
+    made = lines()
+    write_tractogram(made, tmp_path / "x.tck")
+    out = subprocess.run(
+        ["tckstats", "x.tck", "-output", "mean", "-quiet"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert float(out.stdout) == pytest.approx(made.lengths().mean(), rel=1e-4)
+
+
+def test_bad_tractograms(tmp_path):
+    with pytest.raises(FornixError, match=r"one of \.trx"):
+        write_tractogram(lines(), tmp_path / "x.vtk")
+    write_tractogram(lines(), tmp_path / "x.tck")
+    with pytest.raises(FornixError, match="carries no grid"):
+        read_tractogram(tmp_path / "x.tck")
+    (tmp_path / "bad.trk").write_bytes(b"nothing")
+    with pytest.raises(FornixError, match="not a readable tractogram"):
+        read_tractogram(tmp_path / "bad.trk")
+    write_tractogram(lines(), tmp_path / "x.trk")
+    other = write_image(tmp_path / "ref.nii.gz", np.zeros((5, 5, 5)), AFFINE)
+    with pytest.raises(FornixError, match="another grid"):
+        read_tractogram(tmp_path / "x.trk", reference=other)
+
+
+def test_empty_tractogram_round_trips(tmp_path):
+    empty = Tractogram.from_list([], AFFINE, GRID)
+    for extension in ("trk", "trx"):
+        write_tractogram(empty, tmp_path / f"e.{extension}")
+        assert len(read_tractogram(tmp_path / f"e.{extension}")) == 0

@@ -1,0 +1,128 @@
+"""Tracking on constructed fields and on the phantom."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fornix.core import harmonics
+from fornix.core.dwi import DWI
+from fornix.core.errors import FornixError, FornixWarning
+from fornix.core.maps import Map, Maps
+from fornix.microstructure import microstructure
+from fornix.orientation import fod
+from fornix.physics import Phantom
+from fornix.tracking import TRACK_METHODS, Tissue, tissue_shares, track
+from fornix.tracking.engine import track_engine
+
+OBLIQUE = np.array([[-1.8, 0.3, 0, 20], [0.3, 1.8, 0.2, -10], [0, -0.2, 2.0, 5], [0, 0, 0, 1]])
+
+
+def corridor(direction: np.ndarray, affine: np.ndarray, grid=(24, 9, 9)):
+    """White matter along the first axis, grey at its ends, one fibre direction everywhere."""
+    white = np.zeros(grid, np.float32)
+    white[3:-3, 2:-2, 2:-2] = 1
+    grey = np.zeros(grid, np.float32)
+    grey[:3] = grey[-3:] = 1
+    lobes = harmonics.project(8, lambda u: np.exp(25 * ((u @ direction) ** 2 - 1)))
+    coefficients = np.broadcast_to(lobes.astype(np.float32), (*grid, 45)).copy()
+    return coefficients, Tissue(white, grey, np.zeros(grid, np.float32))
+
+
+@pytest.mark.parametrize("algorithm", ["deterministic", "probabilistic"])
+@pytest.mark.parametrize("affine", [np.diag([2.0, 2, 2, 1]), np.diag([-2.0, 2, 2, 1]), OBLIQUE])
+def test_straight_fibres_on_any_grid(algorithm, affine):
+    """The field points along the first voxel axis in world space: streamlines must follow it."""
+    axis = affine[:3, 0] / np.linalg.norm(affine[:3, 0])
+    coefficients, tissue = corridor(axis, affine)
+    made = track_engine(
+        algorithm, coefficients, affine, tissue, tissue.white > 0.5, count=200, step=0.8,
+        angle=30, threshold=0.1, min_length=10, max_length=100, seed=1, threads=1,
+    )  # fmt: skip
+    assert len(made) == 200
+    span = np.array([line[-1] - line[0] for line in made])
+    length = np.linalg.norm(span, axis=1)
+    cosine = np.abs(span @ axis) / length
+    assert np.degrees(np.arccos(cosine.clip(0, 1))).max() < (
+        3 if algorithm == "deterministic" else 15
+    )
+    assert np.median(length) > 0.8 * 18 * np.linalg.norm(affine[:3, 0])
+    assert not made.outside().any()
+
+
+@pytest.fixture(scope="module")
+def fields(phantom: Phantom) -> tuple[DWI, Maps]:
+    dwi = phantom.dwi.with_(mask=phantom.mask, sigma=phantom.sigma)
+    maps = microstructure(dwi, models=("dti",))
+    return dwi, maps.merged(fod(dwi, tensor=maps))
+
+
+def test_tissue_from_diffusion_alone(phantom: Phantom, fields):
+    shares = tissue_shares(*fields)
+    total = shares.white + shares.grey + shares.fluid
+    assert total[phantom.mask].min() > 0.9 and total.max() < 1.05
+    assert shares.white[phantom.mask & (phantom.truth["dti_fa"].data > 0.45)].mean() > 0.8
+    assert shares.fluid[phantom.mask & (phantom.truth["noddi_fwf"].data > 0.95)].mean() > 0.7
+
+
+@pytest.mark.parametrize("method", ["probabilistic", "deterministic"])
+def test_streamlines_of_a_phantom(fields, method):
+    made = track(*fields, method, count=500, seed=3)
+    assert len(made) == 500
+    lengths = made.lengths()
+    assert lengths.min() >= 19 and lengths.max() <= 251
+    assert not made.outside().any()
+
+
+def test_same_seed_same_streamlines_for_any_threads(fields):
+    one = track(*fields, count=300, seed=5, threads=1)
+    two = track(*fields, count=300, seed=5, threads=2)
+    other = track(*fields, count=300, seed=6, threads=1)
+    np.testing.assert_array_equal(one.points, two.points)
+    np.testing.assert_array_equal(one.offsets, two.offsets)
+    assert one.points.shape != other.points.shape or not np.array_equal(one.points, other.points)
+
+
+def test_dipys_tracker_stands_in_the_same_table(fields):
+    made = track(*fields, "deterministic-dipy", count=50, seed=1)
+    assert len(made) >= 50
+    assert {m.split("-")[0] for m in TRACK_METHODS} >= {"probabilistic", "deterministic", "ptt"}
+
+
+def test_rejections_are_counted(fields):
+    dwi, maps = fields
+    with pytest.raises(
+        FornixError, match=r"no streamline was accepted of \d+ seeds: \d+ too short"
+    ):
+        track(dwi, maps, count=10, min_length=240, max_length=250, angle=5)
+
+
+def test_fewer_than_asked_is_said(fields):
+    dwi, maps = fields
+    seeds = np.zeros(dwi.grid, bool)
+    fa = np.where(tissue_shares(dwi, maps).white > 0.8, maps["fa"].data, 0)
+    seeds[np.unravel_index(fa.argmax(), dwi.grid)] = True
+    made = track(dwi, maps, count=20, seeds=seeds)
+    assert len(made) == 20
+
+
+def test_bad_seeds(fields):
+    dwi, maps = fields
+    with pytest.raises(FornixError, match="another grid"):
+        track(dwi, maps, seeds=np.ones((2, 2, 2), bool))
+    with pytest.raises(FornixError, match="empty"):
+        track(dwi, maps, seeds=np.zeros(dwi.grid, bool))
+    outside = ~dwi.brain()
+    with pytest.raises(FornixError, match="no voxel to seed from"):
+        track(dwi, maps, seeds=outside)
+    with pytest.raises(FornixError, match="choose one of"):
+        track(dwi, maps, "magic")
+
+
+def test_isotropic_field_ends_in_an_error_not_a_crash(fields):
+    dwi, maps = fields
+    flat = np.zeros_like(maps["fod"].data)
+    empty = Maps({**maps.maps, "fod": Map("", "fod", flat, dwi.affine)})
+    with pytest.raises(FornixError, match="no voxel to seed from"):
+        track(dwi, empty, count=5)
+    assert issubclass(FornixWarning, UserWarning)
