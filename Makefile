@@ -25,7 +25,7 @@ lint: $(STAMP)
 
 # Two processes with one thread each; real scans are read from ../shared/data or FORNIX_TEST_DATA.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations=15
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist worksteal --durations=15
 
 clean:
 	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache

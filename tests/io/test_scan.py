@@ -220,7 +220,7 @@ def test_output_folder(tmp_path):
     left.write_text("half of a file")
     output_folder(tmp_path / "out")
     assert not left.exists()
-    with pytest.raises(FornixError, match="cannot be written|was not written"):
+    with pytest.raises(FornixError, match=r"cannot be written|was not written"):
         output_folder("/proc/fornix-out")
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import as_dwi
 
+from conftest import as_dwi
 from fornix.bench import truth
 from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients

@@ -40,11 +40,10 @@ def tissue_shares(dwi: DWI, maps: Maps) -> Tissue:
         return np.where(brain, blurred / np.maximum(inside, 1e-3), 0).astype(np.float32)
 
     threshold = np.clip(otsu(fa[solid]), 0.15, 0.3) if solid.any() else 0.2
-    white = smooth(_step(smooth(fa), float(threshold), 0.02)) * (1 - smooth(fluid))
-    fluid = smooth(fluid)
-    return Tissue(
-        white, np.where(brain, (1 - white - fluid).clip(0, 1), 0).astype(np.float32), fluid
-    )
+    water = smooth(fluid)
+    white = smooth(_step(smooth(fa), float(threshold), 0.02)) * (1 - water)
+    grey = np.where(brain, (1 - white - water).clip(0, 1), 0)
+    return Tissue(white.astype(np.float32), grey.astype(np.float32), water)
 
 
 def _step(values: NDArray, centre: float, width: float) -> NDArray[np.float64]:

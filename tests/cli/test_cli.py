@@ -1,0 +1,234 @@
+"""The command line as a user meets it: help, exit codes, one-line errors, stopping and going on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+COMMANDS = [
+    "run", "info", "denoise", "mask", "correct", "microstructure", "fod", "track", "report",
+    "simulate", "bench", "cite",
+]  # fmt: skip
+
+
+def fornix(*words: str | Path, **more) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "fornix", *map(str, words)],
+        capture_output=True, text=True, env=environment, **more,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory) -> Path:
+    """A small simulated head, as `fornix simulate` writes it."""
+    folder = tmp_path_factory.mktemp("scan")
+    done = fornix(
+        "simulate", "-o", folder, "--protocol", "dti15", "--voxel-size", "6", "--snr", "40"
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "sub-phantom_dwi.nii.gz"
+
+
+@pytest.fixture(scope="module")
+def finished(scan: Path, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("out")
+    done = fornix("run", scan, "-o", out, "--streamlines", "300", "--truth", scan.parent / "truth")
+    assert done.returncode == 0, done.stderr + done.stdout
+    last = done.stdout.strip().splitlines()[-1]
+    assert re.match(r"done in \d+ s: open .*sub-phantom_report.html", last)
+    return out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches(command):
+    done = fornix(command, "--help")
+    assert done.returncode == 0
+    assert f"fornix {command}" in done.stdout
+    assert "Example" in done.stdout
+
+
+def test_all_commands_are_listed():
+    done = fornix("--help")
+    assert all(re.search(rf"\b{c}\b", done.stdout) for c in COMMANDS)
+    assert re.match(r"\d+\.\d+\.\d+", fornix("--version").stdout)
+
+
+def test_import_is_fast():
+    code = "import time; t = time.perf_counter(); import fornix; print(time.perf_counter() - t)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1
+
+
+def test_run_writes_what_the_design_names(finished: Path):
+    names = {p.name for p in finished.iterdir()}
+    stem = "sub-phantom"
+    expected = {f"{stem}_desc-brain_mask.nii.gz", f"{stem}_desc-preproc_dwi.nii.gz"}
+    for param in ("fa", "md", "ad", "rd", "tensor", "v1", "s0"):
+        expected.add(f"{stem}_model-dti_param-{param}_dwimap.nii.gz")
+        if param != "v1":
+            expected.add(f"{stem}_model-dti_param-{param}_desc-std_dwimap.nii.gz")
+    expected |= {f"{stem}_param-fod_dwimap.nii.gz", f"{stem}_param-peaks_dwimap.nii.gz"}
+    expected |= {f"{stem}_desc-trust_mask.nii.gz", f"{stem}_tractogram.trx"}
+    expected |= {f"{stem}_qc.json", f"{stem}_report.html"}
+    assert expected <= names
+    for image in [n for n in names if n.endswith(".nii.gz")]:
+        side = json.loads((finished / image.replace(".nii.gz", ".json")).read_text())
+        assert {"FornixVersion", "Command", "Sha256", "StepKey", "Inputs"} <= set(side), image
+    qc = json.loads((finished / f"{stem}_qc.json").read_text())
+    assert qc["Scan"]["GradientCheck"]["Fits"] is True
+    assert not [n for n in names if n.startswith(".")]
+
+
+def test_outputs_lie_on_the_input_grid(scan: Path, finished: Path):
+    image = nib.load(scan)
+    for path in finished.glob("*.nii.gz"):
+        made = nib.load(path)
+        assert made.shape[:3] == image.shape[:3]
+        np.testing.assert_allclose(made.affine, image.affine, atol=1e-5)
+
+
+def test_second_run_reuses_and_a_harmed_file_is_made_again(scan: Path, finished: Path):
+    words = ("run", scan, "-o", finished, "--streamlines", "300")
+    again = fornix(*words)
+    assert again.stdout.count("reused") == 6, again.stdout
+    fa = finished / "sub-phantom_model-dti_param-fa_dwimap.nii.gz"
+    before = nib.load(fa).get_fdata()
+    fa.write_bytes(b"harmed")
+    repaired = fornix(*words)
+    assert "✓ microstructure" in repaired.stdout and repaired.stdout.count("reused") == 5
+    np.testing.assert_array_equal(nib.load(fa).get_fdata(), before)
+    other = fornix(*words, "--seed", "1")
+    assert re.search(r"track +[\d.]+ s", other.stdout), "another seed must track anew"
+
+
+def test_a_killed_run_goes_on(scan: Path, tmp_path):
+    words = [
+        sys.executable,
+        "-m",
+        "fornix",
+        "run",
+        str(scan),
+        "-o",
+        str(tmp_path),
+        "--streamlines",
+        "200",
+    ]
+    started = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(600):
+        if list(tmp_path.glob("*noise_dwimap.json")):
+            break
+        time.sleep(0.1)
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    for image in tmp_path.glob("*.nii.gz"):
+        if not image.name.startswith("."):
+            nib.load(image).get_fdata()
+    done = fornix(*words)
+    assert done.returncode == 0 and "reused" in done.stdout
+    assert not list(tmp_path.glob(".fornix-tmp*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "made"),
+    [
+        (["mask"], "sub-phantom_desc-brain_mask.nii.gz"),
+        (["denoise", "--method", "mppca"], "sub-phantom_desc-preproc_dwi.nii.gz"),
+        (["correct", "--method", "bias"], "sub-phantom_desc-preproc_dwi.bvec"),
+        (["microstructure", "--method", "ols"], "sub-phantom_model-dti_param-fa_dwimap.nii.gz"),
+        (["fod", "--method", "csd"], "sub-phantom_param-peaks_dwimap.nii.gz"),
+        (["track", "--streamlines", "100", "--tractogram", "tck"], "sub-phantom_tractogram.tck"),
+    ],
+)  # fmt: skip
+def test_each_stage_alone(scan: Path, tmp_path, words, made):
+    done = fornix(
+        words[0],
+        scan,
+        "-o",
+        tmp_path,
+        *words[1:],
+        "--threads",
+        "1",
+        "--seed",
+        "1",
+        "--device",
+        "cpu",
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert (tmp_path / made).exists()
+    assert done.stdout.strip().splitlines()[-1].startswith("done")
+
+
+def test_report_alone(scan: Path, finished: Path):
+    (finished / "sub-phantom_report.html").unlink()
+    assert fornix("report", scan, "-o", finished).returncode == 0
+    assert (finished / "sub-phantom_report.html").exists()
+
+
+@pytest.mark.parametrize(
+    "command", ["denoise", "mask", "correct", "microstructure", "fod", "track"]
+)
+def test_method_help_lists_the_table(scan: Path, tmp_path, command):
+    done = fornix(command, scan, "-o", tmp_path, "--method", "help")
+    assert done.returncode == 0 and "(default)" in done.stdout
+
+
+def test_info_tells_and_checks(scan: Path):
+    done = fornix("info", scan)
+    assert done.returncode == 0
+    assert "15 directions" in done.stdout and "fits the data" in done.stdout
+    assert re.search(r"noddi +no:", done.stdout)
+    facts = json.loads(fornix("info", scan, "--json").stdout)
+    assert facts["CanEstimate"]["dti"] == ""
+
+
+def test_info_names_the_fix_of_a_wrong_table(scan: Path, tmp_path):
+    bvecs = np.loadtxt(scan.with_name("sub-phantom_dwi.bvec"))
+    bvecs[1] *= -1
+    np.savetxt(tmp_path / "wrong.bvec", bvecs)
+    bval = scan.with_name("sub-phantom_dwi.bval")
+    done = fornix("info", scan, "--bval", bval, "--bvec", tmp_path / "wrong.bvec")
+    assert "y negated" in done.stdout and "not changed here" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["run", "nowhere.nii.gz", "-o", "out"], 1, "does not exist"),
+        (["run", "SCAN", "-o", "SCAN"], 1, "is a file; give a folder"),
+        (["run", "SCAN", "-o", "out", "--models", "noddi"], 1, "NODDI needs"),
+        (["run", "SCAN", "-o", "out", "--models", "x"], 1, "x"),
+        (["run", "SCAN", "-o", "out", "--preprocess", "some"], 1, "choose one of"),
+        (["run", "SCAN", "-o", "out", "--device", "abacus"], 1, "unknown device"),
+        (["mask", "SCAN", "-o", "out", "--method", "magic"], 1, "choose one of"),
+        (["microstructure", "SCAN", "-o", "out", "--sigma", "0"], 1, "above 0"),
+        (["track", "SCAN", "-o", "out", "--tractogram", "vtk"], 2, "trx, tck or trk"),
+        (["run", "SCAN"], 2, "Missing option"),
+        (["run", "SCAN", "-o", "out", "--exclude", "x"], 2, "not a list"),
+        (["nonsense"], 2, "No such command"),
+        (["bench", "nonsense"], 1, "choose one of"),
+        (["simulate", "-o", "out", "--protocol", "nonsense"], 1, "nonsense"),
+    ],
+)
+def test_errors_are_one_line_with_the_right_exit_code(scan: Path, tmp_path, words, code, message):
+    done = fornix(*[scan if w == "SCAN" else w for w in words], cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    if code == 1:
+        assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    done = fornix("--debug", "info", "nowhere.nii.gz", cwd=tmp_path)
+    assert "Traceback" in done.stderr
