@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from fornix.bench import truth
+from fornix.bench.truth import MODELS, as_dwi
 from fornix.core.dwi import DWI
 from fornix.core.gradients import Gradients
 from fornix.physics.protocol import scheme
-
-MODELS = {"dti": truth.tensors, "dki": truth.kurtoses, "noddi": truth.noddis}
 
 
 @pytest.fixture(scope="session")
@@ -21,12 +20,6 @@ def protocol() -> Gradients:
     table = scheme("bench96")
     directions = np.where(table.b0_mask[:, None], [0.0, 0.6, 0.8], table.directions)
     return Gradients(np.where(table.b0_mask, 5.0, table.bvals), directions)
-
-
-def as_dwi(signals: np.ndarray, gradients: Gradients, **more: object) -> DWI:
-    """(voxels, N) on a (voxels, 1, 1) grid with an oblique affine."""
-    affine = np.diag([2.0, 2.0, 2.5, 1.0])
-    return DWI(signals[:, None, None].astype(np.float32), gradients, affine, **more)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

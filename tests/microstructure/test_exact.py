@@ -9,9 +9,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import as_dwi
 
 from fornix.bench import truth
+from fornix.bench.truth import as_dwi
 from fornix.core.gradients import Gradients
 from fornix.microstructure import (
     TABLES,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from conftest import as_dwi
 from fornix.bench import truth
+from fornix.bench.truth import as_dwi
 from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients
 from fornix.microstructure import fit_noddi, microstructure, what_can_be_estimated

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import MODELS, as_dwi
 
 from fornix.bench import truth
+from fornix.bench.truth import MODELS, as_dwi
 from fornix.microstructure import TABLES, fit_kurtosis, fit_noddi, fit_tensor, microstructure
 from fornix.microstructure.estimate import DESCRIPTIONS
 from fornix.testing import assert_gradient_order_free, assert_invariant, assert_rotates, turned

@@ -1,7 +1,7 @@
 """One timed task in a fresh process, so that peak memory and threads are the task's own.
 
 `python -m fornix.bench._worker FOLDER TASK VOXELS THREADS REPEATS` prints one line of JSON with the
-fastest of the repeats: what else the machine does can only slow a task down.
+fastest of the runs: what else the machine does can only slow a task down.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fornix.core.dwi import DWI
 from fornix.core.gradients import Gradients
 from fornix.microstructure.design import kurtosis_design, quartic_form, tensor_design
 from fornix.physics.tissue import Tissue, signal
@@ -149,6 +150,16 @@ def noddis(gradients: Gradients, count: int, seed: int = 0, extra: str = "mean")
     made = signal(tissue, gradients, extra="mean" if extra == "mean" else "dispersed")
     values = {"ndi": ndi, "odi": odi, "fwf": fwf, "direction": axes, "s0": np.ones(count)}
     return Truth(made.numpy(), values)
+
+
+#: The simulation of each model.
+MODELS = {"dti": tensors, "dki": kurtoses, "noddi": noddis}
+
+
+def as_dwi(signals: Array, gradients: Gradients, sigma: float | None = None) -> DWI:
+    """Signals (voxels, N) as a scan on a (voxels, 1, 1) grid."""
+    data = signals[:, None, None].astype(np.float32)
+    return DWI(data, gradients, np.diag([2.0, 2.0, 2.5, 1.0]), sigma=sigma)
 
 
 def random_rotations(count: int, rng: np.random.Generator) -> Array:

@@ -1,11 +1,4 @@
-"""The compiled NODDI fit: a coarse grid, then Levenberg-Marquardt on all six parameters.
-
-All that a voxel's parameters change are the coefficients of one Legendre series per b-value; the
-volumes come sorted by b-value ("levels"), so a signal and its derivatives are a few sums. Tables:
-`kernel[j, l]` is k_l(x) = ∫₀¹ exp(-x t²) P_l(t) dt at x = j * step, `watson[j, l]` the Legendre
-moment of the Watson density at odi = j / (rows - 1); both with their slopes, read by cubic Hermite
-interpolation (error below 1e-8).
-"""
+"""The compiled NODDI fit: from a grid's best point, Levenberg-Marquardt on all six parameters."""
 
 from __future__ import annotations
 
@@ -23,6 +16,12 @@ from fornix.microstructure._algebra import (
     solve_lower,
     solve_upper,
 )
+from fornix.microstructure._noddi_signal import (
+    GRID_TERMS,
+    series_coefficients,
+    start,
+    sum_series,
+)
 from fornix.microstructure._rician import information
 from fornix.microstructure._tensor_kernels import RANDOM_AXIS, fit_log_linear
 from fornix.microstructure._tensor_nlls import misfit
@@ -34,132 +33,6 @@ CHUNK = 64
 MAX_ITERATIONS = 100
 #: Bounds of ndi, odi, fwf. Below odi 0.002 nothing changes at any b that scanners reach.
 LOWEST = np.array([0.0, 0.002, 0.0])
-#: The grid that a fit starts from.
-GRID_NDI = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
-GRID_ODI = np.array([0.03, 0.12, 0.3, 0.6])
-
-
-@compiled
-def read_table(
-    table: np.ndarray, slopes: np.ndarray, place: float, step: float, out: np.ndarray, d: np.ndarray
-) -> None:
-    """Row `place / step` of a table and its derivative, by cubic Hermite interpolation."""
-    at = place / step
-    j = min(max(int(at), 0), table.shape[0] - 2)
-    t = at - j
-    a, b = (1 + 2 * t) * (1 - t) ** 2, t * (1 - t) ** 2 * step
-    c, e = t * t * (3 - 2 * t), t * t * (t - 1) * step
-    da, db = 6 * t * (t - 1) / step, (1 - t) * (1 - 3 * t)
-    de = t * (3 * t - 2)
-    for ell in range(table.shape[1]):
-        p, q, m, n = table[j, ell], table[j + 1, ell], slopes[j, ell], slopes[j + 1, ell]
-        out[ell] = a * p + b * m + c * q + e * n
-        d[ell] = da * (p - q) + db * m + de * n
-
-
-@compiled
-def series_coefficients(
-    ndi: float,
-    odi: float,
-    level_b: np.ndarray,
-    d_par: float,
-    averaged: bool,
-    stick: np.ndarray,
-    kernel: np.ndarray,
-    kernel_slope: np.ndarray,
-    step: float,
-    watson: np.ndarray,
-    watson_slope: np.ndarray,
-    out: np.ndarray,
-) -> None:
-    """out (3, levels, L): the Legendre series of the tissue signal, and by ndi, and by odi.
-
-    stick: (levels, L) k_l(b d_par). Extra-neurite water: a zeppelin with tortuous d_perp = d_par
-    (1 - ndi), either dispersed like the neurites, or (`averaged`, as Zhang et al.) one Gaussian of
-    the averaged tensor.
-    """
-    terms = stick.shape[1]
-    w, dw = np.empty(terms), np.empty(terms)
-    k, dk = np.empty(terms), np.empty(terms)
-    read_table(watson, watson_slope, odi, 1.0 / (watson.shape[0] - 1), w, dw)
-    for level in range(len(level_b)):
-        bd = level_b[level] * d_par
-        if averaged:
-            x, dx_ndi, dx_odi = bd * ndi * w[1], bd * w[1], bd * ndi * dw[1]
-            decay = math.exp(-bd * (1.0 - ndi) - bd * ndi * (1.0 - w[1]) / 3.0)
-            down_ndi = bd - bd * (1.0 - w[1]) / 3.0
-            down_odi = bd * ndi * dw[1] / 3.0
-        else:
-            x, dx_ndi, dx_odi = bd * ndi, bd, 0.0
-            decay = math.exp(-bd * (1.0 - ndi))
-            down_ndi, down_odi = bd, 0.0
-        read_table(kernel, kernel_slope, x, step, k, dk)
-        for ell in range(terms):
-            many = 4.0 * ell + 1.0  # 2 l + 1 for l = 2 ell
-            inner = stick[level, ell] * w[ell]
-            extra = decay * k[ell]
-            by_ndi = decay * (down_ndi * k[ell] + dx_ndi * dk[ell])
-            by_odi = decay * (down_odi * k[ell] + dx_odi * dk[ell])
-            if not averaged:
-                by_odi = extra * dw[ell]
-                by_ndi *= w[ell]
-                extra *= w[ell]
-            out[0, level, ell] = many * (ndi * inner + (1.0 - ndi) * extra)
-            out[1, level, ell] = many * (inner - extra + (1.0 - ndi) * by_ndi)
-            out[2, level, ell] = many * (ndi * stick[level, ell] * dw[ell] + (1.0 - ndi) * by_odi)
-
-
-@compiled
-def sum_series(
-    coefficients: np.ndarray,
-    starts: np.ndarray,
-    flat: np.ndarray,
-    recurrence: np.ndarray,
-    cosine: np.ndarray,
-    derivatives: bool,
-    work: np.ndarray,
-    out: np.ndarray,
-) -> None:
-    """out (4, n): tissue signal of each volume, and by ndi, by odi, by the cosine.
-
-    starts: (levels + 1,) first volume of each level; flat: (levels,) True where only l = 0 counts
-    (a b0 of unknown direction). work: (5, n) scratch. Without `derivatives` only row 0 is made.
-    """
-    terms = coefficients.shape[2]
-    n = len(cosine)
-    squared, p, before = work[0], work[1], work[2]
-    slope, slope_before = work[3], work[4]
-    for i in range(n):
-        squared[i] = cosine[i] * cosine[i]
-        p[i], before[i], slope[i], slope_before[i] = 1.0, 0.0, 0.0, 0.0
-    out[:] = 0.0
-    for ell in range(terms):
-        for level in range(len(starts) - 1):
-            if flat[level] and ell > 0:
-                continue
-            a = coefficients[0, level, ell]
-            low, high = starts[level], starts[level + 1]
-            for i in range(low, high):
-                out[0, i] += a * p[i]
-            if derivatives:
-                b, c = coefficients[1, level, ell], coefficients[2, level, ell]
-                for i in range(low, high):
-                    out[1, i] += b * p[i]
-                    out[2, i] += c * p[i]
-                    out[3, i] += a * slope[i]
-        if ell + 1 == terms:
-            break
-        alpha, beta, gamma = recurrence[ell, 0], recurrence[ell, 1], recurrence[ell, 2]
-        if derivatives:
-            for i in range(n):
-                up = alpha * squared[i] + beta
-                new = up * slope[i] + gamma * slope_before[i] + 2 * alpha * cosine[i] * p[i]
-                slope_before[i] = slope[i]
-                slope[i] = new
-        for i in range(n):
-            new = (alpha * squared[i] + beta) * p[i] + gamma * before[i]
-            before[i] = p[i]
-            p[i] = new
 
 
 @compiled
@@ -175,29 +48,6 @@ def _tangents(mu: np.ndarray, one: np.ndarray, two: np.ndarray) -> None:
     two[0] = mu[1] * one[2] - mu[2] * one[1]
     two[1] = mu[2] * one[0] - mu[0] * one[2]
     two[2] = mu[0] * one[1] - mu[1] * one[0]
-
-
-@compiled
-def _two_fractions(
-    tissue: np.ndarray, water: np.ndarray, m: np.ndarray
-) -> tuple[float, float, float]:
-    """Amounts of tissue and water >= 0 that fit m best, and what they explain of |m|²."""
-    tt = tw = ww = tm = wm = 0.0
-    for i in range(len(m)):
-        tt += tissue[i] * tissue[i]
-        tw += tissue[i] * water[i]
-        ww += water[i] * water[i]
-        tm += tissue[i] * m[i]
-        wm += water[i] * m[i]
-    det = tt * ww - tw * tw
-    if det > 1e-12 * tt * ww:
-        a, b = (tm * ww - wm * tw) / det, (wm * tt - tm * tw) / det
-        if a >= 0.0 and b >= 0.0:
-            return a, b, a * tm + b * wm
-    only_t, only_w = tm / tt, wm / ww
-    if only_t * tm >= only_w * wm:
-        return only_t, 0.0, only_t * tm
-    return 0.0, only_w, only_w * wm
 
 
 @compiled
@@ -317,6 +167,7 @@ def fit_noddi_voxels(
     watson: np.ndarray,
     watson_slope: np.ndarray,
     recurrence: np.ndarray,
+    grid: np.ndarray,
     design: np.ndarray,
     pinv: np.ndarray,
     want_std: bool,
@@ -340,6 +191,7 @@ def fit_noddi_voxels(
         work, tissue = np.empty((5, n)), np.empty((4, n))
         jac, cosine = np.empty((6, n)), np.empty(n)
         pull, trial_pull = np.empty(n), np.empty(n)
+        legendre = np.empty((GRID_TERMS, n))
         par, trial = np.empty(4), np.empty(4)  # ndi odi fwf s0
         mu, new_mu, one, two = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
         hessian, a, g, move = np.zeros((6, 6)), np.zeros((6, 6)), np.empty(6), np.empty(6)
@@ -368,20 +220,7 @@ def fit_noddi_voxels(
                 cosine[i] = (
                     directions[i, 0] * mu[0] + directions[i, 1] * mu[1] + directions[i, 2] * mu[2]
                 )
-            best = -1.0
-            for ndi in GRID_NDI:
-                for odi in GRID_ODI:
-                    series_coefficients(
-                        ndi, odi, level_b, d_par, averaged, stick, kernel, kernel_slope, step,
-                        watson, watson_slope, coefficients,
-                    )  # fmt: skip
-                    sum_series(coefficients, starts, flat, recurrence, cosine, False, work, tissue)
-                    amount, free, explained = _two_fractions(tissue[0], water, m)
-                    if explained > best:
-                        best = explained
-                        par[0], par[1] = ndi, odi
-                        par[3] = amount + free
-                        par[2] = min(max(free / par[3], 0.02), 0.95)
+            start(grid, starts, flat, recurrence, cosine, water, m, legendre, tissue[0], par)
             flag |= NOT_CONVERGED
             damping, cost = 1e-3, math.inf
             trial[:], new_mu[:] = par, mu
@@ -398,7 +237,7 @@ def fit_noddi_voxels(
                     trial[0], trial[1], level_b, d_par, averaged, stick, kernel, kernel_slope,
                     step, watson, watson_slope, coefficients,
                 )  # fmt: skip
-                sum_series(coefficients, starts, flat, recurrence, cosine, True, work, tissue)
+                sum_series(coefficients, starts, flat, recurrence, cosine, work, tissue)
                 share = trial[3] * (1.0 - trial[2])
                 for i in range(n):
                     s[i] = share * tissue[0, i] + trial[3] * trial[2] * water[i]

@@ -63,16 +63,20 @@ def fit_noddi(
     if not (d_par > 0 and d_iso > 0):
         raise FornixError(f"diffusivities must be positive, not {d_par} and {d_iso} µm²/ms")
     from fornix.microstructure._noddi_kernels import fit_noddi_voxels
+    from fornix.microstructure._noddi_signal import GRID_NDI, GRID_ODI, GRID_TERMS, grid_series
 
     data = checked_signals(signals, len(gradients))
     noise = checked_sigma(sigma, len(data))
     order, starts, level_b, flat = _levels(gradients)
     sorted_gradients = gradients.subset(order)
     b = np.asarray(sorted_gradients.b)
-    lmax = lmax_for(float(b.max()), tolerance=1e-6)
+    lmax = lmax_for(float(b.max()), tolerance=1e-5)
     stick = zonal(torch.as_tensor(level_b * d_par), lmax).numpy()
     kernel, kernel_slope = _kernel_table(float(b.max()) * d_par, lmax)
     watson, watson_slope = _watson_table(lmax)
+    tables = (stick, kernel, kernel_slope, _STEP, watson, watson_slope)
+    grid = np.empty((len(GRID_NDI) * len(GRID_ODI), len(level_b), GRID_TERMS))
+    grid_series(level_b, d_par, method == "exact", *tables, grid)
     # The tensor that gives the starting axis: volumes at which it is not biased, if they suffice.
     low, _ = dti_volumes(sorted_gradients)
     design = tensor_design(sorted_gradients)
@@ -83,9 +87,8 @@ def fit_noddi(
     flags = np.zeros(len(data), dtype=np.uint8)
     fit_noddi_voxels(
         np.ascontiguousarray(data[:, order]), noise, np.array(sorted_gradients.directions), starts,
-        level_b, flat, np.exp(-b * d_iso), d_par, method == "exact", stick, kernel, kernel_slope,
-        _STEP, watson, watson_slope, np.array(recurrence(lmax)), design, pinv, std, values,
-        spread, flags,
+        level_b, flat, np.exp(-b * d_iso), d_par, method == "exact", *tables,
+        np.array(recurrence(lmax)), grid, design, pinv, std, values, spread, flags,
     )  # fmt: skip
     return Fit(COLUMNS, values, spread if std else None, flags)
 
