@@ -1,0 +1,12 @@
+"""Benchmarks: each suite is one function that writes its tables and plots into a folder."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fornix.bench.classical import run_classical
+from fornix.bench.speed import run_speed
+
+#: What `fornix bench` knows, by name.
+SUITES: dict[str, Callable[..., Any]] = {"speed": run_speed, "classical": run_classical}
+
+__all__ = ["SUITES", "run_classical", "run_speed"]

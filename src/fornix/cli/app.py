@@ -32,17 +32,25 @@ app = typer.Typer(
 )
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def main_options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and stop.", callback=_version, is_eager=True
+        ),
+    ] = False,
 ) -> None:
     """Options before the command."""
     if debug:
         os.environ["FORNIX_DEBUG"] = "1"
-    if version:
-        typer.echo(__version__)
-        raise typer.Exit
 
 
 app.command("run")(run.run_command)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from fornix.cli.show import console
-from fornix.microstructure import TABLES
-from fornix.orientation import FOD_METHODS
-from fornix.preprocess import CORRECT_METHODS, DENOISE_METHODS, MASK_METHODS, NOISE_METHODS
-from fornix.tracking import TRACK_METHODS
 
 
 def cite_command() -> None:
@@ -16,6 +12,11 @@ def cite_command() -> None:
 
       fornix cite
     """
+    from fornix.microstructure import TABLES
+    from fornix.orientation import FOD_METHODS
+    from fornix.preprocess import CORRECT_METHODS, DENOISE_METHODS, MASK_METHODS, NOISE_METHODS
+    from fornix.tracking import TRACK_METHODS
+
     tables = [NOISE_METHODS, MASK_METHODS, DENOISE_METHODS, CORRECT_METHODS]
     for table in [*tables, *TABLES.values(), FOD_METHODS, TRACK_METHODS]:
         for method in table.values():

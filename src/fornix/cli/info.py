@@ -9,8 +9,6 @@ import typer
 
 from fornix.cli import options as o
 from fornix.cli.show import console
-from fornix.info import describe
-from fornix.io import load, read_mask
 
 
 def info_command(
@@ -33,6 +31,9 @@ def info_command(
       fornix info dwi.nii.gz
       fornix info dwi.nii.gz --bval other.bval --bvec other.bvec --json
     """
+    from fornix.info import describe
+    from fornix.io import load, read_mask
+
     dwi = load(
         path, bval=bval, bvec=bvec, grad=grad, b0_threshold=b0_threshold, exclude=o.volumes(exclude)
     )

@@ -48,6 +48,12 @@ NoiseLevel = Annotated[
 ]
 
 
+def check_tractogram(extension: str) -> None:
+    """Refuse an unknown format before hours of work."""
+    if extension not in ("trx", "tck", "trk"):
+        raise typer.BadParameter(f"--tractogram is trx, tck or trk, not {extension!r}")
+
+
 def volumes(text: str) -> list[int]:
     """Volume numbers from `5,17`."""
     try:

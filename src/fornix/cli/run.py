@@ -10,7 +10,6 @@ import typer
 
 from fornix.cli import options as o
 from fornix.cli.show import Shown, console
-from fornix.pipeline import Options, run
 
 
 def run_command(
@@ -63,8 +62,9 @@ def run_command(
       fornix run dwi.nii.gz -o out --preprocess full --threads 8
       fornix run dwi.nii.gz --bval x.bval --bvec x.bvec -o out --models dti,dki --streamlines 0
     """
-    if tractogram not in ("trx", "tck", "trk"):
-        raise typer.BadParameter(f"--tractogram is trx, tck or trk, not {tractogram!r}")
+    from fornix.pipeline import Options, run
+
+    o.check_tractogram(tractogram)
     show, start = Shown(), time.perf_counter()
     try:
         made = run(

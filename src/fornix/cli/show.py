@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from fornix.core.errors import FornixWarning
-from fornix.job import Progress as Callback
 
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -31,7 +30,7 @@ class Shown:
         )
         self._task: TaskID | None = None
 
-    def begin(self, step: str) -> Callback:
+    def begin(self, step: str) -> Callable[[int, int], None]:
         self._bars.start()
         self._task = self._bars.add_task(step, total=None)
         task = self._task

@@ -11,10 +11,6 @@ import typer
 from fornix.cli import options as o
 from fornix.cli.show import Shown, console
 from fornix.core.errors import FornixError
-from fornix.core.gradients import Gradients
-from fornix.io import derivative, read_fsl, save_maps, save_mask, save_scan, write_sidecar
-from fornix.io.files import output_folder
-from fornix.io.nifti import write_image
 
 
 def simulate_command(
@@ -47,6 +43,10 @@ def simulate_command(
       fornix simulate -o phantom --protocol dti30 --snr 20
       fornix simulate -o phantom --bval my.bval --bvec my.bvec --artefacts typical --lesions 4
     """
+    from fornix.core.gradients import Gradients
+    from fornix.io import derivative, read_fsl, save_maps, save_mask, save_scan, write_sidecar
+    from fornix.io.files import output_folder
+    from fornix.io.nifti import write_image
     from fornix.physics import SCHEMES, scheme, simulate
     from fornix.physics.anatomy import from_subject
 

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fornix import pipeline as p
 from fornix.cli import options as o
 from fornix.cli.show import Shown, console
 from fornix.core.errors import FornixError
 from fornix.core.methods import MethodTable
-from fornix.io import derivative, load, load_maps, read_mask, read_tractogram, read_volume
-from fornix.job import Job
-from fornix.microstructure import TABLES
-from fornix.orientation import FOD_METHODS
-from fornix.preprocess import CORRECT_METHODS, DENOISE_METHODS, MASK_METHODS
-from fornix.tracking import TRACK_METHODS
+
+if TYPE_CHECKING:
+    from fornix.job import Job
+    from fornix.pipeline import State
 
 
 def denoise_command(
@@ -42,6 +39,9 @@ def denoise_command(
 
       fornix denoise dwi.nii.gz -o out --method mppca
     """
+    from fornix import pipeline as p
+    from fornix.preprocess import DENOISE_METHODS
+
     _listing(method, DENOISE_METHODS)
     with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
         p.preprocess_stage(
@@ -67,6 +67,11 @@ def mask_command(
 
       fornix mask dwi.nii.gz -o out
     """
+    from fornix import pipeline as p
+    from fornix.io import load
+    from fornix.job import Job
+    from fornix.preprocess import MASK_METHODS
+
     _listing(method, MASK_METHODS)
     scan = load(path, bval=bval, bvec=bvec, grad=grad, exclude=o.volumes(exclude))
     show = Shown()
@@ -101,6 +106,9 @@ def correct_command(
       fornix correct dwi.nii.gz -o out
       fornix correct dwi.nii.gz -o out --method rigid
     """
+    from fornix import pipeline as p
+    from fornix.preprocess import CORRECT_METHODS
+
     _listing(method, CORRECT_METHODS)
     words = tuple(method.split(","))
     for word in words:
@@ -136,6 +144,9 @@ def microstructure_command(
       fornix microstructure dwi.nii.gz -o out
       fornix microstructure dwi.nii.gz --models dti,dki,noddi --method wls --mask mask.nii.gz -o out
     """
+    from fornix import pipeline as p
+    from fornix.microstructure import TABLES
+
     _listing(method, *TABLES.values())
     with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
         chosen = models if models == "auto" else tuple(models.split(","))
@@ -163,6 +174,9 @@ def fod_command(
 
       fornix fod dwi.nii.gz -o out --method csd
     """
+    from fornix import pipeline as p
+    from fornix.orientation import FOD_METHODS
+
     _listing(method, FOD_METHODS)
     with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
         p.fod_stage(job, state, method, p.Options(seed=seed, threads=threads, device=device))
@@ -192,7 +206,11 @@ def track_command(
 
       fornix track dwi.nii.gz -o out --streamlines 20000 --tractogram tck
     """
+    from fornix import pipeline as p
+    from fornix.tracking import TRACK_METHODS
+
     _listing(method, TRACK_METHODS)
+    o.check_tractogram(tractogram)
     settings = p.Options(seed=seed, threads=threads, device=device, tractogram_format=tractogram)
     with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
         p.microstructure_stage(job, state, ("dti",), "auto", settings)
@@ -221,6 +239,9 @@ def report_command(
 
       fornix report dwi.nii.gz -o out
     """
+    from fornix import pipeline as p
+    from fornix.io import derivative, load_maps, read_tractogram
+
     with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
         state.maps = load_maps(job.out, job.stem)
         if not state.maps:
@@ -246,8 +267,12 @@ def _job(
     mask: Path | None,
     sigma: float | None,
     exclude: str,
-) -> Iterator[tuple[Job, p.State]]:
+) -> Iterator[tuple[Job, State]]:
     """A scan with mask and noise level, given, found in OUT or estimated; closes with a last line."""
+    from fornix import pipeline as p
+    from fornix.io import derivative, load, read_mask, read_volume
+    from fornix.job import Job
+
     skipped = o.volumes(exclude)
     scan = load(path, bval=bval, bvec=bvec, grad=grad, exclude=skipped)
     if sigma == 0:

@@ -1,0 +1,147 @@
+"""The documentation says what is so: its code runs, its commands and options exist, its links lead
+to a file, and every command is in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+import fornix
+from fornix.cli.app import app
+from fornix.io import save_mask, save_scan
+from fornix.physics import Phantom, simulate
+
+REPOSITORY = Path(__file__).parents[2]
+PAGES = sorted(
+    [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")],
+    key=lambda p: str(p.relative_to(REPOSITORY)),
+)
+#: Pages whose ```python and ```bash blocks are run in order. Other fences (sh, console, text) show.
+RUN = [p for p in PAGES if "benchmarks" not in p.parts and p.name != "CHANGELOG.md"]
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+#: One interpreter for a page, so that later blocks see the names of earlier ones.
+_DRIVER = """
+import doctest, json, subprocess, sys
+names = {"__name__": "__main__"}
+for language, line, code in json.load(open(sys.argv[1])):
+    place = f"{sys.argv[2]}, line {line}"
+    if language == "bash":
+        if subprocess.run(["bash", "-euo", "pipefail", "-c", code]).returncode:
+            sys.exit(f"{place}: the shell block failed")
+    elif code.lstrip().startswith(">>>"):
+        test = doctest.DocTestParser().get_doctest(code, names, place, sys.argv[2], line)
+        flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+        runner = doctest.DocTestRunner(optionflags=flags)
+        if runner.run(test, clear_globs=False).failed:
+            sys.exit(f"{place}: the example gave something else")
+        names.update(test.globs)
+    else:
+        exec(compile("\\n" * line + code, sys.argv[2], "exec"), names)
+"""
+
+
+def fences(page: Path) -> list[tuple[str, int, str]]:
+    """(language, line, code) of every fenced block of a page."""
+    text = page.read_text(encoding="utf-8")
+    found = re.finditer(r"^```(\w*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    return [(m[1], text[: m.start()].count("\n") + 1, m[2]) for m in found]
+
+
+def name(page: Path) -> str:
+    return page.relative_to(REPOSITORY).as_posix()
+
+
+@pytest.fixture(scope="session")
+def small() -> Phantom:
+    """A head of 6 mm voxels."""
+    return simulate(protocol="demo", snr=30, voxel_size=6.0, seed=0, threads=1)
+
+
+@pytest.fixture
+def folder(small: Phantom, tmp_path: Path) -> Path:
+    """A folder with what the pages speak of: dwi.nii.gz, its bval and bvec, and mask.nii.gz."""
+    save_scan(small.dwi, tmp_path / "dwi.nii.gz")
+    save_mask(small.mask, small.dwi.affine, tmp_path / "mask.nii.gz")
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUN, ids=name)
+def test_code_runs(page: Path, folder: Path) -> None:
+    blocks = [b for b in fences(page) if b[0] in ("python", "bash")]
+    if not blocks:
+        pytest.skip("no code on this page")
+    script = folder / "blocks.json"
+    script.write_text(json.dumps(blocks))
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        [sys.executable, "-c", _DRIVER, str(script), name(page)],
+        cwd=folder,
+        env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_told(command: str) -> None:
+    told = "\n".join(p.read_text(encoding="utf-8") for p in RUN)
+    assert f"fornix {command}" in told
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_commands_and_options_exist(page: Path) -> None:
+    for _, line, code in fences(page):
+        joined = code.replace("\\\n", " ")
+        for used in re.finditer(r"(?<![\w./-])fornix +([a-z]+)([^\n|;&)]*)", joined):
+            if used[1] == "import":  # Python, not the command
+                continue
+            where = f"{name(page)}, block at line {line}: fornix {used[1]}"
+            assert used[1] in COMMANDS, where
+            known = {o for p in COMMANDS[used[1]].params for o in p.opts} | {"--help"}
+            for option in re.findall(r"(?<!\S)(--?[a-z][\w-]*)", used[2]):
+                assert option in known, f"{where} has no {option}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(<?([^)>\s]+)>?\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        there = page if not path else (page.parent / path)
+        assert there.exists(), f"{name(page)} links to {target}"
+        if anchor:
+            headings = re.findall(r"^#+ +(.+)$", there.read_text("utf-8"), flags=re.MULTILINE)
+            assert anchor in {_anchor(h) for h in headings}, f"{name(page)} links to {target}"
+
+
+def test_every_page_is_linked() -> None:
+    index = (REPOSITORY / "docs" / "index.md").read_text("utf-8")
+    for page in (REPOSITORY / "docs").rglob("*.md"):
+        if page.name != "index.md" and page.parent.name != "benchmarks":
+            assert page.relative_to(REPOSITORY / "docs").as_posix() in index
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    cited = re.search(
+        r"^version: *\"?([\w.]+)", (REPOSITORY / "CITATION.cff").read_text("utf-8"), re.MULTILINE
+    )
+    assert cited and cited[1] == fornix.__version__
+    assert f"## [{fornix.__version__}]" in (REPOSITORY / "CHANGELOG.md").read_text("utf-8")
+
+
+def _anchor(heading: str) -> str:
+    plain = re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower())
+    return plain.strip().replace(" ", "-")
