@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
-from fornix.core.maps import Map, Maps
+from fornix.core.maps import Maps
 from fornix.core.tractogram import Tractogram
 from fornix.info import describe
 from fornix.io import (
@@ -27,7 +28,6 @@ from fornix.io import (
     save_maps,
     save_mask,
     save_scan,
-    stem_of,
     write_sidecar,
     write_tractogram,
 )
@@ -64,6 +64,7 @@ class Options:
 
     preprocess: str = "fast"
     noise: str = "auto"
+    sigma: float | None = None
     mask_method: str = "shells"
     models: tuple[str, ...] | str = "auto"
     method: str = "auto"
@@ -80,6 +81,10 @@ class Options:
         if self.preprocess not in PREPROCESS:
             raise FornixError(
                 f"--preprocess {self.preprocess!r} is unknown; choose one of: {', '.join(PREPROCESS)}"
+            )
+        if self.sigma is not None and not 0 < self.sigma < float("inf"):
+            raise FornixError(
+                "--sigma must be above 0; leave it out to have the noise level estimated"
             )
         if self.streamlines < 0:
             raise FornixError(f"--streamlines must be 0 or more, not {self.streamlines}")
@@ -140,11 +145,8 @@ def run(
     inputs = input_record(path, scan, mask, exclude)
     job = Job(out, scan.stem, inputs, show or Silent())
     state = State(scan)
-    if mask is not None:
-        state.dwi = scan.with_(mask=read_mask(mask, scan))
-    else:
-        mask_stage(job, state, options.mask_method)
-    noise_stage(job, state, options.noise)
+    mask_stage(job, state, options.mask_method, given=mask)
+    noise_stage(job, state, options.noise, options.sigma)
     check_stage(job, state)
     preprocess_stage(job, state, *PREPROCESS[options.preprocess], options=options)
     microstructure_stage(job, state, options.models, options.method, options)
@@ -173,18 +175,19 @@ def input_record(
 
 def sha256_of_table(scan: DWI) -> str:
     """Hash of b-values and world directions, rounded to what a text file keeps."""
-    import hashlib
-
     table = scan.gradients.to_mrtrix().round(6) + 0.0
     return hashlib.sha256(np.ascontiguousarray(table).tobytes()).hexdigest()
 
 
-def mask_stage(job: Job, state: State, method: str = "shells") -> None:
-    """STEM_desc-brain_mask."""
+def mask_stage(
+    job: Job, state: State, method: str = "shells", given: str | Path | None = None
+) -> None:
+    """STEM_desc-brain_mask: estimated, or the given one, checked to lie on the scan."""
     path = job.out / derivative(job.stem, "mask", desc="brain")
 
     def save(dwi: DWI, provenance: dict[str, Any]) -> list[Path]:
-        return [save_mask(dwi.brain(), dwi.affine, path, {"Method": method, **provenance})]
+        how = method if given is None else "given"
+        return [save_mask(dwi.brain(), dwi.affine, path, {"Method": how, **provenance})]
 
     def litres(dwi: DWI) -> str:
         volume = dwi.brain().sum() * abs(np.linalg.det(dwi.affine[:3, :3])) / 1e6
@@ -193,15 +196,19 @@ def mask_stage(job: Job, state: State, method: str = "shells") -> None:
     state.dwi = job.step(
         "mask",
         {"method": method},
-        lambda progress: brain_mask(state.dwi, method),
+        lambda progress: (
+            brain_mask(state.dwi, method)
+            if given is None
+            else state.dwi.with_(mask=read_mask(given, state.dwi))
+        ),
         save,
         lambda: state.dwi.with_(mask=read_mask(path, state.dwi)),
         litres,
     )
 
 
-def noise_stage(job: Job, state: State, method: str = "auto") -> None:
-    """STEM_param-noise_dwimap: the noise level of the raw scan."""
+def noise_stage(job: Job, state: State, method: str = "auto", sigma: float | None = None) -> None:
+    """STEM_param-noise_dwimap: the noise level of the raw scan, estimated or as given."""
     path = job.out / derivative(job.stem, "dwimap", param="noise")
 
     def save(dwi: DWI, provenance: dict[str, Any]) -> list[Path]:
@@ -220,12 +227,18 @@ def noise_stage(job: Job, state: State, method: str = "auto") -> None:
 
     state.dwi = job.step(
         "noise",
-        {"method": method},
-        lambda progress: estimate_noise(state.dwi, method),
+        {"method": method, "sigma": sigma},
+        lambda progress: _noise(state.dwi, method, sigma),
         save,
         lambda: state.dwi.with_(sigma=read_volume(path)[0]),
         lambda dwi: f"median SNR of the b0 {np.median(snr(dwi)[dwi.brain()]):.1f}",
     )
+
+
+def _noise(dwi: DWI, method: str, sigma: float | None) -> DWI:
+    if sigma is None:
+        return estimate_noise(dwi, method)
+    return dwi.with_(sigma=np.full(dwi.grid, sigma, dtype=np.float32))
 
 
 def check_stage(job: Job, state: State) -> None:
@@ -444,11 +457,6 @@ def fibres_possible(dwi: DWI) -> bool:
     return int((~dwi.gradients.b0_mask).sum()) >= 6
 
 
-def options_dict(options: Options) -> dict[str, Any]:
-    """The options as plain values."""
-    return asdict(options)
-
-
 def _enough_for_mppca(dwi: DWI) -> bool:
     return len(dwi.gradients) >= 5 and int(np.prod(np.minimum(dwi.grid, 5))) >= 8
 
@@ -472,6 +480,3 @@ def _only_stem(folder: str | Path) -> str:
             f"{folder} holds no true maps; give the folder that `fornix simulate` wrote"
         )
     return found[0].name.split("_model-")[0].split("_param-")[0]
-
-
-__all__ = ["PREPROCESS", "Map", "Options", "Outcome", "run", "stem_of"]

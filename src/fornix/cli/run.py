@@ -41,6 +41,7 @@ def run_command(
     bvec: o.Bvec = None,
     grad: o.Grad = None,
     mask: o.Mask = None,
+    sigma: o.NoiseLevel = None,
     truth: Annotated[
         Path | None,
         typer.Option("--truth", help="Folder of true maps to stand beside the estimates."),
@@ -72,6 +73,7 @@ def run_command(
             out,
             Options(
                 preprocess=preprocess,
+                sigma=sigma,
                 models=models if models == "auto" else tuple(models.split(",")),
                 method=method,
                 fod_method=fod_method,

@@ -56,6 +56,9 @@ def mask_command(
     bval: o.Bval = None,
     bvec: o.Bvec = None,
     grad: o.Grad = None,
+    mask: Annotated[
+        Path | None, typer.Option("--mask", help="Take this mask: checked, written under its name.")
+    ] = None,
     exclude: o.Exclude = "",
     seed: o.Seed = 0,
     threads: o.Threads = None,
@@ -76,8 +79,8 @@ def mask_command(
     scan = load(path, bval=bval, bvec=bvec, grad=grad, exclude=o.volumes(exclude))
     show = Shown()
     try:
-        job = Job(out, scan.stem, p.input_record(path, scan, None, o.volumes(exclude)), show)
-        p.mask_stage(job, p.State(scan), method)
+        job = Job(out, scan.stem, p.input_record(path, scan, mask, o.volumes(exclude)), show)
+        p.mask_stage(job, p.State(scan), method, given=mask)
     finally:
         show.close()
     _finished(job)
@@ -275,27 +278,22 @@ def _job(
 
     skipped = o.volumes(exclude)
     scan = load(path, bval=bval, bvec=bvec, grad=grad, exclude=skipped)
-    if sigma == 0:
-        raise FornixError("--sigma must be above 0; leave it out to have the noise level estimated")
+    p.Options(sigma=sigma)  # says what is wrong with it
     show = Shown()
     try:
         inputs = {**p.input_record(path, scan, mask, skipped), "Sigma": sigma}
         job = Job(out, scan.stem, inputs, show)
         state = p.State(scan)
         known_mask = job.out / derivative(job.stem, "mask", desc="brain")
-        if mask is not None:
-            state.dwi = scan.with_(mask=read_mask(mask, scan))
-        elif known_mask.exists():
+        if mask is None and known_mask.exists():
             state.dwi = scan.with_(mask=read_mask(known_mask, scan))
         else:
-            p.mask_stage(job, state)
+            p.mask_stage(job, state, given=mask)
         known_noise = job.out / derivative(job.stem, "dwimap", param="noise")
-        if sigma is not None:
-            state.dwi = state.dwi.with_(sigma=sigma)
-        elif known_noise.exists():
+        if sigma is None and known_noise.exists():
             state.dwi = state.dwi.with_(sigma=read_volume(known_noise)[0])
         else:
-            p.noise_stage(job, state)
+            p.noise_stage(job, state, sigma=sigma)
         yield job, state
     finally:
         show.close()

@@ -41,7 +41,11 @@ def tissue_shares(dwi: DWI, maps: Maps) -> Tissue:
 
     threshold = np.clip(otsu(fa[solid]), 0.15, 0.3) if solid.any() else 0.2
     water = smooth(fluid)
-    white = smooth(_step(smooth(fa), float(threshold), 0.02)) * (1 - water)
+    # Cortex lies between white matter and the brain's edge: anisotropy there is misalignment of the
+    # volumes or partial volume with fluid. The edge of the image is no edge of the brain.
+    depth = ndimage.distance_transform_edt(np.pad(brain, 1, mode="edge"), sampling=dwi.voxel_size)
+    deep = _step(depth[1:-1, 1:-1, 1:-1], 4.0, 0.5)
+    white = smooth(_step(smooth(fa), float(threshold), 0.02) * deep) * (1 - water)
     grey = np.where(brain, (1 - white - water).clip(0, 1), 0)
     return Tissue(white.astype(np.float32), grey.astype(np.float32), water)
 
