@@ -20,7 +20,12 @@ def use_threads(threads: int | None) -> Iterator[int]:
     """
     before = torch.get_num_threads()
     if threads is None:
-        yield before
+        try:
+            yield before
+        finally:
+            # numba's first parallel loop may set OpenMP's number for torch as well.
+            if torch.get_num_threads() != before:
+                torch.set_num_threads(before)
         return
     if threads < 1:
         raise FornixError(f"threads must be 1 or more, not {threads}")

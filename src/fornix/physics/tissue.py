@@ -180,6 +180,17 @@ def signal(
     return made[0] if len(made) == 1 else torch.cat(made)
 
 
+def zonal_series(
+    tissue: Tissue, b: float, lmax: int, extra: Extra = "dispersed"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The signal at one b (ms/µm²) as series about each population's axis, without S0.
+
+    Returns c (n, P, lmax/2 + 1) and iso (n,): S(g) / S0 = iso + sum_p sum_l c_pl P_l(g·mu_p).
+    """
+    spread = watson.moments(tissue.odi, lmax)
+    return _coefficients(tissue, b, lmax, spread, extra), _isotropic(tissue, b)
+
+
 def _measurement(gradients: Measurement, tissue: Tissue) -> tuple[np.ndarray, torch.Tensor]:
     if isinstance(gradients, Gradients):
         return gradients.b, torch.as_tensor(gradients.directions.copy()).to(tissue.mu)

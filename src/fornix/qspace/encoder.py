@@ -1,0 +1,133 @@
+"""The q-space encoder: from a scan of any protocol to features of fixed size, and back.
+
+With the prior's finite number of factors the Gaussian process is Bayesian linear regression: the
+normalised signal is y = mean + Phi z + noise with z ~ N(0, 1). One singular value decomposition of
+Phi serves every voxel at every noise level; encoding is two matrix products. It commutes with
+rotations since each l's features span a representation, and knows no shells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fornix.core.compute import pick_device
+from fornix.core.gradients import Gradients
+from fornix.qspace.prior import SignalPrior, default_prior
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """What a voxel's measurements say. Tensors on the encoder's device.
+
+    z: (voxels, F) posterior mean of the features. weight: (voxels, R) how much of each singular
+    direction the measurements determine, from 0 to 1.
+    """
+
+    z: torch.Tensor
+    weight: torch.Tensor
+
+
+class Encoder:
+    """The linear operator of one protocol.
+
+    gradients: the protocol. prior: of the signal; `default_prior()` if absent.
+    """
+
+    def __init__(
+        self,
+        gradients: Gradients,
+        prior: SignalPrior | None = None,
+        device: str | torch.device = "auto",
+    ) -> None:
+        self.gradients = gradients
+        self.prior = prior or default_prior()
+        self.device = pick_device(device)
+        design = self.prior.design(gradients.b, gradients.directions)
+        left, values, right = np.linalg.svd(design, full_matrices=False)
+        self._mean = self._tensor(self.prior.mean_at(gradients.b))
+        self._left, self._right = self._tensor(left), self._tensor(right)
+        self._values = self._tensor(values)
+
+    def encode(self, signals: torch.Tensor, sigma: torch.Tensor) -> Posterior:
+        """Features of normalised signals (voxels, N); sigma: (voxels,) noise over S0."""
+        projected = (signals - self._mean) @ self._left
+        variance = self._values**2
+        weight = variance / (variance + sigma[:, None] ** 2)
+        z = (projected * weight / self._values.clamp(min=1e-12)) @ self._right
+        return Posterior(z, weight)
+
+    def predict(
+        self, posterior: Posterior, gradients: Gradients, *, std: bool = True
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Normalised signal at other gradients, (voxels, M), and its standard deviation."""
+        design = self._tensor(self.prior.design(gradients.b, gradients.directions))
+        mean = self._tensor(self.prior.mean_at(gradients.b)) + posterior.z @ design.T
+        if not std:
+            return mean, None
+        before = (design**2).sum(1)
+        known = posterior.weight @ ((design @ self._right.T) ** 2).T
+        return mean, (before - known).clamp(min=0).sqrt()
+
+    def leave_one_out(
+        self, signals: torch.Tensor, sigma: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the other volumes predict for each one, and the standard deviation of the measured
+        value about it (noise included): both (voxels, N)."""
+        rest = signals - self._mean
+        projected = rest @ self._left
+        variance = self._values**2
+        noise = sigma[:, None] ** 2
+        weight = variance / (variance + noise)
+        # Rows of the inverse covariance K^-1 = (1 - U w U^T) / sigma^2.
+        solved = (rest - (projected * weight) @ self._left.T) / noise
+        diagonal = (1 - weight @ (self._left**2).T).clamp(min=1e-6) / noise
+        return signals - solved / diagonal, diagonal.rsqrt()
+
+    def log_evidence(self, signals: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        """Log marginal likelihood of each voxel's measurements, (voxels,)."""
+        rest = signals - self._mean
+        projected = rest @ self._left
+        total = self._values**2 + sigma[:, None] ** 2
+        outside = ((rest**2).sum(1) - (projected**2).sum(1)).clamp(min=0)
+        left_over = signals.shape[1] - len(self._values)
+        log_noise = torch.log(sigma**2)
+        return -0.5 * (
+            (projected**2 / total).sum(1)
+            + outside / sigma**2
+            + torch.log(total).sum(1)
+            + left_over * log_noise
+            + signals.shape[1] * np.log(2 * np.pi)
+        )
+
+    def adapted(self, signals: torch.Tensor, sigma: torch.Tensor, iterations: int = 10) -> Encoder:
+        """The encoder whose prior variances fit this scan's voxels best (expectation-maximisation).
+
+        The variance of each factor becomes what the voxels show: the mean of their features' second
+        moments, posterior variance included. Factors the protocol cannot see keep theirs.
+        """
+        encoder: Encoder = self
+        for _ in range(iterations):
+            made = encoder.encode(signals, sigma)
+            seen = made.weight.mean(0) @ (encoder._right**2)  # share of each feature determined
+            moment = (made.z**2).mean(0) + 1 - seen
+            scales = []
+            for part, (i, scale) in zip(encoder._features(), enumerate(encoder.prior.scale)):
+                per_factor = moment[part].reshape(len(scale), 4 * i + 1).mean(1)
+                scales.append(scale * per_factor.double().cpu().numpy())
+            encoder = Encoder(self.gradients, self.prior.rescaled(tuple(scales)), self.device)
+        return encoder
+
+    def _features(self) -> Iterator[slice]:
+        start = 0
+        for i, factor in enumerate(self.prior.factors):
+            stop = start + len(factor) * (4 * i + 1)
+            yield slice(start, stop)
+            start = stop
+
+    def _tensor(self, array: NDArray) -> torch.Tensor:
+        return torch.as_tensor(np.asarray(array), dtype=torch.float32, device=self.device)

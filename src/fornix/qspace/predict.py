@@ -1,0 +1,93 @@
+"""The signal at gradients that were not measured: resampling a scan to another protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from fornix.core.compute import blocks, use_threads
+from fornix.core.dwi import DWI
+from fornix.core.errors import FornixError
+from fornix.core.gradients import Gradients
+from fornix.core.maps import Map
+from fornix.qspace.encoder import Encoder
+
+_BLOCK = 16_384
+
+
+def predict(
+    dwi: DWI,
+    gradients: Gradients,
+    *,
+    adapt: bool = True,
+    threads: int | None = None,
+    device: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[DWI, Map]:
+    """Predict a scan at other gradients from the measured ones, by the q-space encoder alone.
+
+    dwi: with its noise level known (`estimate_noise`) and at least one b0. gradients: any b up to
+    6000 s/mm² and any directions, world axes. adapt: fit the prior's variances to this scan first.
+
+    Returns the predicted scan (X, Y, Z, M) in units of the data, on the same grid, zero outside the
+    mask, and a map of the standard deviation of each value (X, Y, Z, M), noise not included.
+
+    Raises FornixError without a b0 or a noise level.
+    """
+    signals, scale, sigma = normalised(dwi)
+    with use_threads(threads):
+        encoder = Encoder(dwi.gradients, device=device)
+        if adapt:
+            some = torch.from_numpy(_some_voxels(len(signals)))
+            encoder = encoder.adapted(
+                signals[some].to(encoder.device), sigma[some].to(encoder.device)
+            )
+        mean = np.empty((len(signals), len(gradients)), dtype=np.float32)
+        std = np.empty_like(mean)
+        for part in blocks(len(signals), _BLOCK):
+            posterior = encoder.encode(
+                signals[part].to(encoder.device), sigma[part].to(encoder.device)
+            )
+            value, spread = encoder.predict(posterior, gradients)
+            assert spread is not None
+            mean[part], std[part] = value.clamp(min=0).cpu().numpy(), spread.cpu().numpy()
+            if progress is not None:
+                progress(part.stop, len(signals))
+    made = dwi.with_(data=dwi.unmask(mean * scale[:, None]), gradients=gradients)
+    spread_map = Map(
+        "",
+        "signal",
+        made.data,
+        dwi.affine,
+        std=dwi.unmask(std * scale[:, None]),
+        units="as the scan",
+        method="encoder",
+        description="signal predicted at other gradients, and its standard deviation",
+    )
+    return made, spread_map
+
+
+def normalised(dwi: DWI) -> tuple[torch.Tensor, np.ndarray, torch.Tensor]:
+    """Signals over the mean b0 (voxels, N), that scale (voxels,), and the noise over it (voxels,)."""
+    if not dwi.gradients.b0_mask.any():
+        raise FornixError("the encoder needs a b0 to scale the signal by; this scan has none")
+    if dwi.sigma is None:
+        raise FornixError(
+            "the noise level is not known; call estimate_noise first, or give --sigma"
+        )
+    inside = dwi.brain()
+    sigma = np.broadcast_to(np.asarray(dwi.sigma, dtype=np.float32), dwi.grid)[inside]
+    data = dwi.signals()
+    # Where the b0 drowns in noise there is nothing to scale by: a floor keeps the numbers finite.
+    scale = np.maximum(data[:, dwi.gradients.b0_mask].mean(1), 2 * sigma)
+    scale = np.where(scale > 0, scale, 1.0).astype(np.float32)
+    relative = np.clip(sigma / scale, 1e-3, 1.0)
+    values = np.clip(data / scale[:, None], 0, 5)
+    return torch.from_numpy(values), scale, torch.from_numpy(relative.astype(np.float32))
+
+
+def _some_voxels(count: int, most: int = 20_000) -> np.ndarray:
+    """Voxels spread over the scan, the same every time."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
