@@ -1,7 +1,6 @@
 """One timed task in a fresh process, so that peak memory and threads are the task's own.
 
-`python -m fornix.bench._worker FOLDER TASK VOXELS THREADS REPEATS` prints one line of JSON with the
-fastest of the runs: what else the machine does can only slow a task down.
+`python -m fornix.bench._worker FOLDER TASK VOXELS THREADS` prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ PEERS: dict[str, peers.Peer] = {
 }
 
 
-def main(folder: str, task: str, voxels: int, threads: int, repeats: int) -> dict[str, object]:
+def main(folder: str, task: str, voxels: int, threads: int) -> dict[str, object]:
     """Run `task` on the first `voxels` voxels of the benchmark's file."""
     place = Path(folder)
     gradients = Gradients.from_mrtrix(np.loadtxt(place / "grad.txt"))
@@ -47,13 +46,11 @@ def main(folder: str, task: str, voxels: int, threads: int, repeats: int) -> dic
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 PEERS[task](data[:WARM_UP], gradients, sigma, threads)
-                seconds = min(
-                    PEERS[task](data, gradients, sigma, threads).seconds for _ in range(repeats)
-                )
+                seconds = PEERS[task](data, gradients, sigma, threads).seconds
         except peers.PeerMissing as missing:
             return {"skipped": str(missing)}
     else:
-        seconds = _ours(task, np.asarray(signals), gradients, sigma, threads, repeats)
+        seconds = _ours(task, np.asarray(signals), gradients, sigma, threads)
     peak = children.peak if task.startswith("MRtrix3") else peak_memory()
     return {"seconds": seconds, "peak_mb": peak / 1e6, "voxels": len(signals)}
 
@@ -88,7 +85,7 @@ class ChildMemory(threading.Thread):
 
 
 def _ours(
-    task: str, signals: np.ndarray, gradients: Gradients, sigma: float, threads: int, repeats: int
+    task: str, signals: np.ndarray, gradients: Gradients, sigma: float, threads: int
 ) -> float:
     """`Fornix MODEL METHOD [std] [sigma]`: the whole stage, from a scan in memory to maps."""
     from fornix.microstructure import microstructure
@@ -100,13 +97,10 @@ def _ours(
         "sigma": sigma if "sigma" in words else None, "dti_bmax": None,
     }  # fmt: skip
     microstructure(dwi.with_(data=dwi.data[:WARM_UP]), **options)  # type: ignore[arg-type]
-    seconds = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        microstructure(dwi, **options)  # type: ignore[arg-type]
-        seconds.append(time.perf_counter() - began)
-    return min(seconds)
+    began = time.perf_counter()
+    microstructure(dwi, **options)  # type: ignore[arg-type]
+    return time.perf_counter() - began
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6]))))
+    print(json.dumps(main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:5]))))
