@@ -19,8 +19,8 @@ demo: $(STAMP)
 	$(BIN)/fornix run demo/scan/sub-phantom_dwi.nii.gz -o demo/out --truth demo/scan/truth
 
 lint: $(STAMP)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
 	$(BIN)/mypy
 
 # Two processes with one thread each; real scans are read from ../shared/data or FORNIX_TEST_DATA.

@@ -46,6 +46,9 @@ class MethodTable(Mapping[str, Method]):
             raise FornixError(f"{self.stage} has no method {name!r}; choose one of: {known}")
         return self._methods[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._methods
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._methods)
 

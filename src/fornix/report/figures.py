@@ -263,7 +263,10 @@ def streamlines(tractogram: Tractogram, dwi: DWI, most: int = 12_000, seed: int 
         tint = np.concatenate(colours) * (0.35 + 0.65 * near[:, None])
         ax.add_collection(
             LineCollection(
-                list(np.concatenate(segments)[rank]), colors=tint[rank], linewidths=0.35, rasterized=True
+                list(np.concatenate(segments)[rank]),
+                colors=tint[rank],
+                linewidths=0.35,
+                rasterized=True,
             )
         )
         if name == "from the left":
