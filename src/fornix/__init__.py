@@ -12,7 +12,9 @@ are imported when first used, so that `import fornix` takes no time.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -34,6 +36,7 @@ _PUBLIC = {
     "load": "fornix.io",
     "load_maps": "fornix.io",
     "microstructure": "fornix.microstructure",
+    "predict": "fornix.qspace",
     "run": "fornix.pipeline",
     "save_maps": "fornix.io",
     "save_scan": "fornix.io",
@@ -60,6 +63,7 @@ __all__ = [
     "load",
     "load_maps",
     "microstructure",
+    "predict",
     "run",
     "save_maps",
     "save_scan",
@@ -81,7 +85,19 @@ if TYPE_CHECKING:
     from fornix.physics import simulate
     from fornix.pipeline import run
     from fornix.preprocess import brain_mask, correct, denoise, estimate_noise
+    from fornix.qspace import predict
     from fornix.tracking import track
+
+
+class _Package(ModuleType):
+    """Importing the subpackage `fornix.microstructure` must not hide the function of that name."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _PUBLIC and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

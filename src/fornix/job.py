@@ -55,7 +55,22 @@ class Job:
         self.key = key_of(self.inputs)
         self.qc_path = self.out / f"{stem}_qc.json"
         self._before = _read_record(self.qc_path)
-        self.record: dict[str, Any] = {"Inputs": self.inputs, "Steps": {}}
+        same = self._before.get("Inputs") == json.loads(json.dumps(self.inputs))
+        # A stage run alone adds to what is known of the same scan; another scan starts a new record.
+        known = self._before if same else {}
+        self.record: dict[str, Any] = {**known, "Inputs": self.inputs, "Warnings": []}
+        self.record["Steps"] = dict(known.get("Steps", {}))
+
+    def go_on_from(self, output: Path) -> None:
+        """Take an output on disk as done: later steps' keys follow from its own."""
+        self.key = read_sidecar(output).get("StepKey", self.key)
+
+    def made_here(self, output: Path) -> bool:
+        """True where an output on disk is unharmed and was made from this job's inputs."""
+        side = read_sidecar(output) if output.exists() else {}
+        return side.get("Inputs") == json.loads(json.dumps(self.inputs)) and _unharmed(
+            output, side.get("StepKey", "")
+        )
 
     def provenance(self, step: str, key: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """What every sidecar of this step holds."""

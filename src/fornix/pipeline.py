@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,9 +35,11 @@ from fornix.io import (
 from fornix.io.files import sha256
 from fornix.io.nifti import write_image
 from fornix.job import Job, Show, Silent
-from fornix.microstructure import microstructure
-from fornix.orientation import fod
+from fornix.microstructure import TABLES, microstructure
+from fornix.orientation import FOD_METHODS, fod
 from fornix.preprocess import (
+    MASK_METHODS,
+    NOISE_METHODS,
     brain_mask,
     correct,
     denoise,
@@ -45,7 +48,7 @@ from fornix.preprocess import (
     slice_scores,
     snr,
 )
-from fornix.tracking import track
+from fornix.tracking import TRACK_METHODS, track
 
 #: What `--preprocess` does: a denoising method and corrections, in this order.
 PREPROCESS = {
@@ -82,6 +85,7 @@ class Options:
             raise FornixError(
                 f"--preprocess {self.preprocess!r} is unknown; choose one of: {', '.join(PREPROCESS)}"
             )
+        _known_words(self)
         if self.sigma is not None and not 0 < self.sigma < float("inf"):
             raise FornixError(
                 "--sigma must be above 0; leave it out to have the noise level estimated"
@@ -132,7 +136,7 @@ def run(
 
     Returns the results; raises FornixError with one line that says what to do.
     """
-    options = options or Options()
+    options, start = options or Options(), time.perf_counter()
     scan = load(
         path,
         bval=bval,
@@ -155,7 +159,7 @@ def run(
         if options.streamlines:
             track_stage(job, state, options.track_method, options.streamlines, options)
     page = report_stage(job, state, truth)
-    seconds = sum(s["Seconds"] for s in job.record["Steps"].values())
+    seconds = time.perf_counter() - start
     return Outcome(state.dwi, state.maps, state.tractogram, job.out, page, seconds)
 
 
@@ -243,7 +247,7 @@ def _noise(dwi: DWI, method: str, sigma: float | None) -> DWI:
 
 def check_stage(job: Job, state: State) -> None:
     """Facts of the raw scan: protocol, gradient check, SNR and slice outliers, into STEM_qc.json."""
-    progress = job.show.begin("check")
+    progress, start = job.show.begin("check"), time.perf_counter()
     facts = describe(state.dwi)
     scores = slice_scores(state.dwi)
     outliers = outlier_slices(scores)
@@ -267,7 +271,9 @@ def check_stage(job: Job, state: State) -> None:
     check = facts.gradient_check
     fits = "not checked" if check is None else "fits" if check.right else f"WRONG, try {check.best}"
     text = f"{state.dwi.gradients}; gradient table {fits}; {len(outliers)} outlier slices"
-    job.show.end("check", 0.0, text if len(weighted) else f"{text}; no diffusion weighting", False)
+    if not len(weighted):
+        text += "; no diffusion weighting"
+    job.show.end("check", time.perf_counter() - start, text, False)
 
 
 def preprocess_stage(
@@ -294,7 +300,7 @@ def preprocess_stage(
         dwi = state.dwi
         if denoiser:
             dwi = denoise(dwi, denoiser, threads=options.threads, device=options.device)
-        dwi = correct(dwi, corrections, threads=options.threads)
+        dwi = correct(dwi, corrections, threads=options.threads, progress=progress)
         # What is left after denoising is smaller but correlated: the raw level keeps errors honest.
         return dwi if state.dwi.sigma is None else dwi.with_(sigma=state.dwi.sigma)
 
@@ -436,6 +442,7 @@ def report_stage(job: Job, state: State, truth: str | Path | None = None) -> Pat
     """STEM_report.html and the last STEM_qc.json."""
     from fornix.report import write_report
 
+    start = time.perf_counter()
     job.show.begin("report")
     if state.tractogram is not None:
         lengths = state.tractogram.lengths()
@@ -448,13 +455,36 @@ def report_stage(job: Job, state: State, truth: str | Path | None = None) -> Pat
     page = write_report(
         job.out, job.stem, state.dwi, state.maps, state.tractogram, job.record, truth=true_maps
     )
-    job.show.end("report", 0.0, str(page), False)
+    job.show.end("report", time.perf_counter() - start, str(page), False)
     return page
 
 
 def fibres_possible(dwi: DWI) -> bool:
     """Six directions or more: enough for orientations."""
     return int((~dwi.gradients.b0_mask).sum()) >= 6
+
+
+def _known_words(options: Options) -> None:
+    """Refuse an unknown model or method before any work is done."""
+    if options.models != "auto":
+        for model in options.models:
+            if model not in TABLES:
+                raise FornixError(
+                    f"no model {model!r}; choose some of: {', '.join(TABLES)}, or auto"
+                )
+    known = {word for table in TABLES.values() for word in table}
+    if options.method != "auto" and options.method not in known:
+        raise FornixError(
+            f"no model has a method {options.method!r}; choose one of: {', '.join(sorted(known))}"
+        )
+    for word, table in (
+        (options.noise, NOISE_METHODS),
+        (options.mask_method, MASK_METHODS),
+        (options.fod_method, FOD_METHODS),
+        (options.track_method, TRACK_METHODS),
+    ):
+        if word != "auto":
+            table[word]
 
 
 def _enough_for_mppca(dwi: DWI) -> bool:
@@ -465,7 +495,7 @@ def _with_model(maps: Maps, wanted: bool) -> Maps:
     """Maps of tissue models (True) or of orientations (False), which have no model."""
     chosen = {n: m for n, m in maps.maps.items() if bool(m.model) == wanted}
     chosen.pop("noise", None)
-    return Maps(chosen, maps.trust if wanted else None)
+    return Maps(chosen, maps.trust, maps.notes) if wanted else Maps(chosen)
 
 
 def _note(job: Job, notes: Sequence[str]) -> None:

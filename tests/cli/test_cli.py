@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 COMMANDS = [
-    "run", "info", "denoise", "mask", "correct", "microstructure", "fod", "track", "report",
+    "run", "info", "denoise", "mask", "correct", "microstructure", "fod", "track", "predict", "report",
     "simulate", "bench", "cite",
 ]  # fmt: skip
 
@@ -169,6 +169,23 @@ def test_each_stage_alone(scan: Path, tmp_path, words, made):
     assert done.stdout.strip().splitlines()[-1].startswith("done")
 
 
+def test_predict_at_other_gradients(scan: Path, tmp_path):
+    from fornix.io import load, write_mrtrix
+    from fornix.physics import scheme
+
+    target = scheme("dti6")
+    write_mrtrix(target, tmp_path / "new.b")
+    done = fornix("predict", scan, "--grad", tmp_path / "new.b", "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    made = load(tmp_path / "out" / "sub-phantom_desc-predicted_dwi.nii.gz")
+    np.testing.assert_allclose(made.gradients.directions, target.directions, atol=1e-5)
+    assert made.grid == load(scan).grid and made.data.max() > 0
+    std = nib.load(tmp_path / "out" / "sub-phantom_desc-predictedstd_dwi.nii.gz").get_fdata()
+    assert std.shape == made.data.shape and (std >= 0).all()
+    missing = fornix("predict", scan, "-o", tmp_path / "out")
+    assert missing.returncode == 1 and "say where to predict" in missing.stderr
+
+
 def test_report_alone(scan: Path, finished: Path):
     (finished / "sub-phantom_report.html").unlink()
     assert fornix("report", scan, "-o", finished).returncode == 0
@@ -178,9 +195,25 @@ def test_report_alone(scan: Path, finished: Path):
 @pytest.mark.parametrize(
     "command", ["denoise", "mask", "correct", "microstructure", "fod", "track"]
 )
-def test_method_help_lists_the_table(scan: Path, tmp_path, command):
-    done = fornix(command, scan, "-o", tmp_path, "--method", "help")
+def test_method_help_lists_the_table(command):
+    done = fornix(command, "--method", "help")
     assert done.returncode == 0 and "(default)" in done.stdout
+
+
+def test_protocol_help_lists_the_schemes():
+    done = fornix("simulate", "--protocol", "help")
+    assert done.returncode == 0 and "60 at b=3000" in done.stdout
+
+
+def test_track_takes_the_orientations_in_the_folder(scan: Path, tmp_path):
+    assert fornix("fod", scan, "-o", tmp_path, "--method", "csd").returncode == 0
+    assert fornix("microstructure", scan, "-o", tmp_path).returncode == 0
+    before = (tmp_path / "sub-phantom_param-fod_dwimap.nii.gz").read_bytes()
+    done = fornix("track", scan, "-o", tmp_path, "--streamlines", "50")
+    assert done.returncode == 0 and "by csd" in done.stdout, done.stdout + done.stderr
+    assert (tmp_path / "sub-phantom_param-fod_dwimap.nii.gz").read_bytes() == before
+    steps = json.loads((tmp_path / "sub-phantom_qc.json").read_text())["Steps"]
+    assert {"mask", "noise", "fod", "microstructure", "track"} <= set(steps)
 
 
 def test_info_tells_and_checks(scan: Path):
@@ -209,6 +242,8 @@ def test_info_names_the_fix_of_a_wrong_table(scan: Path, tmp_path):
         (["run", "SCAN", "-o", "out", "--models", "noddi"], 1, "NODDI needs"),
         (["run", "SCAN", "-o", "out", "--models", "x"], 1, "x"),
         (["run", "SCAN", "-o", "out", "--preprocess", "some"], 1, "choose one of"),
+        (["run", "SCAN", "-o", "out", "--track-method", "some"], 1, "choose one of"),
+        (["run", "SCAN", "-o", "out", "--exclude", "500"], 1, "names volume 500"),
         (["run", "SCAN", "-o", "out", "--device", "abacus"], 1, "unknown device"),
         (["mask", "SCAN", "-o", "out", "--method", "magic"], 1, "choose one of"),
         (["microstructure", "SCAN", "-o", "out", "--sigma", "0"], 1, "above 0"),

@@ -12,13 +12,9 @@ def cite_command() -> None:
 
       fornix cite
     """
-    from fornix.microstructure import TABLES
-    from fornix.orientation import FOD_METHODS
-    from fornix.preprocess import CORRECT_METHODS, DENOISE_METHODS, MASK_METHODS, NOISE_METHODS
-    from fornix.tracking import TRACK_METHODS
+    from fornix.methods import tables
 
-    tables = [NOISE_METHODS, MASK_METHODS, DENOISE_METHODS, CORRECT_METHODS]
-    for table in [*tables, *TABLES.values(), FOD_METHODS, TRACK_METHODS]:
+    for table in tables():
         for method in table.values():
             if method.reference:
                 console.print(f"{table.stage:<10}{method.name:<20}{method.reference}")

@@ -46,5 +46,5 @@ def info_command(
     for label, text in facts.lines():
         console.print(f"[bold]{label:<12}[/]{text}")
     for note in facts.notes:
-        if note not in dwi.notes:
+        if note not in dwi.notes and not note.startswith("gradients:"):
             console.print(f"[yellow]![/] {note}")

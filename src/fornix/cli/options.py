@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -41,11 +41,27 @@ B0Threshold = Annotated[
 Exclude = Annotated[
     str, typer.Option("--exclude", help="Volumes to leave out, for example 5,17 (from 0).")
 ]
-Method = Annotated[str, typer.Option("--method", help="Method; `help` lists them.")]
 NoiseLevel = Annotated[
     float | None,
     typer.Option("--sigma", help="Noise standard deviation, if known; estimated if absent.", min=0),
 ]
+
+
+def method_option(*stages: str, what: str = "Method") -> Any:
+    """The option `--method` of some stages; `--method help` prints their tables and needs no input."""
+
+    def listed(word: str) -> str:
+        if word == "help":
+            from fornix.methods import tables
+
+            for table in tables(*stages):
+                typer.echo(f"{table.stage}\n{table.help()}")
+            raise typer.Exit
+        return word
+
+    return typer.Option(
+        "--method", help=f"{what}; `help` lists them.", callback=listed, is_eager=True
+    )
 
 
 def check_tractogram(extension: str) -> None:

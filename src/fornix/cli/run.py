@@ -25,7 +25,7 @@ def run_command(
     models: Annotated[
         str, typer.Option("--models", help="auto, or some of dti,dki,noddi.")
     ] = "auto",
-    method: o.Method = "auto",
+    method: Annotated[str, o.method_option("dti", "dki", "noddi")] = "auto",
     fod_method: Annotated[
         str, typer.Option("--fod-method", help="Method for orientations.")
     ] = "auto",

@@ -13,10 +13,24 @@ from fornix.cli.show import Shown, console
 from fornix.core.errors import FornixError
 
 
+def _listed(word: str) -> str:
+    """`--protocol help` prints the schemes and needs no folder."""
+    if word != "help":
+        return word
+    from fornix.physics import SCHEMES, scheme
+
+    for name in SCHEMES:
+        typer.echo(f"{name:<10}{scheme(name)}")
+    raise typer.Exit
+
+
 def simulate_command(
     out: o.Out,
     protocol: Annotated[
-        str, typer.Option("--protocol", help="Named scheme; `help` lists them.")
+        str,
+        typer.Option(
+            "--protocol", help="Named scheme; `help` lists them.", callback=_listed, is_eager=True
+        ),
     ] = "demo",
     bval: Annotated[Path | None, typer.Option("--bval", help="b-values of your protocol.")] = None,
     bvec: Annotated[Path | None, typer.Option("--bvec", help="b-vectors of your protocol.")] = None,
@@ -47,13 +61,9 @@ def simulate_command(
     from fornix.io import derivative, read_fsl, save_maps, save_mask, save_scan, write_sidecar
     from fornix.io.files import output_folder
     from fornix.io.nifti import write_image
-    from fornix.physics import SCHEMES, scheme, simulate
+    from fornix.physics import simulate
     from fornix.physics.anatomy import from_subject
 
-    if protocol == "help":
-        for name in SCHEMES:
-            console.print(f"{name:<10}{scheme(name)}")
-        raise typer.Exit
     if (bval is None) != (bvec is None):
         raise FornixError("give both --bval and --bvec, or a named --protocol")
     table: str | Gradients = protocol

@@ -12,7 +12,6 @@ import typer
 from fornix.cli import options as o
 from fornix.cli.show import Shown, console
 from fornix.core.errors import FornixError
-from fornix.core.methods import MethodTable
 
 if TYPE_CHECKING:
     from fornix.job import Job
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 def denoise_command(
     path: o.Input,
     out: o.Out,
-    method: o.Method = "mppca",
+    method: Annotated[str, o.method_option("denoise")] = "mppca",
     bval: o.Bval = None,
     bvec: o.Bvec = None,
     grad: o.Grad = None,
@@ -40,9 +39,7 @@ def denoise_command(
       fornix denoise dwi.nii.gz -o out --method mppca
     """
     from fornix import pipeline as p
-    from fornix.preprocess import DENOISE_METHODS
 
-    _listing(method, DENOISE_METHODS)
     with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
         p.preprocess_stage(
             job, state, method, (), p.Options(seed=seed, threads=threads, device=device), "denoise"
@@ -52,7 +49,7 @@ def denoise_command(
 def mask_command(
     path: o.Input,
     out: o.Out,
-    method: o.Method = "shells",
+    method: Annotated[str, o.method_option("mask")] = "shells",
     bval: o.Bval = None,
     bvec: o.Bvec = None,
     grad: o.Grad = None,
@@ -73,9 +70,7 @@ def mask_command(
     from fornix import pipeline as p
     from fornix.io import load
     from fornix.job import Job
-    from fornix.preprocess import MASK_METHODS
 
-    _listing(method, MASK_METHODS)
     scan = load(path, bval=bval, bvec=bvec, grad=grad, exclude=o.volumes(exclude))
     show = Shown()
     try:
@@ -90,7 +85,7 @@ def correct_command(
     path: o.Input,
     out: o.Out,
     method: Annotated[
-        str, typer.Option("--method", help="Corrections in order, by comma; `help` lists them.")
+        str, o.method_option("correct", what="Corrections in order, by comma")
     ] = "gibbs,affine,bias",
     bval: o.Bval = None,
     bvec: o.Bvec = None,
@@ -112,7 +107,6 @@ def correct_command(
     from fornix import pipeline as p
     from fornix.preprocess import CORRECT_METHODS
 
-    _listing(method, CORRECT_METHODS)
     words = tuple(method.split(","))
     for word in words:
         CORRECT_METHODS[word]
@@ -128,7 +122,7 @@ def microstructure_command(
     models: Annotated[
         str, typer.Option("--models", help="auto, or some of dti,dki,noddi.")
     ] = "auto",
-    method: o.Method = "auto",
+    method: Annotated[str, o.method_option("dti", "dki", "noddi")] = "auto",
     bval: o.Bval = None,
     bvec: o.Bvec = None,
     grad: o.Grad = None,
@@ -148,9 +142,7 @@ def microstructure_command(
       fornix microstructure dwi.nii.gz --models dti,dki,noddi --method wls --mask mask.nii.gz -o out
     """
     from fornix import pipeline as p
-    from fornix.microstructure import TABLES
 
-    _listing(method, *TABLES.values())
     with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
         chosen = models if models == "auto" else tuple(models.split(","))
         settings = p.Options(seed=seed, threads=threads, device=device, max_memory=max_memory)
@@ -160,7 +152,7 @@ def microstructure_command(
 def fod_command(
     path: o.Input,
     out: o.Out,
-    method: o.Method = "auto",
+    method: Annotated[str, o.method_option("fod")] = "auto",
     bval: o.Bval = None,
     bvec: o.Bvec = None,
     grad: o.Grad = None,
@@ -178,9 +170,7 @@ def fod_command(
       fornix fod dwi.nii.gz -o out --method csd
     """
     from fornix import pipeline as p
-    from fornix.orientation import FOD_METHODS
 
-    _listing(method, FOD_METHODS)
     with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
         p.fod_stage(job, state, method, p.Options(seed=seed, threads=threads, device=device))
 
@@ -188,7 +178,7 @@ def fod_command(
 def track_command(
     path: o.Input,
     out: o.Out,
-    method: o.Method = "probabilistic",
+    method: Annotated[str, o.method_option("track")] = "probabilistic",
     streamlines: Annotated[
         int, typer.Option("--streamlines", help="Streamlines to keep.", min=1)
     ] = 100_000,
@@ -210,14 +200,19 @@ def track_command(
       fornix track dwi.nii.gz -o out --streamlines 20000 --tractogram tck
     """
     from fornix import pipeline as p
-    from fornix.tracking import TRACK_METHODS
+    from fornix.io import derivative, load_maps
 
-    _listing(method, TRACK_METHODS)
     o.check_tractogram(tractogram)
     settings = p.Options(seed=seed, threads=threads, device=device, tractogram_format=tractogram)
     with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
-        p.microstructure_stage(job, state, ("dti",), "auto", settings)
-        p.fod_stage(job, state, "auto", settings)
+        known = job.out / derivative(job.stem, "dwimap", param="fod")
+        if job.made_here(known):
+            state.maps = load_maps(job.out, job.stem)
+            console.print(f"  orientations  found in {job.out}, by {state.maps['fod'].method}")
+            job.go_on_from(known)
+        else:
+            p.microstructure_stage(job, state, ("dti",), "auto", settings)
+            p.fod_stage(job, state, "auto", settings)
         p.track_stage(job, state, method, streamlines, settings)
 
 
@@ -281,32 +276,24 @@ def _job(
     p.Options(sigma=sigma)  # says what is wrong with it
     show = Shown()
     try:
-        inputs = {**p.input_record(path, scan, mask, skipped), "Sigma": sigma}
-        job = Job(out, scan.stem, inputs, show)
+        job = Job(out, scan.stem, p.input_record(path, scan, mask, skipped), show)
         state = p.State(scan)
         known_mask = job.out / derivative(job.stem, "mask", desc="brain")
-        if mask is None and known_mask.exists():
+        if mask is None and job.made_here(known_mask):
             state.dwi = scan.with_(mask=read_mask(known_mask, scan))
+            job.go_on_from(known_mask)
         else:
             p.mask_stage(job, state, given=mask)
         known_noise = job.out / derivative(job.stem, "dwimap", param="noise")
-        if sigma is None and known_noise.exists():
+        if sigma is None and job.made_here(known_noise):
             state.dwi = state.dwi.with_(sigma=read_volume(known_noise)[0])
+            job.go_on_from(known_noise)
         else:
             p.noise_stage(job, state, sigma=sigma)
         yield job, state
     finally:
         show.close()
     _finished(job)
-
-
-def _listing(method: str, *tables: MethodTable) -> None:
-    """`--method help` prints the tables and stops."""
-    if method != "help":
-        return
-    for table in tables:
-        console.print(f"[bold]{table.stage}[/]\n{table.help()}", markup=True)
-    raise typer.Exit
 
 
 def _finished(job: Job) -> None:

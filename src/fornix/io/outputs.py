@@ -82,4 +82,6 @@ def load_maps(folder: str | Path, stem: str) -> Maps:
         )  # fmt: skip
         maps[made.name] = made
     trust = folder / derivative(stem, "mask", desc="trust")
-    return Maps(maps, read_volume(trust)[0] > 0.5 if trust.exists() else None)
+    if not trust.exists():
+        return Maps(maps)
+    return Maps(maps, read_volume(trust)[0] > 0.5, tuple(read_sidecar(trust).get("Notes", ())))

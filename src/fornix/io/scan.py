@@ -55,6 +55,11 @@ def load(
             "the files do not belong together, or a volume was added or cut"
         )
     notes += gradients.notes
+    beyond = [v for v in exclude if not 0 <= v < len(gradients)]
+    if beyond:
+        raise FornixError(
+            f"--exclude names volume {beyond[0]}, but the scan has volumes 0 to {len(gradients) - 1}"
+        )
     if exclude:
         keep = np.setdiff1d(np.arange(len(gradients)), np.asarray(exclude))
         data, gradients = data[..., keep], gradients.subset(keep)

@@ -21,7 +21,7 @@ def read_fsl(
     try:
         return Gradients.from_fsl(bvals.ravel(), bvecs, affine, b0_threshold)
     except FornixError as error:
-        raise FornixError(f"{bvec}: {error}") from error
+        raise FornixError(f"{Path(bval).name}, {Path(bvec).name}: {error}") from error
 
 
 def write_fsl(gradients: Gradients, affine: ArrayLike, bval: str | Path, bvec: str | Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fornix.core.dwi import DWI
 from fornix.core.errors import tell
@@ -11,26 +11,32 @@ from fornix.preprocess.bias import correct_bias
 from fornix.preprocess.gibbs import remove_gibbs
 from fornix.preprocess.motion import correct_motion
 
+Progress = Callable[[int, int], None]
+
 
 def correct(
-    dwi: DWI, methods: Sequence[str] = ("gibbs", "affine", "bias"), *, threads: int | None = None
+    dwi: DWI,
+    methods: Sequence[str] = ("gibbs", "affine", "bias"),
+    *,
+    threads: int | None = None,
+    progress: Progress | None = None,
 ) -> DWI:
     """The scan after the corrections named, entries of CORRECT_METHODS, in the order given."""
     for method in methods:
-        dwi = CORRECT_METHODS[method].run(dwi, threads=threads)
+        dwi = CORRECT_METHODS[method].run(dwi, threads=threads, progress=progress)
     return dwi
 
 
-def _gibbs(dwi: DWI, threads: int | None = None) -> DWI:
-    return remove_gibbs(dwi, threads=threads)
+def _gibbs(dwi: DWI, threads: int | None, progress: Progress | None) -> DWI:
+    return remove_gibbs(dwi, threads=threads, progress=progress)
 
 
-def _bias(dwi: DWI, threads: int | None = None) -> DWI:
+def _bias(dwi: DWI, threads: int | None, progress: Progress | None) -> DWI:
     return correct_bias(dwi)
 
 
-def _motion(model: str, dwi: DWI, threads: int | None) -> DWI:
-    fixed, motion = correct_motion(dwi, model, threads=threads)
+def _motion(model: str, dwi: DWI, threads: int | None, progress: Progress | None) -> DWI:
+    fixed, motion = correct_motion(dwi, model, threads=threads, progress=progress)
     worst_angle, worst_shift = motion.rotation_angle().max(), motion.translation().max()
     notes = fixed.notes
     if worst_angle > 2 or worst_shift > 3:
@@ -45,12 +51,12 @@ def _motion(model: str, dwi: DWI, threads: int | None) -> DWI:
     return fixed.with_(meta={**fixed.meta, **record}, notes=notes)
 
 
-def _rigid(dwi: DWI, threads: int | None = None) -> DWI:
-    return _motion("rigid", dwi, threads)
+def _rigid(dwi: DWI, threads: int | None, progress: Progress | None) -> DWI:
+    return _motion("rigid", dwi, threads, progress)
 
 
-def _affine(dwi: DWI, threads: int | None = None) -> DWI:
-    return _motion("affine", dwi, threads)
+def _affine(dwi: DWI, threads: int | None, progress: Progress | None) -> DWI:
+    return _motion("affine", dwi, threads, progress)
 
 
 CORRECT_METHODS = MethodTable(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 
 import numpy as np
 
@@ -10,7 +12,13 @@ from fornix.core.compute import available_threads
 from fornix.core.dwi import DWI
 
 
-def remove_gibbs(dwi: DWI, *, slice_axis: int = 2, threads: int | None = None) -> DWI:
+def remove_gibbs(
+    dwi: DWI,
+    *,
+    slice_axis: int = 2,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> DWI:
     """The scan without ringing in the slice plane.
 
     Only right for images that were not interpolated or zero-filled: there the ringing has another
@@ -18,11 +26,16 @@ def remove_gibbs(dwi: DWI, *, slice_axis: int = 2, threads: int | None = None) -
     """
     from dipy.denoise.gibbs import gibbs_removal
 
+    done = count(1)
+
     def one(volume: int) -> np.ndarray:
         # In double precision: with float32 input DIPY's shifts overflow in dark slices.
-        return gibbs_removal(
+        clean = gibbs_removal(
             np.array(dwi.data[..., volume], dtype=np.float64), slice_axis=slice_axis
         )
+        if progress is not None:
+            progress(next(done), len(dwi.gradients))
+        return np.asarray(clean)
 
     if min(n for axis, n in enumerate(dwi.grid) if axis != slice_axis) < 8:
         return dwi  # no ringing can be told from structure in so few pixels

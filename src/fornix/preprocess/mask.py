@@ -23,7 +23,8 @@ def brain_mask(dwi: DWI, method: str = "shells") -> DWI:
             f"no brain was found by {method!r}; give a mask with --mask, or try another --method"
         )
     litres = mask.sum() * abs(np.linalg.det(dwi.affine[:3, :3])) / 1e6
-    if not 0.5 < litres < 2.2 and min(dwi.grid) > 8:
+    whole = (np.array(dwi.grid) * dwi.voxel_size > 80).all()
+    if whole and not 0.5 < litres < 2.2:
         notes = (
             *notes,
             tell(f"the brain mask holds {litres:.2f} litres; look at it in the report"),
@@ -51,9 +52,9 @@ def shells(dwi: DWI) -> NDArray[np.bool_]:
     # A crop inside the head has no background to tell from: keep all that has signal.
     if min(dwi.grid) < 5:
         return bright > 0.05
-    threshold = 0.75 * otsu(smooth)
-    if (smooth > 0.4 * threshold).mean() > 0.9:
+    if (b0 < 0.15 * np.percentile(b0, 90)).mean() < 0.05:
         return bright > 0.05
+    threshold = 0.75 * otsu(smooth)
     core = _largest(_opened(smooth > threshold, dwi, 5.0))
     brain = _closed(core, dwi, 8.0)
     fluid = b0 > 0.5 * np.median(b0[brain])

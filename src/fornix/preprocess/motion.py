@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import count, repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,54 +42,57 @@ class Motion:
 
 
 def correct_motion(
-    dwi: DWI, model: str = "affine", *, threads: int | None = None
+    dwi: DWI,
+    model: str = "affine",
+    *,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[DWI, Motion]:
     """The scan with its volumes aligned and its gradients turned with the head.
 
     model: `rigid` for head motion, `affine` for linear eddy currents as well.
-    b0s are registered to the first b0, diffusion-weighted volumes to their own mean (twice: the
-    mean is sharper the second time) by mutual information, and that mean to the b0.
+    b0s are registered to the first b0, diffusion-weighted volumes to their own median, and that to
+    the b0, by mutual information. Two rounds: a coarse one, then a finer one from where it ended, to
+    a median that is sharper by then.
     """
-    from dipy.align import affine_registration
-
-    pipeline = ["rigid"] if model == "rigid" else ["rigid", "affine"]
-
-    def register(moving: NDArray, static: NDArray, steps: list[str]) -> NDArray[np.float64]:
-        _, matrix = affine_registration(
-            _boosted(moving),
-            _boosted(static),
-            moving_affine=dwi.affine,
-            static_affine=dwi.affine,
-            pipeline=steps,
-            level_iters=[200, 50],
-            sigmas=[2.0, 0.5],
-            factors=[4, 2],
-            ret_metric=False,
-        )
-        return np.asarray(matrix, dtype=np.float64)
-
     data = np.asarray(dwi.data)
     transforms = np.tile(np.eye(4), (len(dwi.gradients), 1, 1))
     b0 = np.flatnonzero(dwi.gradients.b0_mask)
     weighted = np.flatnonzero(~dwi.gradients.b0_mask)
-    with ThreadPoolExecutor(threads or available_threads()) as pool:
+    total = max(len(b0) - 1, 0) + 2 * len(weighted)
+    done = count(1)
+
+    def register(moving: NDArray, static: NDArray, fine: bool, start: NDArray) -> NDArray:
+        found = _register(moving, static, dwi.affine, model if fine else "rigid", fine, start)
+        if progress is not None:
+            progress(next(done), total)
+        return found
+
+    with _quiet_dipy(), ThreadPoolExecutor(threads or available_threads()) as pool:
         if len(b0) > 1:
             others = b0[1:]
-            found = pool.map(
-                register, _volumes(data, others), repeat(data[..., b0[0]]), repeat(["rigid"])
-            )
-            transforms[others] = list(found)
-        if len(weighted):
-            reference = _median(data[..., weighted])
-            for _ in range(2):
-                found = pool.map(
-                    register, _volumes(data, weighted), repeat(reference), repeat(pipeline)
+            transforms[others] = list(
+                pool.map(
+                    lambda v: _register(
+                        data[..., v], data[..., b0[0]], dwi.affine, "rigid", True, np.eye(4)
+                    ),
+                    others,
                 )
-                transforms[weighted] = list(found)
+            )
+        if len(weighted):
+            reference = np.median(data[..., weighted], axis=3)
+            for fine in (False, True):
+                jobs = (
+                    _volumes(data, weighted),
+                    repeat(reference),
+                    repeat(fine),
+                    transforms[weighted],
+                )
+                transforms[weighted] = list(pool.map(register, *jobs))
                 aligned = [_resample(data[..., v], transforms[v], dwi.affine) for v in weighted]
-                reference = _median(np.stack(aligned, axis=-1))
+                reference = np.median(np.stack(aligned, axis=-1), axis=3)
             if len(b0):
-                link = register(reference, data[..., b0[0]], ["rigid"])
+                link = _register(reference, data[..., b0[0]], dwi.affine, "rigid", True, np.eye(4))
                 transforms[weighted] = transforms[weighted] @ link
     motion = Motion(transforms)
     out = np.stack(
@@ -98,6 +103,38 @@ def correct_motion(
     return dwi.with_(data=out.astype(np.float32), gradients=gradients), motion
 
 
+def _register(
+    moving: NDArray, static: NDArray, affine: NDArray, model: str, fine: bool, start: NDArray
+) -> NDArray[np.float64]:
+    """DIPY's registration of one volume: static world coordinates to moving world coordinates."""
+    from dipy.align import affine_registration
+
+    _, matrix = affine_registration(
+        _boosted(moving),
+        _boosted(static),
+        moving_affine=affine,
+        static_affine=affine,
+        pipeline=["rigid"] if model == "rigid" else ["rigid", "affine"],
+        starting_affine=start,
+        level_iters=[60] if fine else [100],
+        sigmas=[1.0] if fine else [2.0],
+        factors=[2] if fine else [4],
+    )
+    return np.asarray(matrix, dtype=np.float64)
+
+
+@contextmanager
+def _quiet_dipy() -> Iterator[None]:
+    """DIPY tells of every step of every volume; only its warnings are let through."""
+    log = logging.getLogger("dipy")
+    before = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
 def _volumes(data: NDArray, index: NDArray) -> Iterator[NDArray]:
     return (data[..., v] for v in index)
 
@@ -105,10 +142,6 @@ def _volumes(data: NDArray, index: NDArray) -> Iterator[NDArray]:
 def _boosted(volume: NDArray) -> NDArray[np.float64]:
     top = max(float(np.percentile(volume, 99.5)), 1e-12)
     return np.clip(volume / top, 0, 1).astype(np.float64)
-
-
-def _median(volumes: NDArray) -> NDArray:
-    return np.median(volumes, axis=3)
 
 
 def _resample(volume: NDArray, transform: NDArray, affine: NDArray) -> NDArray:
