@@ -5,8 +5,13 @@ from typing import Any
 
 from fornix.bench.classical import run_classical
 from fornix.bench.speed import run_speed
+from fornix.bench.unseen import run_unseen
 
 #: What `fornix bench` knows, by name.
-SUITES: dict[str, Callable[..., Any]] = {"speed": run_speed, "classical": run_classical}
+SUITES: dict[str, Callable[..., Any]] = {
+    "speed": run_speed,
+    "classical": run_classical,
+    "unseen": run_unseen,
+}
 
-__all__ = ["SUITES", "run_classical", "run_speed"]
+__all__ = ["SUITES", "run_classical", "run_speed", "run_unseen"]

@@ -43,7 +43,9 @@ def log_array(x: np.ndarray, out: np.ndarray, scratch: np.ndarray) -> None:
         out[k] = (e + high) * 0.6931471805599453 + 2.0 * t * (1.0 + q * (1 / 3 + q * series))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+# fastmath=False must stand here: what is left out, numba takes from the caller that is compiled
+# first, and reordered sums break the rounding below by tens of percent.
+@njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
 def exp_array(x: np.ndarray, shifted: np.ndarray) -> None:
     """x becomes exp(x), to 1e-13, for x within ±700; vectorised. shifted: scratch of its length.
 
