@@ -90,6 +90,8 @@ def _ours(
     """`Fornix MODEL METHOD [std] [sigma]`: the whole stage, from a scan in memory to maps."""
     from fornix.microstructure import microstructure
 
+    if task == "Fornix physics signal":
+        return _physics(len(signals), gradients, threads)
     words = task.split()
     dwi = DWI(signals[:, None, None], gradients, np.eye(4))
     options = {
@@ -100,6 +102,19 @@ def _ours(
     began = time.perf_counter()
     microstructure(dwi, **options)  # type: ignore[arg-type]
     return time.perf_counter() - began
+
+
+def _physics(voxels: int, gradients: Gradients, threads: int) -> float:
+    """The noise-free signal of random tissue of three populations, float32."""
+    from fornix.core.compute import use_threads
+    from fornix.physics import random_tissue, signal
+
+    tissue = random_tissue(voxels, seed=1)
+    with use_threads(threads):
+        signal(tissue[slice(0, WARM_UP)], gradients)
+        began = time.perf_counter()
+        signal(tissue, gradients)
+        return time.perf_counter() - began
 
 
 if __name__ == "__main__":
