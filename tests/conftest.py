@@ -40,6 +40,23 @@ def head(phantom: Phantom) -> DWI:
     return phantom.dwi.with_(mask=phantom.mask, sigma=phantom.sigma)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def numba_is_awake() -> None:
+    """numba's first parallel loop sets OpenMP's threads once, for torch too: not a test's doing."""
+    from numba import njit, prange
+
+    @njit(parallel=True)
+    def loop(n: int) -> int:
+        total = 0
+        for i in prange(n):
+            total += i
+        return total
+
+    before = torch.get_num_threads()
+    loop(10)
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(autouse=True)
 def no_leaked_state() -> Iterator[None]:
     """A test that changes a global setting and leaves it so fails."""

@@ -113,18 +113,12 @@ def test_second_run_reuses_and_a_harmed_file_is_made_again(scan: Path, finished:
 
 
 def test_a_killed_run_goes_on(scan: Path, tmp_path):
-    words = [
-        sys.executable,
-        "-m",
-        "fornix",
-        "run",
-        str(scan),
-        "-o",
-        str(tmp_path),
-        "--streamlines",
-        "200",
-    ]
-    started = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    words = ["run", str(scan), "-o", str(tmp_path), "--streamlines", "200"]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "fornix", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     for _ in range(600):
         if list(tmp_path.glob("*noise_dwimap.json")):
             break
