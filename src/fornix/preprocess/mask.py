@@ -58,7 +58,10 @@ def shells(dwi: DWI) -> NDArray[np.bool_]:
     core = _largest(_opened(smooth > threshold, dwi, 5.0))
     brain = _closed(core, dwi, 8.0)
     fluid = b0 > 0.5 * np.median(b0[brain])
-    return _largest(brain | (_grown(brain, dwi, 3.0) & (fluid | (smooth > 0.7 * threshold))))
+    brain = brain | (_grown(brain, dwi, 3.0) & (fluid | (smooth > 0.7 * threshold)))
+    # Smoothing carries the edge outwards: near it, a voxel must be bright itself.
+    dark = (b0 < 0.3 * np.median(b0[brain])) & (bright < 0.3 * np.median(bright[brain]))
+    return _largest(brain & ~(dark & _grown(~brain, dwi, 5.0)))
 
 
 def _grown(mask: NDArray[np.bool_], dwi: DWI, radius_mm: float) -> NDArray[np.bool_]:

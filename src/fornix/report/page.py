@@ -175,7 +175,7 @@ def _maps(dwi: DWI, maps: Maps, truth: Maps | None) -> str:
                 "Direction times FA: red left-right, green front-back, blue up-down (world axes).",
             )  # fmt: skip
         if made.std is not None and name in ("dti_fa", "dki_mk", "noddi_ndi"):
-            high = float(np.percentile(made.std[brain], 98)) or 1.0
+            high = float(np.percentile(made.std[brain], 95)) or 1.0
             add(
                 f"{title.split(' (')[0]}: standard deviation", made.std, 0, high, "cividis",
                 "How uncertain the map is, from the noise level by propagation.",
