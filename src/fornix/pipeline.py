@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fornix.core.dwi import DWI
-from fornix.core.errors import FornixError
+from fornix.core.errors import FornixError, tell
 from fornix.core.maps import Maps
 from fornix.core.tractogram import Tractogram
 from fornix.info import describe
@@ -155,9 +155,7 @@ def run(
     preprocess_stage(job, state, *PREPROCESS[options.preprocess], options=options)
     microstructure_stage(job, state, options.models, options.method, options)
     if fibres_possible(state.dwi):
-        fod_stage(job, state, options.fod_method, options)
-        if options.streamlines:
-            track_stage(job, state, options.track_method, options.streamlines, options)
+        fibre_stages(job, state, options)
     page = report_stage(job, state, truth)
     seconds = time.perf_counter() - start
     return Outcome(state.dwi, state.maps, state.tractogram, job.out, page, seconds)
@@ -436,6 +434,17 @@ def track_stage(job: Job, state: State, method: str, count: int, options: Option
         lambda: read_tractogram(path, reference=reference),
         summary,
     )
+
+
+def fibre_stages(job: Job, state: State, options: Options) -> None:
+    """Orientations and streamlines. Where a scan gives none (a crop, one voxel, no white matter), the
+    reason is told and stands on top of the report; the maps made before are not lost."""
+    try:
+        fod_stage(job, state, options.fod_method, options)
+        if options.streamlines:
+            track_stage(job, state, options.track_method, options.streamlines, options)
+    except FornixError as error:
+        _note(job, [tell(f"no fibres: {error}")])
 
 
 def report_stage(job: Job, state: State, truth: str | Path | None = None) -> Path:

@@ -138,3 +138,33 @@ def test_empty_tractogram_round_trips(tmp_path):
     for extension in ("trk", "trx"):
         write_tractogram(empty, tmp_path / f"e.{extension}")
         assert len(read_tractogram(tmp_path / f"e.{extension}")) == 0
+
+
+def test_mrtrix_reads_our_tensor_and_fod(tmp_path, head):
+    """tensor2metric gives our FA from our tensor file, sh2peaks our first peak from our FOD file."""
+    if not shutil.which("tensor2metric"):
+        pytest.skip("mrtrix3 is not installed")
+    from fornix.microstructure import microstructure
+    from fornix.orientation import fod
+
+    maps = microstructure(head, models=("dti",))
+    maps = maps.merged(fod(head, tensor=maps))
+    save_maps(maps, tmp_path, "s")
+    tensor = "s_model-dti_param-tensor_dwimap.nii.gz"
+    for words in (
+        ["tensor2metric", tensor, "-fa", "fa.nii", "-vector", "v1.nii", "-modulate", "none"],
+        ["sh2peaks", "s_param-fod_dwimap.nii.gz", "peaks.nii", "-num", "1"],
+    ):
+        subprocess.run([*words, "-quiet"], cwd=tmp_path, check=True)
+    clear = head.brain() & (maps["dti_fa"].data > 0.4) & maps.trust
+    fa = nib.load(tmp_path / "fa.nii").get_fdata()[clear]
+    np.testing.assert_allclose(fa, maps["dti_fa"].data[clear], atol=1e-3)
+
+    def agreement(theirs, ours):
+        norm = np.linalg.norm(theirs, axis=-1) * np.linalg.norm(ours, axis=-1)
+        return np.abs((theirs * ours).sum(-1)) / norm
+
+    v1 = nib.load(tmp_path / "v1.nii").get_fdata().reshape(*head.grid, 3)[clear]
+    assert agreement(v1, maps["dti_v1"].data[clear]).min() > 0.999
+    peak = nib.load(tmp_path / "peaks.nii").get_fdata()[clear]
+    assert np.median(agreement(peak, maps["peaks"].data[clear][:, :3])) > 0.9998

@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 
 
 def otsu(values: NDArray) -> float:
-    """The threshold that best splits the histogram in two classes (Otsu, 1979)."""
+    """The threshold that best splits the histogram in two classes (Otsu, 1979); of equal values, theirs."""
+    if np.ptp(values) == 0:
+        return float(values.flat[0])
     counts, edges = np.histogram(values, bins=256)
     centres = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)
