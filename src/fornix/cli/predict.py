@@ -51,8 +51,8 @@ def predict_command(
     from fornix.io import derivative, read_fsl, read_mrtrix, save_scan, write_image, write_sidecar
     from fornix.io.scan import load
     from fornix.job import Job
-    from fornix.pipeline import State, input_record, mask_stage, noise_stage
     from fornix.qspace import predict
+    from fornix.stages import State, input_record, mask_stage, noise_stage
 
     if grad is None and (bval is None or bvec is None):
         raise FornixError("say where to predict: --bval and --bvec, or --grad")

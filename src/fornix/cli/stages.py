@@ -15,7 +15,7 @@ from fornix.core.errors import FornixError
 
 if TYPE_CHECKING:
     from fornix.job import Job
-    from fornix.pipeline import State
+    from fornix.stages import State
 
 
 def denoise_command(
@@ -38,7 +38,7 @@ def denoise_command(
 
       fornix denoise dwi.nii.gz -o out --method mppca
     """
-    from fornix import pipeline as p
+    from fornix import stages as p
 
     with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
         p.preprocess_stage(
@@ -67,7 +67,7 @@ def mask_command(
 
       fornix mask dwi.nii.gz -o out
     """
-    from fornix import pipeline as p
+    from fornix import stages as p
     from fornix.io import load
     from fornix.job import Job
 
@@ -104,7 +104,7 @@ def correct_command(
       fornix correct dwi.nii.gz -o out
       fornix correct dwi.nii.gz -o out --method rigid
     """
-    from fornix import pipeline as p
+    from fornix import stages as p
     from fornix.preprocess import CORRECT_METHODS
 
     words = tuple(method.split(","))
@@ -141,7 +141,7 @@ def microstructure_command(
       fornix microstructure dwi.nii.gz -o out
       fornix microstructure dwi.nii.gz --models dti,dki,noddi --method wls --mask mask.nii.gz -o out
     """
-    from fornix import pipeline as p
+    from fornix import stages as p
 
     with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
         chosen = models if models == "auto" else tuple(models.split(","))
@@ -169,7 +169,7 @@ def fod_command(
 
       fornix fod dwi.nii.gz -o out --method csd
     """
-    from fornix import pipeline as p
+    from fornix import stages as p
 
     with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
         p.fod_stage(job, state, method, p.Options(seed=seed, threads=threads, device=device))
@@ -199,7 +199,7 @@ def track_command(
 
       fornix track dwi.nii.gz -o out --streamlines 20000 --tractogram tck
     """
-    from fornix import pipeline as p
+    from fornix import stages as p
     from fornix.io import derivative, load_maps
 
     o.check_tractogram(tractogram)
@@ -237,7 +237,7 @@ def report_command(
 
       fornix report dwi.nii.gz -o out
     """
-    from fornix import pipeline as p
+    from fornix import stages as p
     from fornix.io import derivative, load_maps, read_tractogram
 
     with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
@@ -267,7 +267,7 @@ def _job(
     exclude: str,
 ) -> Iterator[tuple[Job, State]]:
     """A scan with mask and noise level, given, found in OUT or estimated; closes with a last line."""
-    from fornix import pipeline as p
+    from fornix import stages as p
     from fornix.io import derivative, load, read_mask, read_volume
     from fornix.job import Job
 
