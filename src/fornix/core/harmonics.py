@@ -10,6 +10,7 @@ A function f on the sphere is stored as its coefficients c with f(u) = sum_j c_j
 from __future__ import annotations
 
 from functools import cache, lru_cache
+from math import factorial, pi, sqrt
 
 import numpy as np
 import torch
@@ -86,6 +87,33 @@ def evaluate(lmax: int, directions: np.ndarray) -> np.ndarray:
         cos_m, sin_m = x * cos_m - y * sin_m, x * sin_m + y * cos_m
         p_mm = -p_mm * np.sqrt((2 * m + 3) / (2 * m + 2))
     return out
+
+
+def evaluate_torch(lmax: int, directions: torch.Tensor) -> torch.Tensor:
+    """The same at unit directions (..., 3) as a tensor: (..., n_coefficients), differentiable."""
+    x, y, z = directions.unbind(-1)
+    columns: dict[tuple[int, int], torch.Tensor] = {}
+    cosine, sine, factor = torch.ones_like(x), torch.zeros_like(x), 1.0
+    for m in range(lmax + 1):
+        if m:
+            cosine, sine = cosine * x - sine * y, cosine * y + sine * x
+            factor *= -(2 * m - 1)  # (-1)^m (2m - 1)!!, Condon-Shortley
+        before, current = torch.zeros_like(x), torch.full_like(x, factor)
+        for ell in range(m, lmax + 1):
+            if ell > m:
+                before, current = (
+                    current,
+                    ((2 * ell - 1) * z * current - (ell + m - 1) * before) / (ell - m),
+                )
+            if ell % 2 == 0:
+                norm = sqrt((2 * ell + 1) / (4 * pi) * factorial(ell - m) / factorial(ell + m))
+                if m == 0:
+                    columns[ell, 0] = norm * current
+                else:
+                    columns[ell, m] = sqrt(2) * norm * current * cosine
+                    columns[ell, -m] = sqrt(2) * norm * current * sine
+    ells, ms = orders(lmax)
+    return torch.stack([columns[int(ell), int(m)] for ell, m in zip(ells, ms)], -1)
 
 
 @lru_cache(maxsize=8)

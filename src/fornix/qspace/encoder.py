@@ -55,11 +55,40 @@ class Encoder:
 
     def encode(self, signals: torch.Tensor, sigma: torch.Tensor) -> Posterior:
         """Features of normalised signals (voxels, N); sigma: (voxels,) noise over S0."""
-        projected = (signals - self._mean) @ self._left
+        return self.shrink(self.project(signals), sigma)
+
+    def project(self, signals: torch.Tensor) -> torch.Tensor:
+        """All that the signals (…, N) say of the features: (…, R) coordinates with the noise's own
+        standard deviation, R = min(N, F). Averages of these are those of averaged signals."""
+        return (signals - self._mean) @ self._left
+
+    def shrink(self, projected: torch.Tensor, sigma: torch.Tensor) -> Posterior:
+        """Features from projected signals (voxels, R) whose noise is sigma (voxels,)."""
         variance = self._values**2
         weight = variance / (variance + sigma[:, None] ** 2)
         z = (projected * weight / self._values.clamp(min=1e-12)) @ self._right
         return Posterior(z, weight)
+
+    def misfit(
+        self, signals: torch.Tensor, projected: torch.Tensor, sigma: torch.Tensor
+    ) -> torch.Tensor:
+        """Squared residual of the posterior mean over what noise alone leaves, (voxels,): 1 is as
+        expected. With fewer volumes than features it tells little; it is never below 0."""
+        outside = ((signals - self._mean) ** 2).sum(1) - (projected**2).sum(1)
+        left = sigma[:, None] ** 2 / (self._values**2 + sigma[:, None] ** 2)
+        inside = ((projected * left) ** 2).sum(1)
+        expected = sigma**2 * (signals.shape[1] - left.shape[1] + left.sum(1))
+        return (outside.clamp(min=0) + inside) / expected
+
+    def information(self, weight: torch.Tensor) -> torch.Tensor:
+        """Share of each factor's prior variance that the measurements remove, mean over m: from
+        `Posterior.weight` (voxels, R) to (voxels, number of factors), ordered by l, then factor."""
+        shares = []
+        squared = self._right**2
+        for i, part in enumerate(self._features()):
+            count = len(self.prior.factors[i])
+            shares.append(squared[:, part].reshape(len(squared), count, 4 * i + 1).mean(2))
+        return weight @ torch.cat(shares, 1)
 
     def predict(
         self, posterior: Posterior, gradients: Gradients, *, std: bool = True
