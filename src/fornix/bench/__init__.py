@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fornix.bench.classical import run_classical
+from fornix.bench.microstructure import run_microstructure
 from fornix.bench.speed import run_speed
 from fornix.bench.unseen import run_unseen
 
@@ -12,6 +13,7 @@ SUITES: dict[str, Callable[..., Any]] = {
     "speed": run_speed,
     "classical": run_classical,
     "unseen": run_unseen,
+    "microstructure": run_microstructure,
 }
 
-__all__ = ["SUITES", "run_classical", "run_speed", "run_unseen"]
+__all__ = ["SUITES", "run_classical", "run_microstructure", "run_speed", "run_unseen"]

@@ -87,21 +87,34 @@ class ChildMemory(threading.Thread):
 def _ours(
     task: str, signals: np.ndarray, gradients: Gradients, sigma: float, threads: int
 ) -> float:
-    """`Fornix MODEL METHOD [std] [sigma]`: the whole stage, from a scan in memory to maps."""
+    """`Fornix MODEL[+MODEL…] METHOD [std] [sigma]`: the stage, from a scan in memory to maps."""
     from fornix.microstructure import microstructure
 
     if task == "Fornix physics signal":
         return _physics(len(signals), gradients, threads)
     words = task.split()
-    dwi = DWI(signals[:, None, None], gradients, np.eye(4))
+    models = tuple(words[1].split("+"))
+    dwi = _scan(signals, gradients, compact=len(models) > 1)
     options = {
-        "models": (words[1],), "method": words[2], "std": "std" in words, "threads": threads,
+        "models": models, "method": words[2], "std": "std" in words, "threads": threads,
         "sigma": sigma if "sigma" in words else None, "dti_bmax": None,
     }  # fmt: skip
-    microstructure(dwi.with_(data=dwi.data[:WARM_UP]), **options)  # type: ignore[arg-type]
+    few = _scan(signals[:WARM_UP], gradients, compact=len(models) > 1)
+    microstructure(few, **options)  # type: ignore[arg-type]
     began = time.perf_counter()
     microstructure(dwi, **options)  # type: ignore[arg-type]
     return time.perf_counter() - began
+
+
+def _scan(signals: np.ndarray, gradients: Gradients, compact: bool) -> DWI:
+    """The voxels in a row, or `compact`: in a cube, as a brain is, for methods that see neighbours."""
+    if not compact:
+        return DWI(signals[:, None, None], gradients, np.eye(4))
+    side = int(np.ceil(len(signals) ** (1 / 3)))
+    mask = (np.arange(side**3) < len(signals)).reshape(side, side, side)
+    data = np.zeros((side, side, side, len(gradients)), dtype=np.float32)
+    data[mask] = signals
+    return DWI(data, gradients, np.eye(4), mask=mask)
 
 
 def _physics(voxels: int, gradients: Gradients, threads: int) -> float:

@@ -81,6 +81,27 @@ def dipy_tensor(method: str) -> Peer:
     return run
 
 
+def dipy_force(library: int) -> Peer:
+    """DIPY's FORCE (Shah et al., 2025): the best match among `library` simulated voxels.
+
+    Its library is made for the protocol on every call, which is not timed.
+    """
+
+    def run(signals: NDArray, gradients: Gradients, sigma: float, threads: int) -> Estimates:
+        table = _table(gradients)
+        try:
+            from dipy.reconst.force import FORCEModel, generate_force_simulations
+        except ImportError:
+            raise PeerMissing("this DIPY has no FORCE: pip install 'dipy>=1.12'") from None
+        made = generate_force_simulations(table, num_simulations=library, verbose=False)
+        began = time.perf_counter()
+        fit = FORCEModel(table, simulations=made).fit(np.asarray(signals, dtype=np.float64))
+        values = {"fa": np.asarray(fit.fa), "md": 1000 * np.asarray(fit.md)}
+        return Estimates(values, time.perf_counter() - began)
+
+    return run
+
+
 def dipy_kurtosis(signals: NDArray, gradients: Gradients, sigma: float, threads: int) -> Estimates:
     """DIPY's DiffusionKurtosisModel, WLS, with MK, AK, RK and KFA."""
     table = _table(gradients)

@@ -69,14 +69,14 @@ def run_speed(
         make_file(work, total, seed)
         rounds = [
             [
-                {"task": task, **_timed(work, task, int(total * share), threads)}
+                {"task": task, **timed(work, task, int(total * share), threads)}
                 for task, share, _, _ in TASKS
             ]
             for _ in range(1 if quick else ROUNDS)
         ]
         rows = [max(same, key=lambda row: row.get("voxels_per_s", 0.0)) for same in zip(*rounds)]
         scaling = [
-            {"task": task, **_timed(work, task, int(total * share), threads)}
+            {"task": task, **timed(work, task, int(total * share), threads)}
             for task in SCALING
             for share in (0.01, 0.1, 1.0)
         ]
@@ -99,7 +99,8 @@ def make_file(folder: Path, voxels: int, seed: int) -> None:
     np.savetxt(folder / "sigma.txt", [sigma])
 
 
-def _timed(folder: Path, task: str, voxels: int, threads: int) -> Row:
+def timed(folder: Path, task: str, voxels: int, threads: int) -> Row:
+    """Seconds, voxels per second and peak memory (MB) of one task of `_worker` on `make_file`'s scan."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
     words = [str(folder), task, str(voxels), str(threads)]
     done = subprocess.run(

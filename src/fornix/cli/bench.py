@@ -12,7 +12,7 @@ from fornix.core.errors import FornixError
 
 
 def bench_command(
-    suite: Annotated[str, typer.Argument(help="speed, classical or unseen.")],
+    suite: Annotated[str, typer.Argument(help="speed, classical, unseen or microstructure.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for tables and plots.")] = Path(
         "docs/benchmarks"
     ),
@@ -29,6 +29,7 @@ def bench_command(
       fornix bench speed
       fornix bench classical -o /tmp/tables --quick
       fornix bench unseen          (real scans, from FORNIX_TEST_DATA)
+      fornix bench microstructure  (learned and classical estimates, uncertainty, speed)
     """
     from fornix.bench import SUITES
 
