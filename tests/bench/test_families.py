@@ -111,7 +111,7 @@ def test_spoilt_voxels_are_told_and_the_others_left_alone(families: dict[str, Fa
     plain = family.scan(gradients, 20.0, 3)
     touched = np.logical_or.reduce(list(kinds.values()))
     changed = (scan.dwi.signals() != plain.dwi.signals()).any(1)
-    assert not changed[~touched].any()
+    np.testing.assert_array_equal(changed, touched)
     assert sum(int(k.sum()) for k in kinds.values()) == touched.sum()
     assert all(k.any() for k in kinds.values())
     assert np.isnan(true["dti_fa"][kinds["pancake"]]).all()

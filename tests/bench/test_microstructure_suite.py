@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
+from fornix.bench import estimates
 from fornix.bench.estimates import Estimate
 from fornix.bench.microstructure import SECTIONS, Size, run_microstructure
-from fornix.bench.repeat import agreement
+from fornix.bench.microstructure_goals import glance
+from fornix.bench.repeat import agreement, half_way
+from fornix.core.dwi import DWI
+from fornix.core.maps import Map, Maps
 
 TINY = Size(
     block=(8, 10, 4), small=(8, 8, 4), voxel_size=5.0, loose=60, peers=0, force=0, protocols=2,
@@ -18,7 +24,13 @@ TINY = Size(
 )  # fmt: skip
 
 
-def test_suite_writes_its_files(tmp_path: Path) -> None:
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No learned method runs: the classical ones alone."""
+    monkeypatch.setattr(estimates, "why_not", lambda name: "left out of this test")
+
+
+def test_suite_writes_its_files(tmp_path: Path, untrained: None) -> None:
     rows = run_microstructure(tmp_path, threads=1, size=TINY)
     with (tmp_path / "microstructure.csv").open() as file:
         assert len(list(csv.DictReader(file))) == len(rows)
@@ -29,11 +41,53 @@ def test_suite_writes_its_files(tmp_path: Path) -> None:
         assert f"microstructure_{figure}.png" in page
         assert (tmp_path / f"microstructure_{figure}.png").stat().st_size > 5000
     wls = [r for r in rows if r["section"] == "tensor" and r["method"] == "wls"]
+    assert "Skipped: learned: left out of this test" in page
     assert all(r["ratio"] == 1 for r in wls)
     assert all(np.isfinite(r["rmse"]) for r in wls if r["param"] != "v1")
 
 
-def test_same_seed_same_rows(tmp_path: Path) -> None:
+@pytest.fixture
+def pretender(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method `learned` that is WLS and its like, with quantiles and an `ood` score."""
+    real = estimates.microstructure
+
+    def fake(dwi: DWI, models: Any, method: str, sigma: Any, **more: Any) -> Maps:
+        levels = more.pop("quantiles", None)
+        found = real(dwi, models, "wls" if method == "learned" else method, sigma, **more)
+        if levels is None:
+            return found
+        made = dict(found.maps)
+        for one in made.values():
+            if one.std is not None and one.data.ndim == 3:
+                table = {q: one.data + norm.ppf(q) * one.std for q in levels}
+                object.__setattr__(one, "quantiles", table)
+        score = np.abs(dwi.data).max(3) - np.abs(dwi.data[..., 0])
+        made["ood"] = Map("", "ood", score, dwi.affine)
+        return Maps(made, found.trust)
+
+    monkeypatch.setattr(estimates, "microstructure", fake)
+    monkeypatch.setattr(estimates, "why_not", lambda name: "" if name == "learned" else "no")
+
+
+def test_a_learned_method_is_measured_as_soon_as_there_is_one(
+    tmp_path: Path, pretender: None
+) -> None:
+    rows = run_microstructure(tmp_path, threads=1, size=TINY)
+    assert estimates.learned() == ["learned"]
+    mine = [r for r in rows if r["method"] == "learned"]
+    assert {r["section"] for r in mine} == set(SECTIONS) - {"speed", "repeat"}
+    same = [r["ratio"] for r in mine if r["section"] == "tensor"]
+    np.testing.assert_allclose(same, 1, rtol=1e-5)
+    kinds = {r["kind"]: r["auroc"] for r in mine if r["section"] == "ood"}
+    assert kinds["rising with b"] > 0.9
+    glanced = glance(rows)
+    assert {r["met"] for r in glanced} == {"yes", "no"}
+    assert any(r["what"].startswith("FA RMSE / WLS, anatomy, 6") for r in glanced)
+    page = (tmp_path / "microstructure.md").read_text()
+    assert "## Goals at a glance" in page and "## Voxels outside the family" in page
+
+
+def test_same_seed_same_rows(tmp_path: Path, untrained: None) -> None:
     first, second = (
         run_microstructure(tmp_path / name, 1, size=TINY, sections=("random",)) for name in "ab"
     )
@@ -64,3 +118,14 @@ def test_agreement_of_two_noisy_copies() -> None:
     assert row["spread"] == pytest.approx(coarse.std(), rel=0.02)
     same = agreement(a, a, np.ones(base.shape, bool))
     assert same["cv_voxel"] == 0 and same["icc_voxel"] == 1
+
+
+def test_half_way_is_the_same_way_from_both() -> None:
+    from scipy.spatial.transform import Rotation
+
+    whole = np.eye(4)
+    whole[:3, :3] = Rotation.from_euler("xyz", [20, -10, 5], degrees=True).as_matrix()
+    whole[:3, 3] = [4, -3, 10]
+    first, second = half_way(whole)
+    np.testing.assert_allclose(second @ np.linalg.inv(first), whole, atol=1e-9)
+    np.testing.assert_allclose(first @ second, np.eye(4), atol=1e-9)

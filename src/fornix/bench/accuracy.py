@@ -16,7 +16,7 @@ from fornix.physics.protocol import random_protocol, scheme, shells
 
 #: A direction is scored where the true FA is above this.
 DIRECTED = 0.3
-#: Goals of the ratio of FA's RMSE to WLS by method and directions; in-family only voxel-wise.
+#: Goals of the ratio of FA's RMSE to WLS by method and directions; in-family for single voxels.
 FA_GOALS = {
     "voxelwise": {6: 0.80, 12: 0.85, 30: 0.90},
     "learned": {6: 0.55, 12: 0.60, 30: 0.70},
@@ -194,7 +194,8 @@ def _tensor(
         reference = scores.errors(base.values[f"dti_{param}"][inside], true)
         row["ratio"] = row["rmse"] / reference["rmse"]
         if param == "fa" and method in learned():
-            inner = family.name in ("subject", "random") and method == "voxelwise"
+            alone = method == "voxelwise" or family.name == "random"  # nothing around to see
+            inner = alone and family.name in ("subject", "random")
             goals = FA_GOALS["in-family" if inner else method]
             row["goal"] = 1.0 if region == "lesion" else goals.get(number)
             row["bias_goal"] = BIAS_GOALS.get(number) if region == "white" else None

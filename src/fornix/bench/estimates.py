@@ -7,6 +7,7 @@ import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,13 @@ from scipy.stats import norm
 
 from fornix.bench import peers
 from fornix.bench.families import Scan
+from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients
 from fornix.core.maps import UNITS, Maps
 from fornix.microstructure import microstructure
 from fornix.microstructure.tables import TABLES
+from fornix.physics.protocol import scheme
 
 Array = NDArray[np.float64]
 
@@ -28,7 +31,9 @@ PARAMS = {"dti": ("fa", "md"), "dki": ("mk", "ak", "rk"), "noddi": ("ndi", "odi"
 #: Shares of the truth that the intervals should hold.
 INTERVALS = (0.5, 0.8, 0.9, 0.95)
 #: The quantiles that these intervals and the 99% one need.
-LEVELS = tuple(sorted(q for i in (*INTERVALS, 0.99) for q in ((1 - i) / 2, (1 + i) / 2)))
+LEVELS = tuple(sorted(round(q, 6) for i in (*INTERVALS, 0.99) for q in ((1 - i) / 2, (1 + i) / 2)))
+#: The methods under test, as the tables call them.
+LEARNED = ("voxelwise", "learned")
 #: The reference that others are divided by, and each model's classical method.
 REFERENCE = "wls"
 CLASSICAL = {"dti": REFERENCE, "dki": "constrained", "noddi": "exact"}
@@ -59,8 +64,28 @@ class Estimate:
 
 
 def learned() -> list[str]:
-    """The learned methods that are installed: `voxelwise`, `learned`."""
-    return [name for name in ("voxelwise", "learned") if name in TABLES["dti"]]
+    """The learned methods that run: `voxelwise`, `learned`."""
+    return [name for name in LEARNED if not why_not(name)]
+
+
+def left_out() -> list[str]:
+    """What to tell of the learned methods that do not run."""
+    return [f"{name}: {why_not(name)}" for name in LEARNED if why_not(name)]
+
+
+@lru_cache(maxsize=len(LEARNED))
+def why_not(name: str) -> str:
+    """Empty where this learned method runs; else what it says (no weights, not in the tables)."""
+    if name not in TABLES["dti"]:
+        return f"there is no method {name}"
+    gradients = scheme("dti12")
+    rng = np.random.default_rng(0)
+    signals = 1000 * np.exp(-0.8 * gradients.b) + 20 * rng.standard_normal((5, 5, 5, 13))
+    try:
+        microstructure(DWI(signals.astype(np.float32), gradients, np.eye(4)), ("dti",), name, 20.0)
+    except FornixError as error:
+        return str(error)
+    return ""
 
 
 def estimate(

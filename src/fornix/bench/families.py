@@ -54,7 +54,7 @@ class Family:
     mask: (X, Y, Z) bool, n voxels. clean: gradients -> noise-free signals (n, N).
     truth: by map name (`dti_fa`, …), (n, …), diffusivities in µm²/ms.
     regions: masks over the voxels, (n,) bool: `brain`, and where there are any `white` (healthy white
-        matter) and `lesion`. The first one is the one that counts.
+        matter) and `lesion`.
     noise: what the scanner adds; its snr is set by `scan`.
     """
 
@@ -72,8 +72,8 @@ class Family:
 
     @property
     def region(self) -> str:
-        """The region whose scores count."""
-        return next(iter(self.regions))
+        """The region whose scores count: white matter, or the brain where there is too little."""
+        return "white" if "white" in self.regions else "brain"
 
     def scan(self, gradients: Gradients, snr: float, seed: int = 0) -> Scan:
         """Scan it: white matter's signal at b = 0 over the noise's standard deviation is `snr`.

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from fornix.bench import accuracy, uncertainty
-from fornix.bench.estimates import learned
+from fornix.bench.estimates import learned, left_out
 from fornix.bench.families import Block, Family, anatomical, exchanging, loose, subject
 from fornix.bench.microstructure_page import write
 from fornix.bench.repeat import repeat_rows
@@ -76,7 +76,7 @@ def run_microstructure(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     wanted = size or (QUICK if quick else Size())
-    skipped: list[str] = []
+    skipped = left_out()
     rows: list[Row] = []
     pictures: dict[str, np.ndarray] = {}
     with use_threads(threads):
@@ -118,7 +118,7 @@ def speed_rows(voxels: int, threads: int, seed: int) -> list[Row]:
     The scan is the one of `fornix bench speed`; peers get fewer voxels of it.
     """
     tasks = {"DIPY kurtosis WLS": 0.02, "AMICO NODDI": 0.04}
-    ours = {"classical": f"Fornix {MODELS} auto std"} if not learned() else {}
+    ours = {"classical": f"Fornix {MODELS} wls std"}
     ours |= {m: f"Fornix {MODELS} {m} std" for m in learned()}
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:

@@ -151,8 +151,10 @@ def coverage(path: Path, rows: Sequence[Row]) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[len(params) :]:
         axes.set_visible(False)
-    figure.supxlabel("promised", fontsize=10)
-    figure.supylabel("share of truths inside", fontsize=10)
+    for axes in grid[::width]:
+        axes.set_ylabel("share of truths inside")
+    for axes in grid[width:]:
+        axes.set_xlabel("promised")
     figure.legend(
         list(seen.values()), list(seen), loc="outside lower center", ncols=5, frameon=False,
         fontsize=7,

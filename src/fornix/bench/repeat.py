@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.linalg import expm, logm
 
 from fornix.bench.estimates import REFERENCE, learned
 from fornix.bench.table import Row
@@ -16,11 +17,12 @@ from fornix.microstructure import microstructure
 from fornix.preprocess import brain_mask, estimate_noise
 from fornix.preprocess.motion import _quiet_dipy
 
-#: Pairs of scans of one head, by folder under data/dwi.
+#: Pairs of scans of one head, by folder under data/dwi, and whether the goal is asked of them: the
+#: Canon pair is distorted differently, which moves its frontal fibres by more than a voxel.
 PAIRS = (
-    ("siemens-prisma_b2000x20_run-1", "siemens-prisma_b2000x20_run-2"),
-    ("canon-galan_b1500x12_dir-PA", "canon-galan_b1500x12_tilt-all20"),
-    ("toshiba-galan_b1500x12", "toshiba-galan_b1500x12_tilt-all20"),
+    ("siemens-prisma_b2000x20_run-1", "siemens-prisma_b2000x20_run-2", True),
+    ("toshiba-galan_b1500x12", "toshiba-galan_b1500x12_tilt-all20", True),
+    ("canon-galan_b1500x12_dir-PA", "canon-galan_b1500x12_tilt-all20", False),
 )
 #: Edge of a region in voxels, and the fewest voxels that make one.
 EDGE, FEWEST = 8, 40
@@ -33,19 +35,21 @@ Array = NDArray[np.float64]
 def repeat_rows(data: Path, pairs: int | None = None) -> tuple[list[Row], dict[str, Array]]:
     """Scores of each pair that is there, and for the first one slices of FA to be drawn.
 
-    data: the folder that holds dwi/. The second scan's FA is brought onto the first one's grid by
-    the rigid transform between their mean diffusion-weighted volumes.
+    data: the folder that holds dwi/. Both scans' FA are brought half way to each other, by half of
+    the rigid transform between their mean diffusion-weighted volumes, so that neither is
+    interpolated more than the other.
     """
     rows: list[Row] = []
     shown: dict[str, Array] = {}
-    for first, second in PAIRS[:pairs]:
+    for first, second, judged in PAIRS[:pairs]:
         files = [data / "dwi" / name / "dwi.nii.gz" for name in (first, second)]
         if not all(f.is_file() for f in files):
             continue
         scans = [estimate_noise(brain_mask(load(f))) for f in files]
-        transform = align(*scans)
-        made = {m: _two(scans, m, transform) for m in (REFERENCE, *learned())}
-        brain = scans[0].brain() & (_onto(scans[1].brain().astype(float), scans, transform) > 0.99)
+        halves = half_way(align(*scans))
+        made = {m: _two(scans, m, halves) for m in (REFERENCE, *learned())}
+        masks = [_onto(s.brain().astype(np.float64), s, scans[0], t) for s, t in zip(scans, halves)]
+        brain = (masks[0] > 0.9) & (masks[1] > 0.9)
         where = white_ish(made[REFERENCE], brain)
         base = agreement(made[REFERENCE][0], made[REFERENCE][1], where)
         for method, (a, b) in made.items():
@@ -53,7 +57,7 @@ def repeat_rows(data: Path, pairs: int | None = None) -> tuple[list[Row], dict[s
             row |= agreement(a, b, where)
             row["cv_ratio"] = row["cv_voxel"] / base["cv_voxel"]
             row["spread_ratio"] = row["spread"] / base["spread"]
-            if method in learned():
+            if method in learned() and judged:
                 row["goal"] = CV_GOAL
             rows.append(row)
             if first == PAIRS[0][0]:
@@ -100,6 +104,12 @@ def align(fixed: DWI, moving: DWI) -> Array:
     return np.asarray(matrix, dtype=np.float64)
 
 
+def half_way(transform: Array) -> tuple[Array, Array]:
+    """From the space in the middle to the first scan's, and to the second one's, (4, 4) each."""
+    middle = np.real(expm(logm(transform) / 2))
+    return np.linalg.inv(middle), transform @ np.linalg.inv(middle)
+
+
 def white_ish(maps: tuple[Array, Array], brain: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Where the smoothed mean FA of both scans is above 0.25, two voxels inside the brain: noise of
     single voxels, in which the methods differ, hardly chooses."""
@@ -115,19 +125,19 @@ def _repeated(x: Array, y: Array) -> tuple[float, float]:
     return float(np.sqrt(within)) / mean, (between - within) / (between + within)
 
 
-def _two(scans: list[DWI], method: str, transform: Array) -> tuple[Array, Array]:
+def _two(scans: list[DWI], method: str, halves: tuple[Array, Array]) -> tuple[Array, Array]:
     fa = [microstructure(s, method=method)["dti_fa"].data.astype(np.float64) for s in scans]
-    return fa[0], _onto(fa[1], scans, transform)
+    a, b = (_onto(v, s, scans[0], t) for v, s, t in zip(fa, scans, halves))
+    return a, b
 
 
-def _onto(volume: Array, scans: list[DWI], transform: Array) -> Array:
-    """The second scan's volume on the first one's grid, linearly interpolated."""
-    matrix = np.linalg.inv(scans[1].affine) @ transform @ scans[0].affine
-    return np.asarray(
-        ndimage.affine_transform(
-            volume, matrix[:3, :3], matrix[:3, 3], output_shape=scans[0].grid, order=1
-        )
+def _onto(volume: Array, scan: DWI, grid: DWI, transform: Array) -> Array:
+    """A scan's volume on another scan's grid, cubic, within [0, 1]; transform: from there to it."""
+    matrix = np.linalg.inv(scan.affine) @ transform @ grid.affine
+    made = ndimage.affine_transform(
+        volume, matrix[:3, :3], matrix[:3, 3], output_shape=grid.grid, order=3
     )
+    return np.asarray(np.clip(made, 0, 1))
 
 
 def _shortest(scan: DWI) -> int:
