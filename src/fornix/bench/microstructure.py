@@ -100,7 +100,7 @@ def run_microstructure(
                     few, wanted.covering, seed, wanted.snrs, wanted.told
                 )
             elif name == "ood":
-                rows += uncertainty.foreign_rows(few[0], seed)
+                rows += uncertainty.foreign_rows(big[0], seed)
     if "speed" in sections and wanted.speed:
         rows += speed_rows(wanted.speed, threads, seed)
     if "repeat" in sections and wanted.pairs != 0:

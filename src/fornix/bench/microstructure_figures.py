@@ -97,8 +97,12 @@ def cells(path: Path, rows: Sequence[Row]) -> None:
         if r["family"] == family and r["protocol"] == best.get(r["param"], "6+12")
     ]  # fmt: skip
     params = list(dict.fromkeys(r["param"] for r in shown))
-    figure = Figure(figsize=(2.9 * max(len(params), 2), 3.4), layout="constrained")
-    grid = figure.subplots(1, len(params), squeeze=False)[0]
+    width = min(max(len(params), 2), 4)
+    lines = -(-len(params) // width)
+    figure = Figure(figsize=(2.9 * width, 3.2 * lines), layout="constrained")
+    grid = figure.subplots(lines, width, squeeze=False).ravel()
+    for axes in grid[len(params) :]:
+        axes.set_visible(False)
     for axes, param in zip(grid, params):
         part = [r for r in shown if r["param"] == param]
         labels = list(dict.fromkeys(r["cell"] for r in part))
@@ -115,7 +119,8 @@ def cells(path: Path, rows: Sequence[Row]) -> None:
         axes.set_title(f"{param.upper()}, {part[0]['protocol']}", fontsize=10)
         axes.set_xlabel("true value")
         axes.spines[["top", "right"]].set_visible(False)
-    grid[0].set_ylabel("bias, bar ± half the spread")
+    for axes in grid[::width]:
+        axes.set_ylabel("bias, bar ± half the spread")
     grid[0].legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=120)
 
@@ -165,7 +170,8 @@ def coverage(path: Path, rows: Sequence[Row]) -> None:
 def repeat(path: Path, pictures: dict[str, np.ndarray]) -> None:
     """FA slices of the two scans side by side, a row per method, with their difference."""
     methods = list(dict.fromkeys(name.rsplit(", ", 1)[0] for name in pictures))
-    figure = Figure(figsize=(9, 3.2 * len(methods)), layout="constrained")
+    wide, high = next(iter(pictures.values())).shape  # drawn turned: the first axis lies across
+    figure = Figure(figsize=(9, (0.3 + 3 * high / wide) * len(methods)), layout="constrained")
     grid = figure.subplots(len(methods), 3, squeeze=False)
     for line, method in enumerate(methods):
         first, second = (pictures[f"{method}, {k}"] for k in ("first", "second"))
