@@ -71,6 +71,7 @@ class Options:
     mask_method: str = "shells"
     models: tuple[str, ...] | str = "auto"
     method: str = "auto"
+    quantiles: tuple[float, ...] = ()
     fod_method: str = "auto"
     track_method: str = "probabilistic"
     streamlines: int = 100_000
@@ -285,17 +286,18 @@ def microstructure_stage(
             max_memory=options.max_memory,
             seed=options.seed,
             progress=progress,
+            quantiles=options.quantiles,
         )
 
     def summary(maps: Maps) -> str:
-        found = sorted({m.model for m in maps.values()})
+        found = sorted({m.model for m in maps.values()} - {""})
         fa = maps["dti_fa"].data[state.dwi.brain()] if "dti_fa" in maps else np.zeros(1)
         trusted = 100.0 if maps.trust is None else 100 * maps.trust[state.dwi.brain()].mean()
         return f"{', '.join(found)}; median FA {np.median(fa):.2f}; {trusted:.0f}% trusted"
 
     state.maps = job.step(
         "microstructure",
-        {"models": models, "method": method, "seed": options.seed},
+        {"models": models, "method": method, "seed": options.seed, "quantiles": options.quantiles},
         compute,
         lambda maps, provenance: save_maps(maps, job.out, job.stem, provenance),
         lambda: _with_model(load_maps(job.out, job.stem), True),

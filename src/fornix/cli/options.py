@@ -46,6 +46,13 @@ NoiseLevel = Annotated[
     typer.Option("--sigma", help="Noise standard deviation, if known; estimated if absent.", min=0),
 ]
 
+Quantiles = Annotated[
+    str,
+    typer.Option(
+        "--quantiles", help="Also write these quantiles of learned maps, for example 0.05,0.95."
+    ),
+]
+
 
 def method_option(*stages: str, what: str = "Method") -> Any:
     """The option `--method` of some stages; `--method help` prints their tables and needs no input."""
@@ -68,6 +75,14 @@ def check_tractogram(extension: str) -> None:
     """Refuse an unknown format before hours of work."""
     if extension not in ("trx", "tck", "trk"):
         raise typer.BadParameter(f"--tractogram is trx, tck or trk, not {extension!r}")
+
+
+def levels(text: str) -> tuple[float, ...]:
+    """Quantile levels from `0.05,0.95`."""
+    try:
+        return tuple(float(v) for v in text.replace(" ", "").split(",") if v)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a list of levels such as 0.05,0.95") from None
 
 
 def volumes(text: str) -> list[int]:

@@ -26,6 +26,7 @@ def run_command(
         str, typer.Option("--models", help="auto, or some of dti,dki,noddi.")
     ] = "auto",
     method: Annotated[str, o.method_option("dti", "dki", "noddi")] = "auto",
+    quantiles: o.Quantiles = "",
     fod_method: Annotated[
         str, typer.Option("--fod-method", help="Method for orientations.")
     ] = "auto",
@@ -76,6 +77,7 @@ def run_command(
                 sigma=sigma,
                 models=models if models == "auto" else tuple(models.split(",")),
                 method=method,
+                quantiles=o.levels(quantiles),
                 fod_method=fod_method,
                 track_method=track_method,
                 streamlines=streamlines,

@@ -123,6 +123,7 @@ def microstructure_command(
         str, typer.Option("--models", help="auto, or some of dti,dki,noddi.")
     ] = "auto",
     method: Annotated[str, o.method_option("dti", "dki", "noddi")] = "auto",
+    quantiles: o.Quantiles = "",
     bval: o.Bval = None,
     bvec: o.Bvec = None,
     grad: o.Grad = None,
@@ -138,14 +139,17 @@ def microstructure_command(
 
     [bold]Examples[/]
 
-      fornix microstructure dwi.nii.gz -o out
+      fornix microstructure dwi.nii.gz -o out --quantiles 0.05,0.95
       fornix microstructure dwi.nii.gz --models dti,dki,noddi --method wls --mask mask.nii.gz -o out
     """
     from fornix import stages as p
 
     with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
         chosen = models if models == "auto" else tuple(models.split(","))
-        settings = p.Options(seed=seed, threads=threads, device=device, max_memory=max_memory)
+        settings = p.Options(
+            quantiles=o.levels(quantiles), seed=seed, threads=threads, device=device,
+            max_memory=max_memory,
+        )  # fmt: skip
         p.microstructure_stage(job, state, chosen, method, settings)
 
 

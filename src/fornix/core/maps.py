@@ -15,6 +15,7 @@ UNITS = {
     "md": "mm^2/s", "ad": "mm^2/s", "rd": "mm^2/s", "tensor": "mm^2/s", "s0": "arbitrary",
     "fa": "1", "v1": "1", "mk": "1", "ak": "1", "rk": "1", "kfa": "1",
     "ndi": "1", "odi": "1", "fwf": "1", "direction": "1",
+    "ood": "1", "source": "1",
 }  # fmt: skip
 
 
@@ -27,6 +28,7 @@ class Map:
     affine: (4, 4).
     std: standard deviation of the estimate, same shape, or None where it has no meaning.
     units: of data and std.
+    quantiles: calibrated quantiles of the true value by level (0.025, …), same shape, where asked for.
     description: one line for the sidecar; reference: the paper of the method.
     """
 
@@ -39,6 +41,7 @@ class Map:
     method: str = ""
     description: str = ""
     reference: str = ""
+    quantiles: Mapping[float, NDArray[np.float32]] | None = None
 
     def __post_init__(self) -> None:
         if self.data.ndim not in (3, 4):

@@ -21,12 +21,14 @@ class Method:
     run: the function that does it.
     summary: half a line for `--method help`.
     reference: the paper to cite.
+    joint: `run` takes the whole scan and all models at once, not voxels of one.
     """
 
     name: str
     run: Callable[..., Any]
     summary: str
     reference: str = ""
+    joint: bool = False
 
 
 class MethodTable(Mapping[str, Method]):

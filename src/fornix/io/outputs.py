@@ -18,7 +18,8 @@ from fornix.io.sidecar import read_sidecar, write_sidecar
 def save_maps(
     maps: Maps, folder: str | Path, stem: str, provenance: Mapping[str, Any] | None = None
 ) -> list[Path]:
-    """Write every map, its standard deviation and the trust mask; returns the image paths."""
+    """Write every map, its standard deviation, its quantiles (desc-q025 is the 2.5% one) and the trust
+    mask; returns the image paths."""
     folder, written = Path(folder), []
     for made in maps.values():
         fields = {
@@ -40,6 +41,15 @@ def save_maps(
             written.append(write_image(path, made.std, made.affine))
             write_sidecar(
                 path, {**fields, "Description": f"Standard deviation of: {made.description}"}
+            )
+        for level, values in (made.quantiles or {}).items():
+            label = f"q{round(1000 * level):03d}"
+            path = folder / derivative(
+                stem, "dwimap", model=made.model, param=made.param, desc=label
+            )
+            written.append(write_image(path, values, made.affine))
+            write_sidecar(
+                path, {**fields, "Description": f"{100 * level:g}% quantile of: {made.description}"}
             )
     if maps.trust is not None and maps:
         affine = next(iter(maps.values())).affine
@@ -67,7 +77,7 @@ def load_maps(folder: str | Path, stem: str) -> Maps:
     folder, maps = Path(folder), {}
     for path in sorted(folder.glob(f"{stem}*_dwimap.nii.gz")):
         side = read_sidecar(path)
-        if "desc-std" in path.name or "Parameter" not in side:
+        if "_desc-" in path.name or "Parameter" not in side:
             continue
         data, affine = read_volume(path)
         model, param = side.get("Model", ""), side["Parameter"]

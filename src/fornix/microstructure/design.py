@@ -123,14 +123,19 @@ def why_not_dti(gradients: Gradients) -> str:
     return ""
 
 
-def why_not_dki(gradients: Gradients) -> str:
-    """Empty where the kurtosis tensor can be fitted, else the reason why not."""
+def why_not_dki(gradients: Gradients, learned: bool = False) -> str:
+    """Empty where the kurtosis tensor can be fitted, else the reason why not.
+
+    learned: a trained estimator does, which knows what tissue looks like and needs fewer directions.
+    """
     shells = gradients.shells
     if len(shells) < 2:
         return f"kurtosis needs two or more non-zero shells, this scan has {len(shells)}"
     if shells[-1].b < DKI_BMAX_AT_LEAST:
         return f"kurtosis needs b of about 1500 s/mm² or more, the largest shell is b={shells[-1].b:.0f}"
     axes = axes_count(gradients)
+    if learned:
+        return "" if axes >= 6 else f"kurtosis needs 6 or more directions, this scan has {axes}"
     if axes < 15:
         return f"kurtosis needs 15 or more different directions, this scan has {axes}"
     if not np.isfinite(condition(kurtosis_design(gradients))):
@@ -154,11 +159,14 @@ def why_not_noddi(gradients: Gradients) -> str:
     return ""
 
 
-def what_can_be_estimated(gradients: Gradients) -> dict[str, str]:
-    """For each model (`dti`, `dki`, `noddi`): empty if this protocol gives it, else why not."""
+def what_can_be_estimated(gradients: Gradients, learned: bool = False) -> dict[str, str]:
+    """For each model (`dti`, `dki`, `noddi`): empty if this protocol gives it, else why not.
+
+    learned: by a trained estimator; else by a fit.
+    """
     return {
         "dti": why_not_dti(gradients),
-        "dki": why_not_dki(gradients),
+        "dki": why_not_dki(gradients, learned),
         "noddi": why_not_noddi(gradients),
     }
 

@@ -6,7 +6,9 @@ line there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,7 +22,10 @@ from fornix.core.methods import Method
 from fornix.microstructure import flags as why
 from fornix.microstructure.design import DTI_BMAX, dti_volumes, what_can_be_estimated
 from fornix.microstructure.fit import Fit, Progress
-from fornix.microstructure.tables import TABLES
+from fornix.microstructure.tables import CLASSICAL_DEFAULT, TABLES
+
+if TYPE_CHECKING:
+    from fornix.microstructure.learned import Learned
 
 #: Which parameters of each model become maps, and one line on each.
 DESCRIPTIONS = {
@@ -62,14 +67,17 @@ def microstructure(
     progress: Progress | None = None,
     dti_bmax: float | None = DTI_BMAX,
     std: bool = True,
+    quantiles: Sequence[float] = (),
 ) -> Maps:
     """Estimate tissue maps in every voxel of the mask, each with its standard deviation.
 
     models: of `dti`, `dki`, `noddi`; or `auto`: all that the protocol can give.
-    method: `auto` (each model's default), or a word of the tables in `TABLES`; it applies to the
-        models that have it, the others use their default.
+    method: `auto` is `learned`; or a word of the tables in `TABLES`: it applies to the models that
+        have it, the others use their classical default. `learned` sees neighbours, `voxelwise` does
+        not; both give every model the protocol allows, from fewer measurements than a fit needs.
     sigma: noise standard deviation of the complex channels in units of the data, a number or a map
-        (X, Y, Z); None takes `dwi.sigma`, and where that is None too the residuals tell.
+        (X, Y, Z); None takes `dwi.sigma`; where that is None too, a fit's residuals tell, and for
+        the learned methods it is estimated from the scan.
     threads: None leaves numba's and torch's numbers as they are. Results do not depend on it, nor
         on max_memory, which limits the size of the blocks.
     device, seed: for methods that use a GPU or chance; the classical ones run on the CPU and use
@@ -77,23 +85,48 @@ def microstructure(
     progress: called with (voxels done, voxels in all), over all models.
     dti_bmax: `dti` uses the volumes with b <= this (s/mm²) where they give a well conditioned
         tensor, since kurtosis biases it above; None uses all.
-    std: also estimate standard deviations (about a third of the time).
+    std: also estimate standard deviations (about a third of a fit's time).
+    quantiles: levels (0.005 to 0.995) of calibrated quantile maps; learned methods only.
 
     Returns Maps `dti_fa`, … in file units (diffusivities mm²/s), 0 outside the mask and where a
-    voxel could not be fitted. `trust` is False outside the mask, where the data are bad (NaN, inf,
-    all zero), where the unconstrained solution is not physical, and where a fit did not settle.
+    voxel could not be estimated. `trust` is False outside the mask, where the data are bad (NaN, inf,
+    all zero), where a fit's unconstrained solution is not physical or did not settle, and where a
+    voxel is foreign to the network; `source` then says what stands there (1 learned, 3 classical)
+    and `ood` how foreign each voxel is, in decades.
     Raises FornixError for unknown models and methods and for models that the protocol cannot give.
     """
-    pick_device(device)
-    chosen = _choose_models(dwi, models)
+    where = pick_device(device)
+    chosen = _choose_models(dwi, models, method)
     methods = _choose_methods(chosen, method)
     inside = np.flatnonzero(dwi.brain())
     noise = _sigma_of(dwi, sigma, inside)
+    joint = [m for m in chosen if methods[m].joint]
+    if quantiles and len(joint) < len(chosen):
+        raise FornixError("quantile maps are given by the methods learned and voxelwise only")
     notes: list[str] = []
     result = Maps()
     total = len(inside) * len(chosen)
     with use_threads(threads):
+        if joint:
+            if noise is None:
+                noise = _estimated_noise(dwi, inside)
+            level = np.broadcast_to(np.asarray(noise, dtype=np.float64), inside.shape)
+            size = block_size(4.0 * (3 * len(dwi.gradients) + 2000), max_memory)
+            learned = methods[joint[0]].run(
+                dwi, joint, methods[joint[0]].name, level, inside, where, size, quantiles, progress
+            )
+            for model in joint:
+                named = replace(methods[model], name=_label(methods[model], learned))
+                maps, told = _to_maps(
+                    dwi, model, named, [learned.fits[model]], inside, learned.quantiles
+                )
+                result = result.merged(maps)
+                notes += told
+            result = result.merged(_beside(dwi, learned, methods[joint[0]], inside))
+            notes = learned.notes + notes
         for order, model in enumerate(chosen):
+            if model in joint:
+                continue
             keep = np.ones(len(dwi.gradients), dtype=bool)
             if model == "dti":
                 keep, note = dti_volumes(dwi.gradients, dti_bmax)
@@ -104,8 +137,8 @@ def microstructure(
             parts: list[Fit] = []
             for block in blocks(len(inside), size):
                 signals = _gather(dwi.data, rows, inside[block])
-                level = noise[block] if isinstance(noise, np.ndarray) else noise
-                parts.append(methods[model].run(signals, gradients, sigma=level, std=std))
+                known = noise[block] if isinstance(noise, np.ndarray) else noise
+                parts.append(methods[model].run(signals, gradients, sigma=known, std=std))
                 if progress is not None:
                     progress(order * len(inside) + block.stop, total)
             maps, told = _to_maps(dwi, model, methods[model], parts, inside)
@@ -114,8 +147,16 @@ def microstructure(
     return Maps(result.maps, result.trust, tuple(notes))
 
 
-def _choose_models(dwi: DWI, models: Sequence[str] | str) -> list[str]:
-    possible = what_can_be_estimated(dwi.gradients)
+def _estimated_noise(dwi: DWI, inside: NDArray[np.int64]) -> NDArray[np.float64]:
+    from fornix.preprocess import estimate_noise
+
+    found = np.asarray(estimate_noise(dwi).sigma, dtype=np.float64)
+    return np.asarray(np.broadcast_to(found, dwi.grid).reshape(-1)[inside])
+
+
+def _choose_models(dwi: DWI, models: Sequence[str] | str, method: str) -> list[str]:
+    learned = method == "auto" or any(method in t and t[method].joint for t in TABLES.values())
+    possible = what_can_be_estimated(dwi.gradients, learned)
     if isinstance(models, str):
         if models == "auto":
             found = [m for m, reason in possible.items() if not reason]
@@ -145,7 +186,9 @@ def _choose_methods(models: list[str], method: str) -> dict[str, Method]:
     if method != "auto" and not any(method in known[m] for m in models):
         choices = "; ".join(f"{m}: {', '.join(known[m])}" for m in models)
         raise FornixError(f"no method {method!r} for {', '.join(models)}; there are {choices}")
-    return {m: TABLES[m][method if method in known[m] else TABLES[m].default] for m in models}
+    if method == "auto":
+        return {m: TABLES[m][TABLES[m].default] for m in models}
+    return {m: TABLES[m][method if method in known[m] else CLASSICAL_DEFAULT[m]] for m in models}
 
 
 def _sigma_of(
@@ -188,7 +231,12 @@ def _gather(
 
 
 def _to_maps(
-    dwi: DWI, model: str, method: Method, parts: list[Fit], inside: NDArray[np.int64]
+    dwi: DWI,
+    model: str,
+    method: Method,
+    parts: list[Fit],
+    inside: NDArray[np.int64],
+    quantiles: Mapping[str, Mapping[float, NDArray]] | None = None,
 ) -> tuple[Maps, list[str]]:
     flags = np.concatenate([p.flags for p in parts])
     maps = {}
@@ -203,13 +251,43 @@ def _to_maps(
                 spread = None
         data = _on_grid(dwi, values, inside)
         error = None if spread is None else _on_grid(dwi, spread, inside)
+        levels = (quantiles or {}).get(f"{model}_{param}") or {}
+        limits = {q: _on_grid(dwi, v * np.float32(scale), inside) for q, v in levels.items()}
         maps[f"{model}_{param}"] = Map(
-            model, param, data, dwi.affine, error, units, method.name, description, method.reference
-        )
+            model, param, data, dwi.affine, error, units, method.name, description,
+            method.reference, limits or None,
+        )  # fmt: skip
     trusted = np.zeros(int(np.prod(dwi.grid)), dtype=bool)
     trusted[inside] = flags == 0
     missing = parts[0].std is not None and all(m.std is None for m in maps.values())
     return Maps(maps, trusted.reshape(dwi.grid)), why.notes(model, flags, missing)
+
+
+def _label(method: Method, learned: Learned) -> str:
+    """The method with the weights it used, as sidecars say it: `learned (spatial:0123456789ab)`."""
+    return f"{method.name} ({learned.weights})"
+
+
+def _beside(dwi: DWI, learned: Learned, method: Method, inside: NDArray[np.int64]) -> Maps:
+    """How foreign each voxel is, and which estimate stands in it."""
+    told = _label(method, learned)
+    score = Map(
+        "",
+        "ood",
+        _on_grid(dwi, learned.score, inside),
+        dwi.affine,
+        method=told,
+        description="how foreign the voxel is to the training family, decades (3: one in a thousand)",
+    )
+    source = Map(
+        "",
+        "source",
+        _on_grid(dwi, learned.source, inside),
+        dwi.affine,
+        method=told,
+        description="1 learned estimate, 3 classical fit, 0 none",
+    )
+    return Maps({"ood": score, "source": source})
 
 
 def _on_grid(dwi: DWI, values: NDArray, inside: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -1,18 +1,47 @@
-"""The methods of each model. The first of a table is its default."""
+"""The methods of each model. The first of a table is its default: `auto`."""
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from fornix.core.methods import Method, MethodTable
 from fornix.microstructure.kurtosis import fit_kurtosis
 from fornix.microstructure.noddi import fit_noddi
 from fornix.microstructure.tensor import fit_tensor
 
+#: The fit that stands where a learned estimate cannot be trusted.
+CLASSICAL_DEFAULT = {"dti": "wls", "dki": "constrained", "noddi": "exact"}
+
+
+def _learned(*args: Any, **kwargs: Any) -> Any:
+    from fornix.microstructure.learned import estimate  # which itself builds on the fits
+
+    return estimate(*args, **kwargs)
+
+
+_LEARNED = [
+    Method(
+        "learned",
+        _learned,
+        "network on a voxel and its like among the neighbours; any protocol, calibrated",
+        "Fornix; Buades et al., CVPR 2005; Romano et al., NeurIPS 2019",
+        joint=True,
+    ),
+    Method(
+        "voxelwise",
+        _learned,
+        "network on each voxel alone; any protocol, calibrated",
+        "Fornix; Romano et al., NeurIPS 2019",
+        joint=True,
+    ),
+]
+
 TABLES: dict[str, MethodTable] = {
     "dti": MethodTable(
         "dti",
         [
+            *_LEARNED,
             Method(
                 "wls",
                 partial(fit_tensor, method="wls"),
@@ -42,6 +71,7 @@ TABLES: dict[str, MethodTable] = {
     "dki": MethodTable(
         "dki",
         [
+            *_LEARNED,
             Method(
                 "constrained",
                 partial(fit_kurtosis, method="constrained"),
@@ -59,6 +89,7 @@ TABLES: dict[str, MethodTable] = {
     "noddi": MethodTable(
         "noddi",
         [
+            *_LEARNED,
             Method(
                 "exact",
                 partial(fit_noddi, method="exact"),

@@ -94,13 +94,18 @@ class Encoder:
         self, posterior: Posterior, gradients: Gradients, *, std: bool = True
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Normalised signal at other gradients, (voxels, M), and its standard deviation."""
-        design = self._tensor(self.prior.design(gradients.b, gradients.directions))
-        mean = self._tensor(self.prior.mean_at(gradients.b)) + posterior.z @ design.T
+        mean = self.signal(posterior.z, gradients)
         if not std:
             return mean, None
+        design = self._tensor(self.prior.design(gradients.b, gradients.directions))
         before = (design**2).sum(1)
         known = posterior.weight @ ((design @ self._right.T) ** 2).T
         return mean, (before - known).clamp(min=0).sqrt()
+
+    def signal(self, z: torch.Tensor, gradients: Gradients) -> torch.Tensor:
+        """Normalised signal (voxels, M) that features (voxels, F) mean at any gradients."""
+        design = self._tensor(self.prior.design(gradients.b, gradients.directions))
+        return self._tensor(self.prior.mean_at(gradients.b)) + z @ design.T
 
     def leave_one_out(
         self, signals: torch.Tensor, sigma: torch.Tensor

@@ -1,0 +1,79 @@
+"""`fornix train` and `fornix weights`: networks made again from nothing, and checked."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fornix.cli import options as o
+from fornix.cli.show import console
+
+weights_app = typer.Typer(help="The weights that ship with the package.", no_args_is_help=True)
+
+
+def train_command(
+    name: Annotated[str, typer.Argument(help="voxelwise, context or spatial.")],
+    work: Annotated[
+        Path, typer.Option("--work", help="Folder for checkpoint, log and plot.")
+    ] = Path("runs"),
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Folder for the weights; the package's own if absent."),
+    ] = None,
+    anatomy: Annotated[
+        Path | None,
+        typer.Option(
+            "--anatomy", help="Folder of a subject's bedpostx fit; else the built-in head."
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Steps instead of the recipe's.", min=1)
+    ] = None,
+    protocols: Annotated[
+        int, typer.Option("--protocols", help="Random protocols of the calibration.", min=1)
+    ] = 240,
+    device: o.Device = "auto",
+    devices: Annotated[int, typer.Option("--devices", help="GPUs to use together.", min=1)] = 1,
+) -> None:
+    """Train a shipped network again from nothing; go on where it was if it was stopped.
+
+    [bold]Examples[/]
+
+      fornix train voxelwise --anatomy anatomy/
+      fornix train context --work runs --steps 50 -o /tmp/weights --protocols 4
+    """
+    from fornix.learn.make import make
+    from fornix.learn.weights import FOLDER
+
+    made = make(
+        name, work, anatomy, steps, device, devices, out or FOLDER, protocols,
+        tell=lambda line: console.print(line, highlight=False),
+    )  # fmt: skip
+    console.print(f"done: [bold]{made}[/]")
+
+
+@weights_app.command("list")
+def list_command() -> None:
+    """Name, size and hash of every file of weights."""
+    from fornix.learn import weights
+
+    for name, sha in weights.manifest().items():
+        path = weights.FOLDER / f"{name}.safetensors"
+        size = path.stat().st_size / 1e6 if path.exists() else 0.0
+        about = weights.load(name).about["recipe"]["about"]
+        console.print(f"{name:<12} {size:5.2f} MB  {sha[:12]}  {about}", highlight=False)
+
+
+@weights_app.command("verify")
+def verify_command() -> None:
+    """Check every file against its hash; exit code 1 if any is damaged."""
+    from fornix.learn import weights
+
+    found = weights.verify()
+    for name, wrong in found.items():
+        console.print(f"{name:<12} {wrong or 'right'}", highlight=False)
+    if any(found.values()):
+        sys.exit(1)

@@ -1,0 +1,1 @@
+"""Networks from q-space features to answers, the stream that trains them, and their weights."""

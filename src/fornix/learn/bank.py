@@ -1,0 +1,177 @@
+"""Tissue with its truth, kept in memory and renewed: what the training streams draw from.
+
+Truth costs more than signals (a noise-free fit of a dense protocol in float64), so each voxel is
+made once and seen often: every time turned otherwise, at another protocol, with other noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fornix.learn.targets import METRICS
+from fornix.physics import anatomy, random_tissue, truth
+from fornix.physics.anatomy import Anatomy
+from fornix.physics.noise import stream
+from fornix.physics.tissue import Tissue
+
+#: What is kept of the truth beside the scalar metrics.
+_TENSORS = ("dti_tensor", "dti_v1")
+
+
+@dataclass(frozen=True, eq=False)
+class Voxels:
+    """n voxels with their truth.
+
+    metrics: (n, M) of `targets.METRICS`, µm²/ms. tensor: (n, 6) µm²/ms. v1: (n, 3).
+    """
+
+    tissue: Tissue
+    metrics: torch.Tensor
+    tensor: torch.Tensor
+    v1: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.metrics)
+
+    def __getitem__(self, index: torch.Tensor) -> Voxels:
+        return Voxels(self.tissue[index], self.metrics[index], self.tensor[index], self.v1[index])
+
+
+def with_truth(tissue: Tissue) -> Voxels:
+    """The truth of every metric for these voxels."""
+    found = truth.fitted(tissue) | truth.noddi(tissue)
+    metrics = torch.stack([found[name] for name in METRICS], 1)
+    # Where a kurtosis tensor is not defined by its signals the fit runs away: the range is kept.
+    metrics = torch.nan_to_num(metrics).clamp(0, 10)
+    return Voxels(tissue, metrics, found["dti_tensor"], found["dti_v1"])
+
+
+def join(parts: list[Voxels]) -> Voxels:
+    """All voxels of several lots, in order."""
+    return Voxels(
+        join_tissue([p.tissue for p in parts]),
+        torch.cat([p.metrics for p in parts]),
+        torch.cat([p.tensor for p in parts]),
+        torch.cat([p.v1 for p in parts]),
+    )
+
+
+def join_tissue(parts: list[Tissue]) -> Tissue:
+    """Several tissues as one; parts that lack the optional tensors get their neutral values."""
+    made = {}
+    for name in ("mu", "fraction", "odi", "fwf", "s0", "restricted", "d_restricted"):
+        made[name] = torch.cat([_of(p, name) for p in parts])
+    for name in ("ndi", "d_par", "d_perp"):
+        made[name] = torch.cat([_of(p, name).expand(-1, 3) for p in parts])
+    return Tissue(**made)
+
+
+def _of(tissue: Tissue, name: str) -> torch.Tensor:
+    if name == "d_perp":
+        return tissue.d_perp_extra
+    value = getattr(tissue, name)
+    if value is not None:
+        return torch.as_tensor(value)
+    ones = torch.ones_like(tissue.fwf)
+    return ones if name == "s0" else 0 * ones
+
+
+def loose_voxels(count: int, seed: int) -> Voxels:
+    """Voxels of no place: the broad prior of `random_tissue`, some with a restricted part."""
+    draw = stream(seed, 501)
+    tissue = random_tissue(count, seed=seed)
+    has = torch.rand(count, generator=draw) < 0.2
+    share = torch.where(has, 0.15 * torch.rand(count, generator=draw), 0.0) * (1 - tissue.fwf)
+    slow = torch.where(torch.rand(count, generator=draw) < 0.5, 0.0, 0.6) * torch.rand(
+        count, generator=draw
+    )
+    s0 = torch.exp(0.3 * torch.randn(count, generator=draw)) * (1 + tissue.fwf)
+    return with_truth(tissue.with_(restricted=share, d_restricted=slow, s0=s0))
+
+
+def tempered(tissue: Tissue, seed: int) -> Tissue:
+    """An anatomy's voxels with microstructure spread far beyond what the anatomy holds.
+
+    Half of the voxels: neurite density, dispersion, water and diffusivities each drawn about their
+    value; extra-neurite water unlinked from the density in half of those.
+    """
+    count, draw = len(tissue), stream(seed, 502)
+
+    def normal(size: float) -> torch.Tensor:
+        return size * torch.randn(count, generator=draw)
+
+    def uniform(low: float, high: float) -> torch.Tensor:
+        return low + (high - low) * torch.rand(count, generator=draw)
+
+    chosen = torch.rand(count, generator=draw) < 0.5
+    unlinked = chosen & (torch.rand(count, generator=draw) < 0.5)
+    ndi = (tissue.ndi[:, 0] + normal(0.12)).clamp(0.05, 0.95)
+    odi = (tissue.odi * torch.exp(normal(0.4))[:, None]).clamp(0.01, 0.95)
+    fwf = (tissue.fwf + 0.25 * uniform(0, 1) ** 3).clamp(0, 1)
+    d_par = uniform(1.3, 2.3)
+    d_perp = torch.where(unlinked, d_par * uniform(0.15, 0.8), d_par * (1 - ndi))
+
+    def pick(new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
+        return torch.where(chosen.view(-1, *[1] * (old.ndim - 1)), new.view_as(old), old)
+
+    return tissue.with_(
+        ndi=pick(ndi, tissue.ndi[:, :1]),
+        odi=pick(odi, tissue.odi),
+        fwf=pick(fwf, tissue.fwf),
+        d_par=pick(d_par, tissue.d_par[:, :1]),
+        d_perp=pick(d_perp, tissue.d_perp_extra[:, :1]),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A head whose every voxel has its truth.
+
+    index: (X, Y, Z) place of each voxel in `voxels`, -1 outside the brain. size: voxel edges, mm.
+    """
+
+    voxels: Voxels
+    index: torch.Tensor
+    size: tuple[float, float, float]
+
+
+def source_anatomy(folder: str | Path | None, seed: int) -> Anatomy:
+    """The anatomy to vary: a subject's where a folder is given, else the embedded one."""
+    return anatomy.embedded(2.5, seed) if folder is None else anatomy.from_subject(folder)
+
+
+def random_head(source: Anatomy, seed: int) -> Head:
+    """A variation of a head: deformed, perturbed, aged, with lesions, and shifted as a whole.
+
+    The shift (density, dispersion, diffusivities of the whole head) keeps the networks from
+    learning one scanner's or one subject's normal values.
+    """
+    rng = np.random.default_rng([seed, 503])
+    varied = anatomy.vary(source, seed, lesions=int(rng.integers(3, 14)))
+    tissue = varied.tissue()
+    ndi = (tissue.ndi * float(np.exp(rng.normal(0, 0.12)))).clamp(0.02, 0.95)
+    odi = (tissue.odi * float(np.exp(rng.normal(0, 0.3)))).clamp(0.01, 0.95)
+    d_par = tissue.d_par * float(np.exp(rng.normal(0, 0.1)))
+    ratio = tissue.d_perp_extra / tissue.d_par.clamp(min=0.1)
+    d_perp = d_par * (ratio * float(np.exp(rng.normal(0, 0.2)))).clamp(0.02, 0.98)
+    s0 = _of(tissue, "s0") / varied.reference
+    shifted = tissue.with_(ndi=ndi, odi=odi, d_par=d_par, d_perp=d_perp, s0=s0)
+    index = torch.full(varied.grid, -1, dtype=torch.long)
+    mask = torch.as_tensor(varied.mask)
+    index[mask] = torch.arange(int(mask.sum()))
+    size = np.linalg.norm(varied.affine[:3, :3], axis=0)
+    return Head(with_truth(shifted), index, (float(size[0]), float(size[1]), float(size[2])))
+
+
+def anatomical_voxels(source: Anatomy, count: int, seed: int) -> Voxels:
+    """Voxels of one varied head, drawn at random, half of them tempered."""
+    varied = anatomy.vary(source, seed, lesions=10)
+    tissue = varied.tissue()
+    some = torch.randint(len(tissue), (count,), generator=stream(seed, 504))
+    tissue = tissue[some]
+    scaled = tissue.with_(s0=_of(tissue, "s0") / varied.reference)
+    return with_truth(tempered(scaled, seed))

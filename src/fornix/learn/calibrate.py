@@ -1,0 +1,80 @@
+"""After training: what the network gets wrong on voxels it never saw, tabulated for `trust/`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from fornix.learn.context import Attention
+from fornix.learn.estimator import Around, read
+from fornix.learn.features import extract
+from fornix.learn.patches import PatchStream
+from fornix.learn.stream import Batch, VoxelStream
+from fornix.trust import Calibration, Evidence, Familiar, strata
+
+#: Added to the training seed: protocols, tissue and noise of the calibration are its own.
+_SEED = 90_000
+
+
+@torch.inference_mode()
+def calibrate(
+    network: nn.Module,
+    stream: VoxelStream | PatchStream,
+    context: Attention | None,
+    protocols: int = 240,
+    per_protocol: int = 1500,
+    tell: Callable[[str], None] = print,
+) -> dict[str, dict[str, torch.Tensor]]:
+    """Tables of `trust/` from `protocols` random protocols: groups to be saved with the weights."""
+    collected: dict[str, list[np.ndarray]] = {k: [] for k in ("mean", "std", "truth", "stratum")}
+    evidence: list[np.ndarray] = []
+    invariants: list[np.ndarray] = []
+    for k in range(protocols):
+        batch, chosen, around = _next(stream, context, per_protocol)
+        seen = batch.seen.take(chosen)
+        rows = chosen.cpu().numpy()
+        answer, found = read(network, batch.observer, seen, batch.signals[rows], around)
+        features = extract(batch.observer, seen, () if around is None else (around,))
+        collected["mean"].append(answer.mean.cpu().numpy())
+        collected["std"].append(answer.std.cpu().numpy())
+        collected["truth"].append(batch.voxels.metrics[chosen.cpu()].numpy())
+        collected["stratum"].append(strata(batch.observer.gradients, seen.sigma.cpu().numpy()))
+        evidence.append(np.stack([found.misfit, found.worst, found.residual], 1))
+        invariants.append(features.invariants.cpu().numpy())
+        if (k + 1) % 40 == 0:
+            tell(f"calibration: {k + 1} of {protocols} protocols")
+    made = {k: np.concatenate(v) for k, v in collected.items()}
+    every = np.concatenate(invariants)
+    mean, whiten = Familiar.distance_of(every)
+    distance = (((every - mean) @ whiten) ** 2).mean(1).astype(np.float32)
+    misfit, worst, residual = np.concatenate(evidence).T
+    familiar = Familiar.fit(
+        mean, whiten, Evidence(distance, misfit, worst, residual), made["stratum"]
+    )
+    calibration = Calibration.fit(made["mean"], made["std"], made["truth"], made["stratum"])
+    return {"calibration": calibration.state(), "familiar": familiar.state()}
+
+
+def held_out_stream(task: Any, seed: int, device: torch.device) -> VoxelStream | PatchStream:
+    """The task's stream with seeds that training did not use."""
+    made: VoxelStream | PatchStream = task.stream(seed + _SEED, device)
+    return made
+
+
+def _next(
+    stream: VoxelStream | PatchStream, context: Attention | None, count: int
+) -> tuple[Batch, torch.Tensor, Around | None]:
+    if isinstance(stream, VoxelStream):
+        batch = stream.batch(count)
+        return batch, torch.arange(count, device=batch.observer.device), None
+    assert context is not None
+    made = stream.batch(1)
+    average, noise = context(made.neighbourhood())
+    inner = ((made.place[:, 1:] > 0) & (made.place[:, 1:] < stream.edge - 1)).all(1)
+    chosen = inner.nonzero()[:, 0][:count]
+    where = tuple(made.place[chosen].T)
+    return made.batch, chosen, (average[where], noise[where])

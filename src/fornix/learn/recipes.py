@@ -1,0 +1,65 @@
+"""One recipe per shipped network: everything that `fornix train NAME` needs to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fornix.core.errors import FornixError
+from fornix.learn.stream import NoiseRange
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one network is trained.
+
+    kind: `voxelwise` (equivariant, one voxel), `context` (attention over neighbours, trained to
+        restore the signal), `spatial` (equivariant, on a voxel and its context).
+    width, depth: of the perceptron; for `context` the width of the weighing network.
+    loss: of the metrics, a name of `losses.PARAMETER_LOSSES`.
+    steps, batch: batch counts voxels, or patches where neighbours are seen. rate: highest learning
+        rate. renew: steps between renewals of a part of the bank. bank: voxels, or heads.
+    needs: weights that must exist before.
+    """
+
+    name: str
+    kind: str
+    about: str
+    width: int
+    depth: int
+    steps: int
+    batch: int
+    bank: int
+    loss: str = "gaussian"
+    rate: float = 2e-3
+    renew: int = 400
+    seed: int = 0
+    noise: NoiseRange = field(default_factory=NoiseRange)
+    needs: tuple[str, ...] = ()
+
+
+RECIPES = {
+    r.name: r
+    for r in (
+        Recipe(
+            "voxelwise", "voxelwise", "tensor, kurtosis and NODDI metrics, directions and signal of "
+            "single voxels, any protocol", width=256, depth=4, steps=9_000, batch=2048,
+            bank=240_000,
+        ),
+        Recipe(
+            "context", "context", "which neighbours of a voxel may be averaged with it",
+            width=16, depth=2, steps=900, batch=2, bank=4, rate=5e-3, renew=150,
+        ),
+        Recipe(
+            "spatial", "spatial", "as voxelwise, from a voxel and its neighbours",
+            width=256, depth=4, steps=4_000, batch=2, bank=6, renew=250, rate=1e-3,
+            needs=("context", "voxelwise"),
+        ),
+    )
+}  # fmt: skip
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of this name; FornixError with the list where there is none."""
+    if name not in RECIPES:
+        raise FornixError(f"there is no recipe {name!r}; choose one of: {', '.join(RECIPES)}")
+    return RECIPES[name]

@@ -1,0 +1,183 @@
+"""The endless stream of simulated voxels: random protocol, random noise, truth known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from fornix.core.gradients import Gradients
+from fornix.learn.bank import Voxels, anatomical_voxels, join, loose_voxels, source_anatomy
+from fornix.learn.observe import Observed, Observer
+from fornix.microstructure.design import why_not_dti
+from fornix.physics.protocol import SCHEMES, random_protocol, scheme
+from fornix.physics.tissue import signal
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Voxels as one protocol sees them, with their truth.
+
+    signals: (n, N) noisy, white matter at b = 0 near 1; sigma: (n,) noise level as it is told,
+    which may be wrong. gradients_beyond, clean_beyond: other gradients and the signal (n, M) there,
+    over the scale that `seen` holds.
+    """
+
+    observer: Observer
+    seen: Observed
+    voxels: Voxels
+    signals: np.ndarray
+    sigma: np.ndarray
+    gradients_beyond: Gradients
+    clean_beyond: torch.Tensor
+
+
+@dataclass(frozen=True)
+class NoiseRange:
+    """Noise that training meets: SNR log-uniform, told level wrong by exp(N(0, told))."""
+
+    snr: tuple[float, float] = (6.0, 80.0)
+    told: float = 0.2
+    most_coils: int = 6
+    artefacts: float = 0.05
+
+
+def training_protocol(rng: np.random.Generator) -> Gradients:
+    """A protocol as labs use them: random, often of few directions at one shell, some of the names."""
+    while True:
+        kind = rng.random()
+        if kind < 0.3:
+            count = int(rng.integers(7, 34))
+            made = random_protocol(rng, volumes=(7, count + 1), bmax=(700.0, 1500.0), max_shells=1)
+        elif kind < 0.9:
+            made = random_protocol(rng, bmax=(700.0, 4000.0))
+        else:
+            made = scheme(str(rng.choice([n for n in SCHEMES if n != "hcp"])))
+            turn = Rotation.random(random_state=int(rng.integers(2**31))).as_matrix()
+            made = made.rotated(turn)
+        if not why_not_dti(made):
+            return made
+
+
+def noisy(
+    clean: torch.Tensor, noise: NoiseRange, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Magnitudes (n, N) with the noise of one scan, and the level (n,) as it will be told."""
+    values = clean.numpy()
+    n, volumes = values.shape
+    snr = np.exp(rng.uniform(*np.log(noise.snr)))
+    level = (np.exp(rng.normal(0, 0.15, n)) / snr).astype(np.float32)
+    coils = 1 if rng.random() < 0.6 else int(rng.integers(2, noise.most_coils + 1))
+    if rng.random() < noise.artefacts * 4:  # a volume or two of a few voxels lost signal or spiked
+        hit = np.asarray(rng.random(n) < noise.artefacts)
+        which = rng.integers(volumes, size=(int(hit.sum()), 2))
+        values = values.copy()
+        factor = rng.uniform(0.3, 1.3, size=which.shape)
+        rows = np.flatnonzero(hit)[:, None]
+        values[rows, which] *= factor
+    real = rng.standard_normal((n, volumes), dtype=np.float32) * level[:, None]
+    real += values
+    total = real * real
+    rest = 2 * coils - 1
+    others = (
+        np.square(rng.standard_normal((n, volumes), dtype=np.float32))
+        if rest == 1
+        else rng.chisquare(rest, (n, volumes)).astype(np.float32)
+    )
+    total += others * np.square(level)[:, None]
+    told = level * np.exp(rng.normal(0, noise.told)) * np.exp(rng.normal(0, 0.05, n))
+    return np.sqrt(total), told.astype(np.float32)
+
+
+def beyond(rng: np.random.Generator, measured: Gradients, count: int = 12) -> Gradients:
+    """Gradients to predict: half of them at the protocol's own b-values."""
+    weighted = measured.bvals[~measured.b0_mask]
+    b = np.where(
+        rng.random(count) < 0.5, rng.choice(weighted, count), rng.uniform(200, 3500, count)
+    )
+    directions = rng.standard_normal((count, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    return Gradients(b, directions)
+
+
+def balance(fa: torch.Tensor) -> torch.Tensor:
+    """Weight of a voxel of this true FA: flattens the prior, in which low FA is most common.
+
+    A posterior mean leans to where the prior is dense; a prior flat in FA does not lean, so that
+    white matter is not pulled down where data are few.
+    """
+    return torch.exp(2.7 * fa.clamp(max=0.6))
+
+
+class VoxelStream:
+    """Batches of voxels of every kind, for voxel-wise networks.
+
+    folder: of a subject's anatomy to draw half of the voxels from (see `anatomy.from_subject`);
+    None takes the embedded one. size: voxels kept in the bank. seed: of everything.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path | None,
+        size: int = 240_000,
+        seed: int = 0,
+        noise: NoiseRange = NoiseRange(),
+        device: str | torch.device = "auto",
+    ) -> None:
+        self.noise, self.device, self._seed = noise, device, seed
+        self._rng = np.random.default_rng([seed, 505])
+        self._source = source_anatomy(folder, seed)
+        self._lots: list[Voxels] = []
+        self._lot_size = size // 8
+        self._made = 0
+        for _ in range(8):
+            self._lots.append(self._new_lot())
+        self._all = join(self._lots)
+
+    def _new_lot(self) -> Voxels:
+        seed = 1000 * (self._seed + 1) + self._made
+        self._made += 1
+        half = self._lot_size // 2
+        return join([loose_voxels(half, seed), anatomical_voxels(self._source, half, seed)])
+
+    def renew(self) -> None:
+        """Replace the oldest eighth of the bank."""
+        self._lots = [*self._lots[1:], self._new_lot()]
+        self._all = join(self._lots)
+
+    def batch(self, count: int, gradients: Gradients | None = None) -> Batch:
+        """The next voxels, at a random protocol unless one is given."""
+        rng = self._rng
+        weights = balance(self._all.metrics[:, 0]).double().numpy()
+        chosen = torch.as_tensor(
+            np.searchsorted(np.cumsum(weights), rng.random(count) * weights.sum())
+        ).clamp(max=len(self._all) - 1)
+        return observed(self._all[chosen], gradients or training_protocol(rng), self.noise, rng,
+                        self.device)  # fmt: skip
+
+
+def observed(
+    voxels: Voxels,
+    gradients: Gradients,
+    noise: NoiseRange,
+    rng: np.random.Generator,
+    device: str | torch.device = "auto",
+) -> Batch:
+    """Voxels seen through a protocol with noise; all of them turned by one random rotation."""
+    turn = Rotation.random(random_state=int(rng.integers(2**31))).as_matrix()
+    # Turning the protocol and not the tissue costs nothing: one rotation serves a whole batch.
+    gradients = gradients.rotated(turn)
+    there = beyond(rng, gradients)
+    both = Gradients(
+        np.concatenate([gradients.bvals, there.bvals]),
+        np.concatenate([gradients.directions, there.directions]),
+    )
+    clean = signal(voxels.tissue, both)
+    signals, told = noisy(clean[:, : len(gradients)], noise, rng)
+    observer = Observer(gradients, device)
+    seen = observer.observe(signals, told)
+    clean_beyond = clean[:, len(gradients) :].to(observer.device) / seen.scale[:, None]
+    return Batch(observer, seen, voxels, signals, told, there, clean_beyond)

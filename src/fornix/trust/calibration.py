@@ -1,0 +1,122 @@
+"""Conformal calibration: intervals that hold as often as they say, per kind of protocol and noise.
+
+For voxels of known truth, never trained on, r = (truth - mean) / std is collected per stratum
+(number of directions, shells, noise, height of the estimate); its quantiles turn a new estimate into
+an interval, mean + std * quantile(level) (split conformal prediction: Papadopoulos et al., ECML 2002;
+Romano et al., NeurIPS 2019; per stratum: Vovk, ACML 2012).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fornix.core.errors import FornixError
+from fornix.core.gradients import Gradients
+
+#: Levels that are tabulated; others are interpolated.
+LEVELS = (0.005, 0.025, 0.05, 0.1, 0.16, 0.25, 0.5, 0.75, 0.84, 0.9, 0.95, 0.975, 0.995)
+_DIRECTIONS = (9, 19, 44)
+_SNR = (8.0, 14.0, 25.0, 45.0)
+#: Bands of the estimate's own height.
+BANDS = 3
+COUNT = (len(_DIRECTIONS) + 1) * 2 * (len(_SNR) + 1)
+#: Fewer voxels than this do not make a stratum: all strata together stand in.
+_ENOUGH = 200
+
+
+def strata(gradients: Gradients, sigma: NDArray) -> NDArray[np.int64]:
+    """Stratum of each voxel, 0 to COUNT - 1: directions, one shell or more, noise over S0 (n,)."""
+    weighted = int((~gradients.b0_mask).sum())
+    many = int(np.searchsorted(_DIRECTIONS, weighted))
+    shells = int(len(gradients.shells) > 1)
+    noise = np.searchsorted(_SNR, 1 / np.maximum(np.asarray(sigma), 1e-6))
+    return np.asarray((many * 2 + shells) * (len(_SNR) + 1) + noise, dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Quantiles of (truth - mean) / std.
+
+    table: (COUNT, M, BANDS, len(LEVELS)) per stratum, metric and band of the mean.
+    edges: (M, BANDS - 1) means that part the bands.
+    """
+
+    table: NDArray[np.float32]
+    edges: NDArray[np.float32]
+
+    @classmethod
+    def fit(
+        cls, mean: NDArray, std: NDArray, truth: NDArray, stratum: NDArray[np.int64]
+    ) -> Calibration:
+        """From estimates (n, M) of voxels with known truth (n, M), in strata (n,)."""
+        metrics = mean.shape[1]
+        inner = np.linspace(0, 1, BANDS + 1)[1:-1]
+        edges = np.quantile(mean, inner, axis=0).T.astype(np.float32)
+        table = np.zeros((COUNT, metrics, BANDS, len(LEVELS)), dtype=np.float32)
+        ratio = (truth - mean) / std
+        for m in range(metrics):
+            band = np.searchsorted(edges[m], mean[:, m])
+            for k in range(BANDS):
+                here = band == k
+                everywhere = _quantiles(ratio[here, m])
+                for s in range(COUNT):
+                    found = ratio[here & (stratum == s), m]
+                    table[s, m, k] = _quantiles(found) if len(found) >= _ENOUGH else everywhere
+        return cls(table, edges)
+
+    def quantiles(
+        self, mean: NDArray, std: NDArray, stratum: NDArray[np.int64], levels: Sequence[float]
+    ) -> NDArray[np.float32]:
+        """Quantiles (len(levels), n, M) of the truth for estimates (n, M), not clipped to ranges.
+
+        Raises FornixError for levels outside those that were calibrated.
+        """
+        wanted = np.asarray(levels, dtype=np.float64)
+        if (wanted < LEVELS[0]).any() or (wanted > LEVELS[-1]).any():
+            raise FornixError(
+                f"quantiles are calibrated from {LEVELS[0]} to {LEVELS[-1]}, not {list(levels)}"
+            )
+        out = np.empty((len(wanted), *mean.shape), dtype=np.float32)
+        for m in range(mean.shape[1]):
+            rows = self._rows(mean[:, m], m, stratum)
+            for i, level in enumerate(wanted):
+                j = int(np.clip(np.searchsorted(LEVELS, level), 1, len(LEVELS) - 1))
+                share = (level - LEVELS[j - 1]) / (LEVELS[j] - LEVELS[j - 1])
+                factor = (1 - share) * rows[:, j - 1] + share * rows[:, j]
+                out[i, :, m] = mean[:, m] + std[:, m] * factor
+        return out
+
+    def scaled(
+        self, mean: NDArray, std: NDArray, stratum: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Standard deviations (n, M) so that mean ± 1.645 std spans the 90% interval's width."""
+        out = np.empty_like(std, dtype=np.float32)
+        low, high = LEVELS.index(0.05), LEVELS.index(0.95)
+        for m in range(mean.shape[1]):
+            rows = self._rows(mean[:, m], m, stratum)
+            out[:, m] = std[:, m] * (rows[:, high] - rows[:, low]) / (2 * 1.6449)
+        return out
+
+    def _rows(self, mean: NDArray, metric: int, stratum: NDArray[np.int64]) -> NDArray[np.float32]:
+        band = np.searchsorted(self.edges[metric], mean)
+        return np.asarray(self.table[stratum, metric, band])
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """As tensors, to be kept beside a network's weights."""
+        return {"table": torch.from_numpy(self.table), "edges": torch.from_numpy(self.edges)}
+
+    @classmethod
+    def from_state(cls, state: dict[str, torch.Tensor]) -> Calibration:
+        """The inverse of `state`."""
+        return cls(state["table"].numpy(), state["edges"].numpy())
+
+
+def _quantiles(values: NDArray) -> NDArray[np.float32]:
+    if not len(values):
+        return np.zeros(len(LEVELS), dtype=np.float32)
+    return np.asarray(np.quantile(values, LEVELS), dtype=np.float32)
