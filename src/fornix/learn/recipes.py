@@ -42,7 +42,7 @@ RECIPES = {
     for r in (
         Recipe(
             "voxelwise", "voxelwise", "tensor, kurtosis and NODDI metrics, directions and signal of "
-            "single voxels, any protocol", width=256, depth=4, steps=9_000, batch=2048,
+            "single voxels, any protocol", width=256, depth=4, steps=13_000, batch=2048,
             bank=240_000,
         ),
         Recipe(

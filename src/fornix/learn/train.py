@@ -82,9 +82,10 @@ def train(
     rows: list[dict[str, float]] = []
     began = saved = time.perf_counter()
     voxels = 0
-    with _one_thread(where):
+    with _OneThread() as threads:
         for step in range(start, recipe.steps):
             made = next(batches)
+            threads.keep()
             for group in optimiser.param_groups:
                 group["lr"] = recipe.rate * _schedule(step, recipe.steps)
             total, parts = task.loss(model, made)
@@ -138,10 +139,11 @@ def _background(
 
     def work(worker: int) -> None:
         try:
-            with _one_thread(device):
+            with _OneThread() as threads:
                 stream = task.stream(seed + 31 * worker, device)
                 made = 0
                 while not stop.is_set():
+                    threads.keep()
                     item = task.prepare(stream)
                     made += 1
                     if made % max(recipe.renew // workers, 1) == 0:
@@ -170,17 +172,21 @@ def _background(
             thread.join(timeout=30)
 
 
-class _one_thread:
+class _OneThread:
     """One core for this thread's work: simulation and training each have their own."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._before = torch.get_num_threads()
-
-    def __enter__(self) -> None:
+    def __enter__(self) -> _OneThread:
         import numba
 
+        self._before = torch.get_num_threads()
         torch.set_num_threads(1)
         numba.set_num_threads(1)
+        return self
+
+    def keep(self) -> None:
+        """numba's first parallel loop, in whichever thread, sets torch's number for all of them."""
+        if torch.get_num_threads() != 1:
+            torch.set_num_threads(1)
 
     def __exit__(self, *_: object) -> None:
         import numba

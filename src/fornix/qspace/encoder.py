@@ -74,7 +74,9 @@ class Encoder:
     ) -> torch.Tensor:
         """Squared residual of the posterior mean over what noise alone leaves, (voxels,): 1 is as
         expected. With fewer volumes than features it tells little; it is never below 0."""
-        outside = ((signals - self._mean) ** 2).sum(1) - (projected**2).sum(1)
+        outside = torch.zeros_like(sigma)
+        if signals.shape[1] > projected.shape[1]:
+            outside = ((signals - self._mean) ** 2).sum(1) - (projected**2).sum(1)
         left = sigma[:, None] ** 2 / (self._values**2 + sigma[:, None] ** 2)
         inside = ((projected * left) ** 2).sum(1)
         expected = sigma**2 * (signals.shape[1] - left.shape[1] + left.sum(1))

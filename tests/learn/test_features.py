@@ -1,0 +1,110 @@
+"""What the networks read: invariant where it says so, turning with the head where it says so."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from fornix.core import harmonics
+from fornix.learn.context import Neighbourhood
+from fornix.learn.equivariant import Equivariant
+from fornix.learn.features import extract, joined, matrix, order2_to_six, size, split
+from fornix.learn.observe import Observer
+from fornix.physics.protocol import scheme
+from fornix.qspace import default_prior
+
+from .conftest import seen_through
+
+
+def turned(name: str, seed: int = 3):
+    rotation = Rotation.random(random_state=seed).as_matrix()
+    gradients = scheme(name)
+    observer, seen, signals = seen_through(gradients)
+    other = Observer(gradients.rotated(rotation), "cpu")
+    return rotation, (observer, seen), (other, other.observe(signals, np.full(len(signals), 0.04)))
+
+
+@pytest.mark.parametrize("name", ["dti6", "dti12", "bench96", "dsi"])
+def test_invariants_do_not_turn(name):
+    _, (a, seen_a), (b, seen_b) = turned(name)
+    one, two = extract(a, seen_a).invariants, extract(b, seen_b).invariants
+    torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["dti6", "bench96"])
+def test_blocks_and_axes_turn_with_the_head(name):
+    rotation, (a, seen_a), (b, seen_b) = turned(name)
+    one, two = extract(a, seen_a), extract(b, seen_b)
+    wigner = torch.from_numpy(harmonics.rotation_matrix(8, rotation)).float()
+    for i in range(1, 5):
+        part = wigner[2 * i * i - i : 2 * i * i + 3 * i + 1, 2 * i * i - i : 2 * i * i + 3 * i + 1]
+        torch.testing.assert_close(two.blocks[i], one.blocks[i] @ part.T, atol=1e-4, rtol=0)
+        torch.testing.assert_close(two.axes[i - 1], one.axes[i - 1] @ part.T, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["dti6", "bench96"])
+def test_the_network_is_equivariant(name):
+    rotation, (a, seen_a), (b, seen_b) = turned(name)
+    network = Equivariant(size(1), width=64, depth=2).eval()
+    with torch.no_grad():
+        for head in (network.scalars, network.tensor, network.dyad, network.signal):
+            head.weight.mul_(10)  # an untrained network says little: make it speak up
+        one, two = network(extract(a, seen_a)), network(extract(b, seen_b))
+    torch.testing.assert_close(one.mean, two.mean, atol=1e-4, rtol=0)
+    torch.testing.assert_close(one.std, two.std, atol=1e-4, rtol=0)
+    turn = torch.from_numpy(rotation).float()
+    for name_of in ("tensor", "dyad"):
+        before, after = matrix(getattr(one, name_of)), matrix(getattr(two, name_of))
+        torch.testing.assert_close(after, turn @ before @ turn.T, atol=2e-4, rtol=0)
+    wigner = torch.from_numpy(harmonics.rotation_matrix(8, rotation)).float()
+    for i, (p, q) in enumerate(
+        zip(split(one.z, default_prior()), split(two.z, default_prior()), strict=True)
+    ):
+        part = wigner[2 * i * i - i : 2 * i * i + 3 * i + 1, 2 * i * i - i : 2 * i * i + 3 * i + 1]
+        torch.testing.assert_close(q, p @ part.T, atol=5e-4, rtol=0)
+
+
+def test_the_order_of_volumes_does_not_matter(sight):
+    observer, seen, signals = sight
+    order = np.random.default_rng(0).permutation(len(observer.gradients))
+    other = Observer(observer.gradients.subset(order), "cpu")
+    again = other.observe(signals[:, order], np.full(len(signals), 0.04))
+    one, two = extract(observer, seen).invariants, extract(other, again).invariants
+    torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
+
+
+def test_the_unit_of_the_signals_does_not_matter(sight):
+    observer, seen, signals = sight
+    again = observer.observe(1000 * signals, np.full(len(signals), 40.0))
+    torch.testing.assert_close(again.scale, 1000 * seen.scale, rtol=1e-4, atol=0)
+    one, two = extract(observer, seen).invariants, extract(observer, again).invariants
+    torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
+
+
+def test_size_counts_the_invariants(sight):
+    observer, seen, _ = sight
+    around = (seen.projected, 0.5 * seen.sigma)
+    assert extract(observer, seen).invariants.shape[1] == size(1)
+    assert extract(observer, seen, (around,)).invariants.shape[1] == size(2)
+
+
+def test_split_and_joined_are_inverse():
+    z = torch.randn(5, default_prior().size)
+    torch.testing.assert_close(joined(list(split(z, default_prior()))), z)
+
+
+def test_order2_is_the_quadratic_form():
+    c = torch.randn(4, 5, dtype=torch.float64)
+    u = np.random.default_rng(1).standard_normal((7, 3))
+    u /= np.linalg.norm(u, axis=1, keepdims=True)
+    direct = c @ torch.from_numpy(harmonics.evaluate(2, u)[:, 1:]).T
+    t = matrix(order2_to_six(c))
+    through = torch.einsum("ni,vij,nj->vn", torch.from_numpy(u), t, torch.from_numpy(u))
+    torch.testing.assert_close(direct, through)
+    assert t.diagonal(dim1=1, dim2=2).sum(1).abs().max() < 1e-10
+
+
+def test_a_neighbourhood_is_one_type():
+    assert Neighbourhood.__dataclass_fields__.keys() >= {"projected", "sigma", "inside"}
