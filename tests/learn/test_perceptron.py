@@ -42,7 +42,8 @@ def test_reads_signals_of_any_height_and_starts_at_sensible_values() -> None:
     made = [inputs(observer, observer.observe(k * signals, np.full(40, k * 30.0))) for k in (1, 9)]
     assert made[0].shape == (40, size())
     torch.testing.assert_close(made[0], made[1], atol=2e-3, rtol=1e-3)
-    guess = Perceptron(size(), width=32, depth=1)(made[0])
+    with torch.inference_mode():
+        guess = Perceptron(size(), width=32, depth=1)(made[0])
     assert_possible(guess)
     assert guess.mean.shape == (40, len(METRICS)) and guess.tensor.shape == (40, 6)
     assert 0.1 < float(guess.mean[:, 0].mean()) < 0.6

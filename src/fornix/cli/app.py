@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fornix import __version__
-from fornix.cli import bench, cite, info, learn, predict, run, simulate, stages
+from fornix.cli import bench, cite, experiment, info, learn, predict, run, simulate, stages
 from fornix.cli.show import errors, spoken_warnings
 from fornix.core.errors import FornixError
 
@@ -65,6 +65,7 @@ app.command("predict")(predict.predict_command)
 app.command("report")(stages.report_command)
 app.command("simulate")(simulate.simulate_command)
 app.command("bench")(bench.bench_command)
+app.command("experiment")(experiment.experiment_command)
 app.command("train")(learn.train_command)
 app.add_typer(learn.weights_app, name="weights")
 app.command("cite")(cite.cite_command)

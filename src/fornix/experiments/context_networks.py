@@ -1,0 +1,166 @@
+"""The three networks of `fornix experiment context`, trained alike and asked alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fornix.bench.families import Block, Scan
+from fornix.core.gradients import Gradients
+from fornix.experiments.streams import FixedPatches
+from fornix.learn import losses
+from fornix.learn.cnn import Cnn, on_grid
+from fornix.learn.context import Attention, neighbourhood
+from fornix.learn.equivariant import Equivariant
+from fornix.learn.features import extract, size
+from fornix.learn.observe import Observer
+from fornix.learn.patches import PatchBatch
+from fornix.learn.recipes import Recipe
+from fornix.learn.stream import Batch
+from fornix.learn.targets import possible
+from fornix.learn.tasks import ContextTask
+
+VOXELWISE, CNN, ATTENTION = "voxel-wise", "CNN", "attention"
+#: Channels of the convolutions; voxels at a patch's rim, which are not scored in training.
+CHANNELS, RIM = 32, 2
+
+Inputs = tuple[Any, torch.Tensor]
+Said = tuple[torch.Tensor, torch.Tensor]
+
+
+class Fixed:
+    """What all tasks here share: the stream of patches at one protocol."""
+
+    def __init__(self, recipe: Recipe, gradients: Gradients, piece: Block, edge: int) -> None:
+        self.recipe, self.gradients, self.piece, self.edge = recipe, gradients, piece, edge
+
+    def stream(self, seed: int, device: torch.device) -> FixedPatches:
+        return FixedPatches(self.recipe, self.gradients, self.piece, self.edge, seed, device)
+
+
+class WeighingTask(Fixed):
+    """The attention's weights: restore the signal (`tasks.ContextTask`), at the fixed protocol."""
+
+    def __init__(self, recipe: Recipe, gradients: Gradients, piece: Block, edge: int) -> None:
+        super().__init__(recipe, gradients, piece, edge)
+        self._task = ContextTask(recipe, None)
+
+    def model(self) -> nn.Module:
+        return self._task.model()
+
+    def prepare(self, stream: FixedPatches) -> PatchBatch:
+        return self._task.prepare(stream)
+
+    def loss(self, model: nn.Module, made: PatchBatch) -> tuple[torch.Tensor, dict[str, float]]:
+        return self._task.loss(model, made)
+
+
+class MetricsTask(Fixed):
+    """Metrics from patches, by any of the three: the same voxels, the same loss.
+
+    kind: the network. attention: the trained weights of `ATTENTION`.
+    """
+
+    def __init__(
+        self, kind: str, recipe: Recipe, gradients: Gradients, piece: Block, edge: int,
+        attention: Attention | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(recipe, gradients, piece, edge)
+        self.kind, self.attention = kind, attention
+
+    def model(self) -> nn.Module:
+        width, depth = self.recipe.width, self.recipe.depth
+        if self.kind == CNN:
+            return Cnn(size(1), CHANNELS, 2, width, depth)
+        return Equivariant(size(2 if self.kind == ATTENTION else 1), width, depth)
+
+    def prepare(self, stream: FixedPatches) -> tuple[Batch, Inputs]:
+        made = stream.batch(self.recipe.batch)
+        seen = read(self.kind, made, self.attention)
+        inner = ((made.place[:, 1:] >= RIM) & (made.place[:, 1:] < stream.edge - RIM)).all(1)
+        return made.batch, (seen, inner)
+
+    def loss(
+        self, model: nn.Module, made: tuple[Batch, Inputs]
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        batch, (seen, inner) = made
+        mean, std = said(model, seen)
+        true = batch.voxels.metrics.to(mean)[inner]
+        error = losses.PARAMETER_LOSSES[self.recipe.loss](mean[inner], std[inner], true)
+        total = error.clamp(max=20.0).mean()
+        return total, {"metrics": float(total.detach())}
+
+
+def read(kind: str, made: PatchBatch, attention: Attention | None) -> Any:
+    """What a network of this kind reads of some patches."""
+    observer, seen = made.batch.observer, made.batch.seen
+    if kind != ATTENTION:
+        features = extract(observer, seen)
+        return on_grid(features, made.place, made.count, made.grid) if kind == CNN else features
+    assert attention is not None
+    with torch.no_grad():
+        average, noise = attention(made.neighbourhood())
+    where = tuple(made.place.T)
+    return extract(observer, seen, ((average[where], noise[where]),))
+
+
+def said(model: nn.Module, seen: Any) -> Said:
+    """Means and standard deviations (n, M) of any of the three."""
+    answer = model(seen)
+    return answer if isinstance(answer, tuple) else (answer.mean, answer.std)
+
+
+@torch.inference_mode()
+def on_scan(
+    kind: str, model: nn.Module, scan: Scan, attention: Attention | None = None
+) -> NDArray[np.float64]:
+    """Possible means (n, M) of every voxel of a scan's mask, µm²/ms."""
+    mask = scan.dwi.brain()
+    observer = Observer(scan.dwi.gradients, "cpu")
+    seen = observer.observe(scan.dwi.signals(), scan.sigma[mask])
+    place = torch.zeros((int(mask.sum()), 4), dtype=torch.long)
+    place[:, 1:] = torch.from_numpy(np.argwhere(mask))
+    grid = scan.dwi.grid
+    made: Any
+    if kind == ATTENTION:
+        assert attention is not None
+        x, y, z = (float(v) for v in scan.dwi.voxel_size)
+        average, noise = attention(neighbourhood(seen, place, 1, grid, (x, y, z)))
+        where = tuple(place.T)
+        made = extract(observer, seen, ((average[where], noise[where]),))
+    else:
+        made = extract(observer, seen)
+        made = on_grid(made, place, 1, grid) if kind == CNN else made
+    return possible(said(model, made)[0]).double().numpy()
+
+
+def train_all(
+    recipe: Recipe,
+    weighing: Recipe,
+    gradients: Gradients,
+    piece: Block,
+    edge: int,
+    train: Callable[[Recipe, Any], nn.Module],
+) -> dict[str, Callable[[Scan], NDArray[np.float64]]]:
+    """Train the three from nothing; each as a function from a scan to means (n, M).
+
+    recipe: of the three; weighing: of the attention's weights. train: the trainer.
+    """
+    attention = train(weighing, WeighingTask(weighing, gradients, piece, edge))
+    assert isinstance(attention, Attention)
+    made: dict[str, Callable[[Scan], NDArray[np.float64]]] = {}
+    for kind in (VOXELWISE, CNN, ATTENTION):
+        task = MetricsTask(kind, recipe, gradients, piece, edge, attention)
+        made[kind] = _asked(kind, train(recipe, task), attention)
+    return made
+
+
+def _asked(
+    kind: str, model: nn.Module, attention: Attention
+) -> Callable[[Scan], NDArray[np.float64]]:
+    return lambda scan: on_scan(kind, model, scan, attention)
