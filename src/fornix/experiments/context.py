@@ -72,7 +72,8 @@ def run_context(
     folder.mkdir(parents=True, exist_ok=True)
     recipe = Recipe(
         "metrics", "experiment", "metrics from patches", wanted.width, 3, wanted.steps,
-        wanted.batch, wanted.heads, renew=100, seed=seed, noise=NoiseRange((4.0, 50.0), artefacts=0),
+        wanted.batch, wanted.heads, renew=100, seed=seed,
+        noise=NoiseRange((4.0, 50.0), most_coils=1, artefacts=0),
     )  # fmt: skip
     weighing = replace(recipe, name="weights of the attention", width=16, depth=2,
                        steps=wanted.weighing, rate=5e-3)  # fmt: skip
@@ -204,7 +205,8 @@ def _page(rows: list[Row], wanted: Size) -> Page:
         "`voxel-wise` sees one voxel (equivariant network); `CNN` two layers of 3×3×3 convolutions over "
         "maps of the same invariants, 5×5×5 voxels, and the centre beside them; `attention` the "
         "equivariant network on a voxel and on its average with neighbours that its signals do not tell "
-        f"apart from it (weights trained {wanted.weighing:,} steps before). Test: an unseen atlas' head "
+        f"apart from it (what is averaged is learned {wanted.weighing:,} steps before; then half of the "
+        "steps voxel-wise, half on both). Test: an unseen atlas' head "
         f"with {wanted.lesions} lesions. `white`: healthy white matter; `lesion`: lesion cores; "
         "`border`: core and white-matter voxels that touch across a lesion's edge. `sharpness`: the "
         "contrast across those edges over the true one (slope over neighbouring pairs): 1 keeps edges, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from fornix.learn.patches import PatchBatch
 from fornix.learn.recipes import Recipe
 from fornix.learn.stream import Batch
 from fornix.learn.targets import possible
-from fornix.learn.tasks import ContextTask
+from fornix.learn.tasks import ContextTask, SpatialTask
 
 VOXELWISE, CNN, ATTENTION = "voxel-wise", "CNN", "attention"
 #: Channels of the convolutions; voxels at a patch's rim, which are not scored in training.
@@ -63,21 +64,25 @@ class WeighingTask(Fixed):
 class MetricsTask(Fixed):
     """Metrics from patches, by any of the three: the same voxels, the same loss.
 
-    kind: the network. attention: the trained weights of `ATTENTION`.
+    kind: the network. attention: the trained weights of `ATTENTION`; start: the voxel-wise network
+    that it starts from, reading the average in place of the voxel (`tasks.SpatialTask`).
     """
 
     def __init__(
         self, kind: str, recipe: Recipe, gradients: Gradients, piece: Block, edge: int,
-        attention: Attention | None = None,
+        attention: Attention | None = None, start: Equivariant | None = None,
     ) -> None:  # fmt: skip
         super().__init__(recipe, gradients, piece, edge)
-        self.kind, self.attention = kind, attention
+        self.kind, self.attention, self.start = kind, attention, start
 
     def model(self) -> nn.Module:
         width, depth = self.recipe.width, self.recipe.depth
         if self.kind == CNN:
             return Cnn(size(1), CHANNELS, 2, width, depth)
-        return Equivariant(size(2 if self.kind == ATTENTION else 1), width, depth)
+        if self.kind == VOXELWISE:
+            return Equivariant(size(1), width, depth)
+        assert self.attention is not None and self.start is not None
+        return SpatialTask(self.recipe, None, self.attention, self.start).model()
 
     def prepare(self, stream: FixedPatches) -> tuple[Batch, Inputs]:
         made = stream.batch(self.recipe.batch)
@@ -147,16 +152,22 @@ def train_all(
     edge: int,
     train: Callable[[Recipe, Any], nn.Module],
 ) -> dict[str, Callable[[Scan], NDArray[np.float64]]]:
-    """Train the three from nothing; each as a function from a scan to means (n, M).
+    """Train the three, equally long in all; each as a function from a scan to means (n, M).
 
-    recipe: of the three; weighing: of the attention's weights. train: the trainer.
+    recipe: of the three; the attention's network is trained half as long as the others from a
+    voxel-wise one of the other half. weighing: of the attention's weights. train: the trainer.
     """
     attention = train(weighing, WeighingTask(weighing, gradients, piece, edge))
-    assert isinstance(attention, Attention)
+    half = replace(recipe, name=f"{recipe.name}, half", steps=max(recipe.steps // 2, 1))
+    start = train(half, MetricsTask(VOXELWISE, half, gradients, piece, edge))
+    assert isinstance(attention, Attention) and isinstance(start, Equivariant)
     made: dict[str, Callable[[Scan], NDArray[np.float64]]] = {}
     for kind in (VOXELWISE, CNN, ATTENTION):
-        task = MetricsTask(kind, recipe, gradients, piece, edge, attention)
-        made[kind] = _asked(kind, train(recipe, task), attention)
+        one = half if kind == ATTENTION else recipe
+        # The second half sees other patches than the first.
+        one = replace(one, seed=one.seed + 1) if kind == ATTENTION else one
+        task = MetricsTask(kind, one, gradients, piece, edge, attention, start)
+        made[kind] = _asked(kind, train(one, task), attention)
     return made
 
 

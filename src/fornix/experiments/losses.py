@@ -73,7 +73,8 @@ def run_losses(
     folder.mkdir(parents=True, exist_ok=True)
     recipe = Recipe(
         "loss", "experiment", "metrics or signal of single voxels", wanted.width, 3, wanted.steps,
-        wanted.batch, wanted.bank, renew=200, seed=seed, noise=NoiseRange((4.0, 16.0), artefacts=0),
+        wanted.batch, wanted.bank, renew=200, seed=seed,
+        noise=NoiseRange((4.0, 16.0), most_coils=1, artefacts=0),
     )  # fmt: skip
     gradients = scheme(wanted.protocol)
     rows: list[Row] = []
@@ -204,6 +205,16 @@ def _seen(rows: list[Row], wanted: Size, region: str) -> list[str]:
             f"Without labels: scored on volumes that it did not see, the Rician likelihood gives FA RMSE "
             f"{one:.3f} at SNR {low:g}, {percent(one, other)} the likelihood of the volumes that it sees "
             f"({other:.3f})" + (", which rewards copying their noise." if one < other else ".")
+        )
+    flat = {
+        v.name: pick(rows, snr=low, region=region, param="fa", method=v.name)["bias"]
+        for v in wanted.variants if v.on_signal and v.loss != "rician"
+    }  # fmt: skip
+    if flat and max(flat.values()) < 0:
+        told = ", ".join(f"{name} {bias:+.3f}" for name, bias in flat.items())
+        made.append(
+            f"A signal that is an average over what is likely is flatter than any of them: FA fitted to "
+            f"it is too low ({told} at SNR {low:g}), as FA derived from an averaged tensor is."
         )
     angle = {r["method"]: r["degrees"] for r in rows
              if (r["snr"], r["region"], r["param"]) == (low, region, "v1")}  # fmt: skip

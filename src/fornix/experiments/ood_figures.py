@@ -13,7 +13,7 @@ from fornix.experiments.ood_real import Picture
 from fornix.experiments.ood_simulated import Group
 
 #: Scores above this are drawn as this.
-TOP = 6.0
+TOP = 10.0
 
 
 def scores(path: Path, groups: Sequence[Group]) -> None:
@@ -66,7 +66,7 @@ def errors(path: Path, rows: Sequence[Row]) -> None:
             panels[2].plot(place, [r["unseen"] / base for r in here], "o-", ms=3, lw=1,
                            label=scan.split("_dir")[0])  # fmt: skip
         panels[2].set_ylabel("error of unseen measurements,\nover that in the lowest bin")
-        panels[2].set_yscale("log")
+        panels[2].set_ylim(bottom=0)
         panels[2].legend(frameon=False, fontsize=5)
     panels[0].legend(frameon=False, fontsize=7)
     for axes in panels:

@@ -41,7 +41,7 @@ def scans() -> list[Path]:
 
 
 def score_scan(path: Path, method: str, slices: int) -> tuple[list[Row], Picture | None]:
-    """Rows of one scan; none, and no picture, where the protocol gives no tensor.
+    """Rows of one scan; none where the protocol gives no tensor. No picture of a mere slab or crop.
 
     The score is that of the whole protocol, in the `slices` fullest slices. Error: the tensor
     estimated from every second direction predicts the others; root-mean-square difference in units of
@@ -76,6 +76,8 @@ def score_scan(path: Path, method: str, slices: int) -> tuple[list[Row], Picture
                     "n": int(here.sum()), "unseen": _rms(ours[here]),
                     "unseen_wls": _rms(classical[here]),
                 })  # fmt: skip
+    if min(dwi.grid[:2]) < 40:
+        return rows, None
     level = dwi.grid[2] // 2
     fa, found = (maps[k].data[:, :, level] for k in ("dti_fa", "ood"))
     return rows, Picture(name, dwi.mean_b0()[:, :, level], fa, found)

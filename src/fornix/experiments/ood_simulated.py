@@ -19,6 +19,8 @@ from fornix.physics import Noise
 
 #: What everything is compared with.
 REFERENCE = "as trained: Rician noise"
+#: Said of kinds that are parts of the first.
+OF_FIRST = " (of the first)"
 #: Its raised floor is not seen in a voxel and would outweigh all else: pooled apart.
 FLOOR = "32 coils, sum of squares"
 #: Other noise, and the factor on the noise level that the estimator is told.
@@ -59,9 +61,9 @@ def groups(
     scan = calm.scan(gradients, snr, seed)
     found = estimate(scan, method)
     made = [_group(REFERENCE, found, family.truth)]
-    for region in ("white", "lesion"):
+    for region, name in (("white", "healthy white matter"), ("lesion", "lesions")):
         if region in family.regions:
-            made.append(_part(made[0], f"{region}, same scan", family.regions[region]))
+            made.append(_part(made[0], f"{name}{OF_FIRST}", family.regions[region]))
     for kind, (noise, told) in NOISES.items():
         scan = replace(family, noise=noise).scan(gradients, snr, seed + 1)
         made.append(_group(kind, estimate(scan, method, told=told), family.truth))
@@ -105,7 +107,7 @@ def pooled(found: Sequence[Group], floor: bool) -> list[Group]:
     """The kinds with truth, each voxel once; with or without `FLOOR`."""
     return [
         g for g in found
-        if "same scan" not in g.kind and np.isfinite(g.error["fa"]).any()
+        if OF_FIRST not in g.kind and np.isfinite(g.error["fa"]).any()
         and (floor or g.kind != FLOOR)
     ]  # fmt: skip
 
