@@ -19,6 +19,7 @@ from fornix.experiments import EXPERIMENTS, context, losses, mlp_dti6, ood, ood_
 from fornix.experiments.heads import sharpness
 from fornix.experiments.streams import turned_voxels
 from fornix.learn.bank import loose_voxels, with_truth
+from fornix.physics.protocol import scheme
 
 
 def assert_written(folder: Path, name: str, rows: list[dict], figures: tuple[str, ...]) -> str:
@@ -80,7 +81,7 @@ def weights() -> str:
 
 def test_calibration(tmp_path: Path, weights: str) -> None:
     rows = EXPERIMENTS["calibration"](tmp_path, threads=1, quick=True, tell=silent)
-    assert_written(tmp_path, "calibration", rows, ("coverage", "sparsification"))
+    assert_written(tmp_path, "calibration", rows, ("coverage", "where", "sparsification"))
     assert all(r["50%"] <= r["80%"] <= r["95%"] <= r["99%"] for r in rows)
     assert {r["param"] for r in rows} >= {"fa", "md", "mk"}
 
@@ -137,3 +138,20 @@ def test_sharpness_is_the_share_of_contrast_that_is_left() -> None:
     assert sharpness(0.5 * true, true, core, beside) == pytest.approx(0.5)
     assert sharpness(noisy, true, core, beside) == pytest.approx(1, abs=0.05)
     assert sharpness(ndimage.uniform_filter(true, 3), true, core, beside) < 0.5
+
+
+def test_held_out_volumes_are_not_seen() -> None:
+    from fornix.experiments.losses_networks import _split
+    from fornix.learn.stream import NoiseRange, observed
+
+    rng = np.random.default_rng(0)
+    batch = observed(loose_voxels(30, 1), scheme("dti30"), NoiseRange(), rng, "cpu")
+    shares = []
+    for _ in range(8):
+        observer, seen, (rest, measured, sigma) = _split(batch, rng)
+        assert len(observer.gradients) + len(rest) == 33 and not rest.b0_mask.any()
+        cosine = np.abs(observer.gradients.directions @ rest.directions.T)
+        assert cosine.max() < 0.999 and measured.shape == (30, len(rest))
+        torch.testing.assert_close(sigma, seen.sigma)
+        shares.append(len(rest))
+    assert min(shares) >= 1 and len(set(shares)) > 3

@@ -89,6 +89,7 @@ def run_calibration(
             tell(f"{family.name}: {len(rows)} rows")
     coverage(folder / "calibration_coverage.png", rows)
     sparsification(folder / "calibration_sparsification.png", curves)
+    where(folder / "calibration_where.png", rows)
     write(folder, _page(rows, wanted, methods), threads, seed, quick)
     return rows
 
@@ -153,7 +154,7 @@ def coverage(path: Path, rows: Sequence[Row]) -> None:
                 here = [r for r in rows
                         if (r["param"], r["method"], r["snr"]) == (param, method, snr)]  # fmt: skip
                 found = [float(np.mean([r[f"{s:.0%}"] for r in here])) for s in PROMISED]
-                shade = (0.1 + 0.75 * k / max(len(snrs) - 1, 1),) * 3
+                shade = (0.1 + 0.6 * k / max(len(snrs) - 1, 1),) * 3
                 colour = COLOURS.get(method, "#444444") if len(snrs) == 1 else shade
                 axes.plot(PROMISED, found, "o", ls=style, ms=3, lw=1.1, color=colour,
                           label=f"{method}, SNR {snr:g}")  # fmt: skip
@@ -203,6 +204,32 @@ def sparsification(path: Path, curves: Curves) -> None:
     figure.savefig(path, dpi=120)
 
 
+def where(path: Path, rows: Sequence[Row], share: float = 0.9) -> None:
+    """Found minus promised coverage by metric (down), protocol and SNR (across); one per method."""
+    methods = list(dict.fromkeys(r["method"] for r in rows))
+    params = list(dict.fromkeys(r["param"] for r in rows))
+    scans = sorted({(r["protocol"], r["snr"]) for r in rows}, key=lambda s: (*_sizes(s[0]), s[1]))
+    figure = Figure(
+        figsize=(0.42 * len(scans) + 3.5, 2.6 * len(methods) + 0.6), layout="constrained"
+    )
+    for axes, method in zip(np.atleast_1d(figure.subplots(len(methods), 1)), methods):
+        table = np.full((len(params), len(scans)), np.nan)
+        for i, param in enumerate(params):
+            for j, scan in enumerate(scans):
+                found = [r[f"{share:.0%}"] for r in rows if (r["method"], r["param"]) == (method, param)
+                         and (r["protocol"], r["snr"]) == scan]  # fmt: skip
+                table[i, j] = np.mean(found) - share if found else np.nan
+        image = axes.imshow(100 * table, cmap="RdBu", vmin=-10, vmax=10, aspect="auto")
+        axes.set_facecolor("#d5d5d5")  # not estimated from this protocol
+        axes.set_yticks(range(len(params)), [p.upper() for p in params], fontsize=8)
+        axes.set_xticks(
+            range(len(scans)), [f"{p}, {s:g}" for p, s in scans], fontsize=7, rotation=60
+        )
+        axes.set_title(f"{method}: directions, SNR", fontsize=9)
+        figure.colorbar(image, ax=axes, label=f"{share:.0%} interval, points off", extend="both")
+    figure.savefig(path, dpi=120)
+
+
 def _page(rows: list[Row], wanted: Size, methods: Sequence[str]) -> Page:
     setting = (
         f"The shipped estimators ({', '.join(methods)}) on two families unlike training (`anatomy` and "
@@ -230,6 +257,8 @@ def _page(rows: list[Row], wanted: Size, methods: Sequence[str]) -> Page:
         ),
         (("calibration_coverage.png", "Share of true values inside, by promise; a line per SNR, darkest "
           "the lowest"),
+         ("calibration_where.png", "Where the 90% interval holds too few (red) or too many (blue) true "
+          "values, by protocol and SNR"),
          ("calibration_sparsification.png", "RMSE of what is left when the voxels of largest standard "
           "deviation are taken away; dashed: of largest error, the best possible")),
         _seen(whole, rows),
@@ -264,6 +293,12 @@ def _seen(whole: Sequence[Row], rows: Sequence[Row]) -> list[str]:
             f"{', '.join(good) or 'no metric'}."
         )
     return made
+
+
+def _sizes(protocol: str) -> tuple[int, int]:
+    """Shells and directions of a protocol's name."""
+    counts = [int(n) for n in protocol.split("+")]
+    return len(counts), sum(counts)
 
 
 def _known(family: Family, model: str) -> bool:

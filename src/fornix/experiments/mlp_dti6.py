@@ -271,11 +271,13 @@ def _seen(rows: list[Row], region: str, snrs: Sequence[float]) -> list[str]:
         m: pick(rows, snr=snr, region=region, method=m, param="tensor")["rmse"]
         for m in ("WLS 6", DERIVED)
     }
+    own_error = fa[PERCEPTRON]["rmse"]
     closer = "nearer to the truth" if elements[DERIVED] < elements["WLS 6"] else "further off"
-    worse = "worse" if fa[DERIVED]["rmse"] > fa[PERCEPTRON]["rmse"] else "no worse"
+    link = "yet" if closer.startswith("nearer") and fa[DERIVED]["rmse"] > own_error else "and"
+    worse = "worse" if fa[DERIVED]["rmse"] > own_error else "no worse"
     lines.append(
         f"Deriving FA from an averaged tensor: at SNR {snr:g} the tensor's elements are {closer} than "
-        f"WLS's (RMSE {elements[DERIVED]:.3f} against {elements['WLS 6']:.3f} µm²/ms), yet the FA derived "
+        f"WLS's (RMSE {elements[DERIVED]:.3f} against {elements['WLS 6']:.3f} µm²/ms), {link} the FA derived "
         f"from that tensor has bias {fa[DERIVED]['bias']:+.3f} and RMSE {fa[DERIVED]['rmse']:.3f}: {worse} "
         f"than the output trained for FA ({fa[PERCEPTRON]['bias']:+.3f}, {fa[PERCEPTRON]['rmse']:.3f})."
     )
