@@ -68,7 +68,7 @@ def test_info_and_tensor_of_every_scan(shared_data: Path, name: str):
 
 def tensor_of(shared_data: Path, name: str):
     dwi = brain_mask(load(path_of(shared_data, name)))
-    return dwi, microstructure(dwi, models=("dti",), dti_bmax=None, std=False)
+    return dwi, microstructure(dwi, ("dti",), "classical", dti_bmax=None, std=False)
 
 
 def resampled(data: np.ndarray, source: np.ndarray, target: np.ndarray, grid) -> np.ndarray:

@@ -425,7 +425,7 @@ def _known_words(options: Options) -> None:
                 raise FornixError(
                     f"no model {model!r}; choose some of: {', '.join(TABLES)}, or auto"
                 )
-    known = {word for table in TABLES.values() for word in table}
+    known = {word for table in TABLES.values() for word in table} | {"classical"}
     if options.method != "auto" and options.method not in known:
         raise FornixError(
             f"no model has a method {options.method!r}; choose one of: {', '.join(sorted(known))}"

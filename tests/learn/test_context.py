@@ -39,9 +39,7 @@ def test_what_lies_outside_the_brain_changes_nothing(attention):
     away = ~seen.inside
     changed = seen.projected.clone()
     changed[away] = 100.0
-    other = Neighbourhood(
-        changed, seen.sigma, seen.scale, seen.s0_std, seen.inside, seen.size
-    )
+    other = Neighbourhood(changed, seen.sigma, seen.scale, seen.s0_std, seen.inside, seen.size)
     after, noise_after = attention(other)
     torch.testing.assert_close(after[seen.inside], before[seen.inside])
     torch.testing.assert_close(noise_after[seen.inside], noise[seen.inside])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,8 @@ from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients
 from fornix.microstructure import fit_noddi, microstructure, what_can_be_estimated
 from fornix.physics.protocol import scheme
+
+classical = partial(microstructure, method="classical")
 
 
 def of(gradients: Gradients, **more):
@@ -28,28 +32,28 @@ def of(gradients: Gradients, **more):
 def test_what_can_be_estimated(name, possible):
     told = what_can_be_estimated(scheme(name))
     assert {m for m, reason in told.items() if not reason} == possible
-    maps = microstructure(of(scheme(name)), "auto", std=False)
+    maps = classical(of(scheme(name)), "auto", std=False)
     assert {m.model for m in maps.values()} == possible
 
 
 def test_one_shell_refuses_kurtosis_and_noddi():
     dwi = of(scheme("dti30"))
     with pytest.raises(FornixError, match=r"dki cannot be estimated.*two or more non-zero shells"):
-        microstructure(dwi, ("dti", "dki"))
+        classical(dwi, ("dti", "dki"))
     with pytest.raises(FornixError, match="free-water fraction cannot be separated"):
-        microstructure(dwi, "noddi")
+        classical(dwi, "noddi")
 
 
 def test_too_few_directions():
     table = scheme("dti30")
     few = np.r_[np.flatnonzero(table.b0_mask), np.flatnonzero(~table.b0_mask)[:5]]
     with pytest.raises(FornixError, match="6 or more different directions, this scan has 5"):
-        microstructure(of(scheme("dti30")).subset(few), "dti")
+        classical(of(scheme("dti30")).subset(few), "dti")
     one = np.r_[np.flatnonzero(table.b0_mask), np.repeat(np.flatnonzero(~table.b0_mask)[:1], 9)]
     with pytest.raises(FornixError, match="this scan has 1"):
-        microstructure(of(scheme("dti30")).subset(one), "auto")
+        classical(of(scheme("dti30")).subset(one), "auto")
     with pytest.raises(FornixError, match="no diffusion-weighted volume"):
-        microstructure(of(scheme("dti30")).subset(np.flatnonzero(table.b0_mask)), "dti")
+        classical(of(scheme("dti30")).subset(np.flatnonzero(table.b0_mask)), "dti")
 
 
 def test_six_directions_in_a_plane_are_refused():
@@ -67,7 +71,7 @@ def test_no_b0():
     assert "needs a b0 or a second b-value" in what_can_be_estimated(single)["dti"]
     both = table.subset(table.bvals > 50)
     assert "needs a b0 beside two shells" in what_can_be_estimated(both)["noddi"]
-    maps = microstructure(of(both), "dti")
+    maps = classical(of(both), "dti")
     np.testing.assert_allclose(
         1000 * maps["md"].data[:, 0, 0], truth.tensors(both, 8).values["md"], rtol=1e-4
     )
@@ -75,16 +79,18 @@ def test_no_b0():
 
 def test_unknown_words():
     dwi = of(scheme("dti30"))
-    with pytest.raises(FornixError, match=r"no method 'lasso' for dti; there are dti: wls, ols"):
+    with pytest.raises(
+        FornixError, match=r"no method 'lasso' for dti; there are dti: learned, voxelwise, wls"
+    ):
         microstructure(dwi, "dti", "lasso")
     with pytest.raises(FornixError, match="unknown model 'dsi'; choose of: dti, dki, noddi"):
-        microstructure(dwi, "dsi")
+        classical(dwi, "dsi")
     with pytest.raises(FornixError, match="sigma must be a positive number"):
-        microstructure(dwi, sigma=-1.0)
+        classical(dwi, sigma=-1.0)
     with pytest.raises(FornixError, match="noise map has shape"):
-        microstructure(dwi, sigma=np.ones((2, 2, 2)))
+        classical(dwi, sigma=np.ones((2, 2, 2)))
     with pytest.raises(FornixError, match="no model was named"):
-        microstructure(dwi, ())
+        classical(dwi, ())
 
 
 def test_a_method_applies_to_the_models_that_have_it():
@@ -103,8 +109,8 @@ def test_bad_voxels(model):
     data[3] = -5
     data[4, 0, 0, used[2]] = 0  # one lost volume: still fitted
     data[5, 0, 0, used[3]] = -20
-    maps = microstructure(dwi.with_(data=data), (model,))
-    good = microstructure(dwi, (model,))
+    maps = classical(dwi.with_(data=data), (model,))
+    good = classical(dwi, (model,))
     for name, item in maps.items():
         assert np.isfinite(item.data).all() and np.isfinite(item.std).all()
         assert (item.data[:4] == 0).all() and (item.std[:4] == 0).all()
@@ -120,7 +126,7 @@ def test_few_positive_signals_are_not_trusted():
     dwi = of(scheme("dti6"))
     data = dwi.data.copy()
     data[0, 0, 0, 4] = 0
-    maps = microstructure(dwi.with_(data=data))
+    maps = classical(dwi.with_(data=data))
     assert not maps.trust[0, 0, 0] and maps.trust[1:].any()
     assert np.isfinite(maps["fa"].data).all()
 
@@ -128,37 +134,37 @@ def test_few_positive_signals_are_not_trusted():
 def test_no_residuals_no_errors():
     """Seven volumes and seven parameters: without a noise level there is no standard deviation."""
     dwi = of(scheme("dti6"))
-    maps = microstructure(dwi)
+    maps = classical(dwi)
     assert maps["fa"].std is None and any("give sigma" in n for n in maps.notes)
-    assert microstructure(dwi, sigma=10.0)["fa"].std is not None
+    assert classical(dwi, sigma=10.0)["fa"].std is not None
 
 
 def test_one_voxel_and_mask():
     gradients = scheme("dti30")
     one = as_dwi(1000 * truth.tensors(gradients, 1).signals, gradients)
-    assert microstructure(one)["fa"].data.shape == (1, 1, 1)
+    assert classical(one)["fa"].data.shape == (1, 1, 1)
     many = of(gradients)
     mask = np.zeros(many.grid, dtype=bool)
     mask[2] = True
-    maps = microstructure(many.with_(mask=mask))
+    maps = classical(many.with_(mask=mask))
     assert (maps["fa"].data[~mask] == 0).all() and maps["fa"].data[2, 0, 0] > 0
     assert maps.trust.sum() == 1
 
 
 def test_volumes_of_the_tensor():
-    maps = microstructure(of(scheme("hcp")), std=False)
+    maps = classical(of(scheme("hcp")), std=False)
     assert "fitted to the 108 of 288 volumes with b <= 1500" in maps.notes[0]
-    assert not microstructure(of(scheme("hcp")), dti_bmax=None, std=False).notes
+    assert not classical(of(scheme("hcp")), dti_bmax=None, std=False).notes
     table = scheme("ukb")
     high = table.subset((table.bvals < 50) | (table.bvals > 1500))
-    assert "fitted to all volumes" in microstructure(of(high), std=False).notes[0]
+    assert "fitted to all volumes" in classical(of(high), std=False).notes[0]
 
 
 def test_progress_and_memory_order():
     flat = of(scheme("ukb"))
     dwi = flat.with_(data=flat.data.reshape(2, 4, 1, -1))
     seen: list[tuple[int, int]] = []
-    first = microstructure(
+    first = classical(
         dwi, ("dti", "noddi"), progress=lambda done, total: seen.append((done, total))
     )
     assert seen[-1] == (16, 16) and sorted(seen) == seen
@@ -167,7 +173,7 @@ def test_progress_and_memory_order():
     cropped[:2, :4, :1] = dwi.data
     view = dwi.with_(data=cropped[:2, :4, :1])
     for other in (by_volume, view):
-        second = microstructure(other, ("dti", "noddi"))
+        second = classical(other, ("dti", "noddi"))
         for name in first:
             np.testing.assert_array_equal(first[name].data, second[name].data)
 

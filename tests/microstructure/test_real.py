@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -13,6 +14,7 @@ from fornix.core.dwi import DWI
 from fornix.core.gradients import Gradients
 from fornix.microstructure import microstructure
 
+classical = partial(microstructure, method="classical")
 pytestmark = pytest.mark.real
 
 SCANS = (
@@ -40,7 +42,7 @@ def load(folder: Path) -> DWI:
 @pytest.mark.parametrize("name", SCANS)
 def test_tensor_of_every_scan(shared_data: Path, name: str):
     dwi = load(shared_data / "dwi" / name)
-    maps = microstructure(dwi, "auto" if name == "multishell_crop" else "dti")
+    maps = classical(dwi, "auto" if name == "multishell_crop" else "dti")
     inside = dwi.mask
     for item in maps.values():
         assert np.isfinite(item.data).all() and (item.data[~inside] == 0).all()
@@ -63,7 +65,7 @@ def to_grid(values: np.ndarray, source: np.ndarray, target: np.ndarray, shape: t
 def test_mirrored_repeats_agree_in_world_space(shared_data: Path):
     """One head scanned twice and stored in mirrored axes: colour FA correlates as DIPY's does."""
     one, two = (load(shared_data / "dwi" / f"siemens-prisma_b2000x20_run-{k}") for k in (1, 2))
-    maps = [microstructure(s, std=False) for s in (one, two)]
+    maps = [classical(s, std=False) for s in (one, two)]
     colour = [np.abs(m["v1"].data) * m["fa"].data[..., None] for m in maps]
     fa = maps[0]["fa"].data
     moved_fa = to_grid(maps[1]["fa"].data, two.affine, one.affine, one.grid)
@@ -79,7 +81,7 @@ def test_tilted_agrees_with_straight(shared_data: Path, scanner: str):
     """Slices tilted by 20° about every axis: the directions agree in world space."""
     straight = load(shared_data / "dwi" / (scanner + ("_dir-PA" if "canon" in scanner else "")))
     tilted = load(shared_data / "dwi" / f"{scanner}_tilt-all20")
-    maps = [microstructure(s, std=False) for s in (straight, tilted)]
+    maps = [classical(s, std=False) for s in (straight, tilted)]
     tensor = np.stack(
         [
             to_grid(maps[1]["tensor"].data[..., k], tilted.affine, straight.affine, straight.grid)

@@ -27,9 +27,7 @@ def test_intervals_cover_on_new_voxels(skew):
     calibration = Calibration.fit(*estimates(40_000, 0, skew))
     mean, std, truth, stratum = estimates(40_000, 1, skew)
     for share in (0.5, 0.8, 0.9, 0.95):
-        low, high = calibration.quantiles(
-            mean, std, stratum, ((1 - share) / 2, (1 + share) / 2)
-        )
+        low, high = calibration.quantiles(mean, std, stratum, ((1 - share) / 2, (1 + share) / 2))
         for s in range(4):
             here = stratum == s
             held = ((truth >= low) & (truth <= high))[here].mean()
@@ -93,6 +91,4 @@ def test_surprise_counts_decades():
     strange = Evidence(*(10 * getattr(new, k) for k in ("distance", "misfit", "worst", "residual")))
     assert np.median(familiar.surprise(strange, np.zeros(60_000, np.int64))) > 3
     again = Familiar.from_state(familiar.state())
-    np.testing.assert_array_equal(
-        again.surprise(new, np.zeros(60_000, np.int64)), surprise
-    )
+    np.testing.assert_array_equal(again.surprise(new, np.zeros(60_000, np.int64)), surprise)

@@ -7,22 +7,31 @@ import torch
 from fornix.core.compute import pick_device
 from fornix.learn import losses
 from fornix.learn.equivariant import Answer
-from fornix.learn.stream import Batch
+from fornix.learn.stream import Batch, balance
 
 
 def answer_loss(
-    answer: Answer, batch: Batch, chosen: torch.Tensor | None = None, loss: str = "gaussian"
+    answer: Answer,
+    batch: Batch,
+    chosen: torch.Tensor | None = None,
+    loss: str = "gaussian",
+    balanced: bool = False,
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """The loss of an answer, and its parts for the log.
 
     chosen: the voxels of the batch that were answered; None is all. loss: of the metrics, a name of
-    `losses.PARAMETER_LOSSES`.
+    `losses.PARAMETER_LOSSES`. balanced: weigh the voxels' metrics by `stream.balance`, for voxels
+    that were not drawn by it.
     """
     device = pick_device(answer.mean.device)
     every = torch.arange(len(batch.voxels)) if chosen is None else chosen.cpu()
     metrics = batch.voxels.metrics[every].to(device)
     parameter = losses.PARAMETER_LOSSES[loss]
-    parts = {"metrics": _tamed(parameter(answer.mean, answer.std, metrics)).mean()}
+    worth = torch.ones(len(metrics), 1, device=device)
+    if balanced:
+        worth = balance(metrics[:, :1])
+        worth = worth / worth.mean()
+    parts = {"metrics": (worth * _tamed(parameter(answer.mean, answer.std, metrics))).mean()}
 
     fa = metrics[:, 0]
     weight = fa / (fa + 0.1)

@@ -144,7 +144,11 @@ def _noisy(
     middle = place[:, 1:].numpy() - np.array(grid) / 2
     level = (np.exp(middle @ slope) / snr).astype(np.float32)[:, None]
     fwhm = float(rng.uniform(0.6, 1.3)) if rng.random() < 0.3 else 0.0
-    coils = 1 if rng.random() < 0.6 else int(rng.integers(2, noise.most_coils + 1))
+    coils = (
+        1
+        if noise.most_coils == 1 or rng.random() < 0.6
+        else int(rng.integers(2, noise.most_coils + 1))
+    )
 
     def field() -> np.ndarray:
         if not fwhm:

@@ -18,6 +18,7 @@ class Recipe:
     loss: of the metrics, a name of `losses.PARAMETER_LOSSES`.
     steps, batch: batch counts voxels, or patches where neighbours are seen. rate: highest learning
         rate. renew: steps between renewals of a part of the bank. bank: voxels, or heads.
+    workers: threads that simulate beside the training thread on a CPU.
     needs: weights that must exist before.
     """
 
@@ -34,6 +35,7 @@ class Recipe:
     renew: int = 400
     seed: int = 0
     noise: NoiseRange = field(default_factory=NoiseRange)
+    workers: int = 1
     needs: tuple[str, ...] = ()
 
 
@@ -47,11 +49,11 @@ RECIPES = {
         ),
         Recipe(
             "context", "context", "which neighbours of a voxel may be averaged with it",
-            width=16, depth=2, steps=900, batch=2, bank=4, rate=5e-3, renew=150,
+            width=16, depth=2, steps=500, batch=2, bank=4, rate=5e-3, renew=150,
         ),
         Recipe(
             "spatial", "spatial", "as voxelwise, from a voxel and its neighbours",
-            width=256, depth=4, steps=4_000, batch=2, bank=6, renew=250, rate=1e-3,
+            width=256, depth=4, steps=4_000, batch=2, bank=6, renew=250, rate=1e-3, workers=2,
             needs=("context", "voxelwise"),
         ),
     )

@@ -70,7 +70,11 @@ def noisy(
     n, volumes = values.shape
     snr = np.exp(rng.uniform(*np.log(noise.snr)))
     level = (np.exp(rng.normal(0, 0.15, n)) / snr).astype(np.float32)
-    coils = 1 if rng.random() < 0.6 else int(rng.integers(2, noise.most_coils + 1))
+    coils = (
+        1
+        if noise.most_coils == 1 or rng.random() < 0.6
+        else int(rng.integers(2, noise.most_coils + 1))
+    )
     if rng.random() < noise.artefacts * 4:  # a volume or two of a few voxels lost signal or spiked
         hit = np.asarray(rng.random(n) < noise.artefacts)
         which = rng.integers(volumes, size=(int(hit.sum()), 2))

@@ -124,7 +124,7 @@ class SpatialTask:
         self, model: nn.Module, made: tuple[Batch, Any, torch.Tensor]
     ) -> tuple[torch.Tensor, Parts]:
         batch, features, chosen = made
-        return answer_loss(model(features), batch, chosen, self.recipe.loss)
+        return answer_loss(model(features), batch, chosen, self.recipe.loss, balanced=True)
 
 
 def task_of(
@@ -140,6 +140,6 @@ def task_of(
     return SpatialTask(recipe, anatomy, context, start)
 
 
-def workers_for(device: torch.device) -> int:
-    """Threads that simulate: one beside the training thread on a CPU, several for a GPU."""
-    return 1 if device.type == "cpu" else max(1, available_threads() - 2)
+def workers_for(recipe: Recipe, device: torch.device) -> int:
+    """Threads that simulate: the recipe's beside a CPU, all but two for a GPU."""
+    return recipe.workers if device.type == "cpu" else max(1, available_threads() - 2)

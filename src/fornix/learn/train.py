@@ -133,7 +133,7 @@ def _background(
     recipe: Recipe, task: Task, device: torch.device, seed: int
 ) -> Generator[Any, None, None]:
     """Prepared batches from threads that simulate beside the training."""
-    workers = workers_for(device)
+    workers = workers_for(recipe, device)
     ready: queue.Queue[Any] = queue.Queue(maxsize=2 * workers)
     stop = threading.Event()
 

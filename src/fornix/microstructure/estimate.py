@@ -21,7 +21,7 @@ from fornix.core.maps import UNITS, Map, Maps
 from fornix.core.methods import Method
 from fornix.microstructure import flags as why
 from fornix.microstructure.design import DTI_BMAX, dti_volumes, what_can_be_estimated
-from fornix.microstructure.fit import Fit, Progress
+from fornix.microstructure.fit import Fit, Progress, gather
 from fornix.microstructure.tables import CLASSICAL_DEFAULT, TABLES
 
 if TYPE_CHECKING:
@@ -72,9 +72,10 @@ def microstructure(
     """Estimate tissue maps in every voxel of the mask, each with its standard deviation.
 
     models: of `dti`, `dki`, `noddi`; or `auto`: all that the protocol can give.
-    method: `auto` is `learned`; or a word of the tables in `TABLES`: it applies to the models that
-        have it, the others use their classical default. `learned` sees neighbours, `voxelwise` does
-        not; both give every model the protocol allows, from fewer measurements than a fit needs.
+    method: `auto` is `learned`; `classical` each model's fit (wls, constrained, exact); or a word of
+        the tables in `TABLES`: it applies to the models that have it, the others use their fit.
+        `learned` sees neighbours, `voxelwise` does not; both give every model the protocol allows,
+        from fewer measurements than a fit needs.
     sigma: noise standard deviation of the complex channels in units of the data, a number or a map
         (X, Y, Z); None takes `dwi.sigma`; where that is None too, a fit's residuals tell, and for
         the learned methods it is estimated from the scan.
@@ -136,7 +137,7 @@ def microstructure(
             size = block_size(4.0 * 8 * len(rows) + 400, max_memory, default=65536)
             parts: list[Fit] = []
             for block in blocks(len(inside), size):
-                signals = _gather(dwi.data, rows, inside[block])
+                signals = gather(dwi.data, rows, inside[block])
                 known = noise[block] if isinstance(noise, np.ndarray) else noise
                 parts.append(methods[model].run(signals, gradients, sigma=known, std=std))
                 if progress is not None:
@@ -183,6 +184,8 @@ def _choose_models(dwi: DWI, models: Sequence[str] | str, method: str) -> list[s
 
 def _choose_methods(models: list[str], method: str) -> dict[str, Method]:
     known = {m: tuple(TABLES[m]) for m in models}
+    if method == "classical":
+        return {m: TABLES[m][CLASSICAL_DEFAULT[m]] for m in models}
     if method != "auto" and not any(method in known[m] for m in models):
         choices = "; ".join(f"{m}: {', '.join(known[m])}" for m in models)
         raise FornixError(f"no method {method!r} for {', '.join(models)}; there are {choices}")
@@ -205,29 +208,6 @@ def _sigma_of(
     if found.shape != dwi.grid:
         raise FornixError(f"the noise map has shape {found.shape}, the scan {dwi.grid}")
     return np.asarray(found.reshape(-1)[inside])
-
-
-def _gather(
-    data: NDArray[np.float32], rows: NDArray[np.int64], voxels: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """(voxels, volumes) of a block, read along the order in which the scan is stored."""
-    if data.flags.f_contiguous and not data.flags.c_contiguous:  # volume by volume, as in NIfTI
-        by_volume = data.T.reshape(data.shape[3], -1)
-        place = np.ravel_multi_index(
-            np.unravel_index(voxels, data.shape[:3]), data.shape[:3], order="F"
-        )
-        out = np.empty((len(rows), len(voxels)), dtype=np.float32)
-        for k, row in enumerate(rows):
-            out[k] = by_volume[row][place]
-        return np.ascontiguousarray(out.T)
-    if data.flags.c_contiguous:
-        by_voxel = data.reshape(-1, data.shape[3])
-        first, last = int(voxels[0]), int(voxels[-1])
-        whole = last - first + 1 == len(voxels)  # a slice needs no copy
-        part = by_voxel[first : last + 1] if whole else by_voxel[voxels]
-    else:
-        part = data[np.unravel_index(voxels, data.shape[:3])]
-    return np.ascontiguousarray(part if len(rows) == data.shape[3] else part[:, rows])
 
 
 def _to_maps(

@@ -62,3 +62,26 @@ def checked_sigma(sigma: ArrayLike | None, voxels: int) -> NDArray[np.float64]:
     found = np.array(np.broadcast_to(np.asarray(sigma, dtype=np.float64), (voxels,)))
     found[~(np.isfinite(found) & (found > 0))] = np.nan
     return found
+
+
+def gather(
+    data: NDArray[np.float32], rows: NDArray[np.int64], voxels: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """(voxels, volumes) of a block, read along the order in which the scan is stored."""
+    if data.flags.f_contiguous and not data.flags.c_contiguous:  # volume by volume, as in NIfTI
+        by_volume = data.T.reshape(data.shape[3], -1)
+        place = np.ravel_multi_index(
+            np.unravel_index(voxels, data.shape[:3]), data.shape[:3], order="F"
+        )
+        out = np.empty((len(rows), len(voxels)), dtype=np.float32)
+        for k, row in enumerate(rows):
+            out[k] = by_volume[row][place]
+        return np.ascontiguousarray(out.T)
+    if data.flags.c_contiguous:
+        by_voxel = data.reshape(-1, data.shape[3])
+        first, last = int(voxels[0]), int(voxels[-1])
+        whole = last - first + 1 == len(voxels)  # a slice needs no copy
+        part = by_voxel[first : last + 1] if whole else by_voxel[voxels]
+    else:
+        part = data[np.unravel_index(voxels, data.shape[:3])]
+    return np.ascontiguousarray(part if len(rows) == data.shape[3] else part[:, rows])

@@ -24,7 +24,7 @@ from fornix.learn.observe import Observed, Observer
 from fornix.microstructure import flags as why
 from fornix.microstructure import noddi, tensor
 from fornix.microstructure.design import dti_volumes, what_can_be_estimated
-from fornix.microstructure.fit import Fit, Progress
+from fornix.microstructure.fit import Fit, Progress, gather
 from fornix.qspace.prior import BMAX
 
 #: Weights behind each method.
@@ -72,7 +72,7 @@ def estimate(
     dwi, notes = _known_range(dwi)
     estimator = Estimator(NETWORKS[method], device)
     observer = Observer(dwi.gradients, device)
-    signals = dwi.data.reshape(-1, dwi.data.shape[3])[inside]
+    signals = gather(dwi.data, np.arange(dwi.data.shape[3]), inside)
     flags = _flags(signals)
     good = np.flatnonzero(flags == 0)
     if not len(good):

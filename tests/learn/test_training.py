@@ -1,0 +1,178 @@
+"""A tiny training run from nothing to weights that load; and what happens when things go wrong."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import pytest
+import torch
+
+from fornix.core.errors import FornixError
+from fornix.learn import patches, stream, weights
+from fornix.learn.bank import join, loose_voxels, random_head, tempered
+from fornix.learn.make import make
+from fornix.learn.patches import PatchStream
+from fornix.learn.recipes import RECIPES, recipe
+from fornix.learn.stream import NoiseRange, VoxelStream, noisy, observed, training_protocol
+from fornix.physics import anatomy
+from fornix.physics.anatomy import Anatomy
+from fornix.physics.protocol import scheme
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch):
+    """A head of large voxels, made once."""
+    head = small_head()
+    for place in (stream, patches):
+        monkeypatch.setattr(place, "source_anatomy", lambda folder, seed: head)
+
+
+@lru_cache(maxsize=1)
+def small_head() -> Anatomy:
+    return anatomy.embedded(8.0, 1)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Recipes that train in a second."""
+    small = {
+        "voxelwise": replace(RECIPES["voxelwise"], width=16, depth=1, batch=256, bank=1600, steps=4),
+        "context": replace(RECIPES["context"], batch=1, bank=1, steps=2),
+        "spatial": replace(
+            RECIPES["spatial"], width=16, depth=1, batch=1, bank=1, steps=2
+        ),
+    }  # fmt: skip
+    for name, made in small.items():
+        monkeypatch.setitem(RECIPES, name, made)
+
+
+def test_every_recipe_ends_in_weights_that_load(tiny, tmp_path):
+    folder = tmp_path / "weights"
+    for name in ("voxelwise", "context", "spatial"):
+        path = make(name, tmp_path / "work", folder=folder, protocols=2, tell=lambda line: None)
+        assert path.exists()
+        card = path.with_suffix(".md").read_text()
+        assert f"fornix train {name}" in card and "## Limits" in card
+        loaded = weights.load(name, folder)
+        assert weights.network(loaded).training is False
+        assert (tmp_path / "work" / name / "log.png").exists()
+    assert weights.verify(folder) == {"voxelwise": "", "context": "", "spatial": ""}
+
+
+def test_training_goes_on_where_it_was_killed(tiny, tmp_path):
+    told: list[str] = []
+    arguments = {"folder": tmp_path / "w", "protocols": 1}
+    make("voxelwise", tmp_path / "work", steps=2, tell=told.append, **arguments)
+    make("voxelwise", tmp_path / "work", steps=4, tell=told.append, **arguments)
+    assert any("from step 2 of 4" in line for line in told)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tiny, tmp_path, monkeypatch):
+    make("voxelwise", tmp_path, folder=tmp_path / "w", protocols=1, tell=lambda line: None)
+    monkeypatch.setitem(RECIPES, "voxelwise", replace(RECIPES["voxelwise"], width=24, steps=6))
+    with pytest.raises(FornixError, match="another network"):
+        make("voxelwise", tmp_path, folder=tmp_path / "w", tell=lambda line: None)
+
+
+def test_unknown_recipes_and_missing_anatomy_are_told(tmp_path):
+    with pytest.raises(FornixError, match="choose one of: voxelwise"):
+        recipe("nothing")
+    with pytest.raises(FornixError, match="not a folder"):
+        make("voxelwise", tmp_path, anatomy=tmp_path / "none", tell=lambda line: None)
+
+
+@pytest.fixture
+def kept(tmp_path):
+    weights.save("voxelwise", {"net": {"a": torch.ones(3)}}, {"recipe": {}}, tmp_path)
+    return tmp_path
+
+
+def test_damaged_weights_are_refused(kept):
+    path = kept / "voxelwise.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(FornixError, match="do not match their hash"):
+        weights.load("voxelwise", kept)
+    assert "hash" in weights.verify(kept)["voxelwise"]
+
+
+def test_missing_and_unknown_weights_are_told(kept):
+    with pytest.raises(FornixError, match="there are no weights 'other'"):
+        weights.load("other", kept)
+    (kept / "voxelwise.safetensors").unlink()
+    weights.load.cache_clear()
+    with pytest.raises(FornixError, match="are missing"):
+        weights.load("voxelwise", kept)
+
+
+def test_weights_of_another_version_are_refused(kept, monkeypatch):
+    monkeypatch.setattr(weights, "FORMAT", weights.FORMAT + 1)
+    weights.load.cache_clear()
+    with pytest.raises(FornixError, match="install matching versions"):
+        weights.load("voxelwise", kept)
+
+
+def test_a_pickle_is_never_read(kept):
+    path = kept / "voxelwise.safetensors"
+    torch.save({"net/a": torch.ones(3)}, path)
+    known = json.loads((kept / "manifest.json").read_text())
+    known["voxelwise"] = weights.sha256(path)
+    (kept / "manifest.json").write_text(json.dumps(known))
+    weights.load.cache_clear()
+    with pytest.raises(FornixError, match="cannot be read"):
+        weights.load("voxelwise", kept)
+
+
+def test_training_protocols_are_many_and_usable():
+    rng = np.random.default_rng(0)
+    made = [training_protocol(rng) for _ in range(60)]
+    counts = [int((~g.b0_mask).sum()) for g in made]
+    assert min(counts) <= 8 and max(counts) > 60
+    assert len({len(g.shells) for g in made}) > 1
+
+
+def test_noise_is_as_told_on_average():
+    rng = np.random.default_rng(0)
+    clean = torch.full((4000, 20), 2.0)
+    signals, told = noisy(clean, NoiseRange(snr=(40.0, 40.001), told=0.0, most_coils=1,
+                                            artefacts=0.0), rng)  # fmt: skip
+    assert abs((signals - 2).std() / told.mean() - 1) < 0.1
+
+
+def test_truth_belongs_to_the_voxels_it_stands_with():
+    """Signals of a batch, fitted without noise, give the truth that the batch holds."""
+    voxels = loose_voxels(300, 3)
+    noise = NoiseRange(snr=(1e6, 1.1e6), told=0.0, artefacts=0.0)
+    batch = observed(voxels, scheme("dti64"), noise, np.random.default_rng(0), "cpu")
+    error = (batch.seen.fit[:, 0] - batch.voxels.metrics[:, 0]).abs()
+    assert error.median() < 0.01
+
+
+def test_patches_hold_their_own_voxels():
+    made = PatchStream(None, heads=1, edge=8, seed=1, device="cpu").batch(2)
+    assert len(made.place) == len(made.batch.voxels) == len(made.clean)
+    around = made.neighbourhood()
+    assert int(around.inside.sum()) == len(made.place)
+    error = (made.batch.seen.projected - made.clean).square().mean(1).sqrt()
+    ratio = error / made.batch.seen.sigma
+    assert 0.3 < float(ratio.median()) < 3
+
+
+def test_streams_repeat_with_their_seed():
+    one, two = (VoxelStream(None, 800, seed=5, device="cpu") for _ in range(2))
+    torch.testing.assert_close(one.batch(50).seen.projected, two.batch(50).seen.projected)
+    one.renew()
+    assert not torch.equal(one._all.metrics, two._all.metrics)
+
+
+def test_tempered_tissue_is_possible_and_spread():
+    head = random_head(small_head(), 2)
+    tissue = head.voxels.tissue
+    made = tempered(tissue, 0).check()
+    assert made.ndi.std() > tissue.ndi.std()
+    both = join([head.voxels, loose_voxels(50, 1)])
+    assert len(both) == len(head.voxels) + 50
