@@ -22,9 +22,9 @@ from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients
 from fornix.io import load
-from fornix.microstructure import fit_tensor
+from fornix.microstructure import fit_tensor, microstructure
 from fornix.preprocess import brain_mask, estimate_noise
-from fornix.qspace import Encoder
+from fornix.qspace import Encoder, predict
 from fornix.testing import six_to_matrix
 
 COUNTS = (6, 12, 20)
@@ -58,21 +58,13 @@ def run_unseen(
         "RMSE of the signals of the directions that were not used, over S0, inside the brain eroded by "
         "8 mm; signals divided by the b0 and clipped to [0, 2], differences to [-1, 1]; the best "
         "conditioned subset of directions. `floor`: the noise of the unseen measurements, from the "
-        "residuals of a tensor fit to all. `excess`: sqrt(RMSE² − floor²), and its ratio to that of the "
-        "weighted tensor fit. `encoder`: the q-space Gaussian process, told the noise level; `adapted`: "
-        "its prior's scales fitted to the scan first."
+        "residuals of a tensor fit to all. Ratios are of the excess, sqrt(RMSE² − floor²), to that of "
+        "the weighted tensor fit. `encoder`: the q-space Gaussian process, told the noise level; "
+        "`adapted`: its prior's scales fitted to the scan first; `voxelwise`, `learned`: the signal of "
+        "the networks; `tensor`: of the default network's mean tensor alone."
     )
-    columns = [
-        "scan",
-        "used",
-        "unseen",
-        "floor",
-        "wls",
-        "encoder",
-        "adapted",
-        "ratio",
-        "ratio_adapted",
-    ]
+    columns = ["scan", "used", "unseen", "floor", "wls", "learned"]
+    columns += [f"ratio_{k}" for k in ("learned", "voxelwise", "tensor", "encoder", "adapted")]
     page = [text, environment(threads, seed) + ".", "Made by `fornix bench unseen`."]
     write_page(
         folder / "unseen.md",
@@ -103,6 +95,8 @@ def score_scan(name: str, scan: DWI, seed: int = 0) -> list[Row]:
         unseen = signals[:, rest]
         errors = {"wls": _rmse(_tensor(signals[:, used], here, there), unseen)}
         measured, level = torch.from_numpy(signals[:, used]), torch.from_numpy(sigma)
+        for label, value in _learned(dwi.subset(used), here, there, inside, b0).items():
+            errors[label] = _rmse(value, unseen)
         plain = Encoder(here)
         some = torch.linspace(0, len(measured) - 1, 20_000).long().unique()
         adapted = plain.adapted(measured[some], level[some])
@@ -115,11 +109,26 @@ def score_scan(name: str, scan: DWI, seed: int = 0) -> list[Row]:
             {
                 "scan": name, "used": count, "unseen": len(rest), "floor": floor, **errors,
                 **{f"excess_{k}": v for k, v in excess.items()},
-                "ratio": excess["encoder"] / excess["wls"],
-                "ratio_adapted": excess["adapted"] / excess["wls"],
+                **{f"ratio_{k}": v / excess["wls"] for k, v in excess.items() if k != "wls"},
             }
         )  # fmt: skip
     return rows
+
+
+def _learned(
+    dwi: DWI, here: Gradients, there: Gradients, inside: NDArray[np.bool_], b0: NDArray
+) -> dict[str, NDArray]:
+    """Signals over S0 by the networks, and through the tensor of the default one alone."""
+    made = {}
+    for method in ("voxelwise", "learned"):
+        predicted = predict(dwi, there, method)[0].data[inside]
+        made[method] = np.clip(predicted / b0[inside][:, None], 0, 2)
+    maps = microstructure(dwi, ("dti",), "learned")
+    tensor = six_to_matrix(1e3 * maps["dti_tensor"].data[inside])
+    exponent = np.einsum("ni,vij,nj->vn", there.directions, tensor, there.directions) * there.b
+    s0 = maps["dti_s0"].data[inside] / b0[inside]
+    made["tensor"] = s0[:, None] * np.exp(-exponent)
+    return made
 
 
 def _tensor(signals: NDArray, here: Gradients, there: Gradients) -> NDArray:
@@ -147,7 +156,7 @@ def _plot(path: Path, rows: list[Row]) -> None:
     for ax, count in zip(axes, COUNTS):
         here = [r for r in rows if r["used"] == count]
         names = [r["scan"].split("_")[0] + "\n" + r["scan"].split("_", 1)[1][-14:] for r in here]
-        ax.barh(range(len(here)), [r["ratio"] for r in here], color="#2f6f9f")
+        ax.barh(range(len(here)), [r["ratio_learned"] for r in here], color="#2f6f9f")
         ax.set_yticks(range(len(here)), names if ax is axes[0] else [], fontsize=6)
         ax.axvline(1, color="black", lw=0.8)
         ax.set_title(f"{count} directions", fontsize=9)

@@ -30,19 +30,23 @@ def predict_command(
     scan_bvec: Annotated[
         Path | None, typer.Option("--scan-bvec", help="The scan's own, if not beside it.")
     ] = None,
+    method: Annotated[
+        str, typer.Option("--method", help="learned, voxelwise (networks) or encoder (no network).")
+    ] = "learned",
     mask: o.Mask = None,
     sigma: o.NoiseLevel = None,
     adapt: Annotated[
-        bool, typer.Option("--adapt/--no-adapt", help="Fit the prior's scale to this scan first.")
+        bool, typer.Option("--adapt/--no-adapt", help="encoder: fit the prior's scale to the scan.")
     ] = True,
     exclude: o.Exclude = "",
     threads: o.Threads = None,
     device: o.Device = "auto",
 ) -> None:
-    """Predict the scan at other gradients, with a standard deviation, by the q-space encoder.
+    """Predict the scan at other gradients, with a standard deviation.
 
-    A Gaussian process whose covariance comes from simulated tissue: any protocol in, any protocol
-    out. Writes STEM_desc-predicted_dwi and STEM_desc-predictedstd_dwi.
+    By a network on the q-space encoder's features, or by the encoder alone, a Gaussian process whose
+    covariance comes from simulated tissue: any protocol in, any protocol out. Writes
+    STEM_desc-predicted_dwi and STEM_desc-predictedstd_dwi.
 
     [bold]Example[/]
 
@@ -71,7 +75,7 @@ def predict_command(
             predicted, spread = made
             image = job.out / derivative(job.stem, "dwi", desc="predicted")
             save_scan(predicted, image)
-            about = {"Units": "as the scan", "Method": "q-space encoder", **provenance}
+            about = {"Units": "as the scan", "Method": spread.method, **provenance}
             write_sidecar(image, {**about, "Description": "signal predicted at other gradients"})
             error = job.out / derivative(job.stem, "dwi", desc="predictedstd")
             write_image(error, spread.std, scan.affine)
@@ -87,9 +91,19 @@ def predict_command(
 
         job.step(
             "predict",
-            {"gradients": target.to_mrtrix().round(6).tolist(), "adapt": adapt},
+            {
+                "gradients": target.to_mrtrix().round(6).tolist(),
+                "method": method,
+                "adapt": adapt,
+            },
             lambda progress: predict(
-                state.dwi, target, adapt=adapt, threads=threads, device=device, progress=progress
+                state.dwi,
+                target,
+                method,
+                adapt=adapt,
+                threads=threads,
+                device=device,
+                progress=progress,
             ),
             save,
             reload,

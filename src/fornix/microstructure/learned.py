@@ -54,6 +54,64 @@ class Learned:
     weights: str
 
 
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What a network read in a scan: the observer, signals (n, N) and flags (n,) of the voxels asked
+    for, which of them were `good`, and for these, block by block, what was seen and estimated."""
+
+    observer: Observer
+    estimator: Estimator
+    signals: NDArray[np.float32]
+    flags: NDArray[np.uint8]
+    good: NDArray[np.int64]
+    seen: list[Observed]
+    made: list[Estimates]
+    around: Around | None
+    notes: list[str]
+
+
+def read_scan(
+    dwi: DWI,
+    method: str,
+    sigma: NDArray[np.float64],
+    inside: NDArray[np.int64],
+    device: torch.device,
+    size: int = 16384,
+    quantiles: Sequence[float] = (),
+    progress: Progress | None = None,
+) -> Reading:
+    """Ask a network about the voxels `inside` (flat indices of the grid).
+
+    method: of `NETWORKS`. sigma: (n,) noise. size: voxels per block. quantiles: levels to give.
+    progress: called with (voxels done, voxels in all).
+    """
+    dwi, notes = _known_range(dwi)
+    estimator = Estimator(NETWORKS[method], device)
+    observer = Observer(dwi.gradients, device)
+    signals = gather(dwi.data, np.arange(dwi.data.shape[3]), inside)
+    flags = _flags(signals)
+    good = np.flatnonzero(flags == 0)
+    if not len(good):
+        raise FornixError("no voxel of the mask holds usable signals (NaN, inf or all zero)")
+    level = _usable_noise(sigma, good, notes)
+    seen: list[Observed] = [
+        observer.observe(signals[good[b]], level[b]) for b in blocks(len(good), size)
+    ]
+    around = None
+    if method == "learned":
+        around = _contexts(dwi, Observed.joined(seen), inside[good], device)
+    made: list[Estimates] = []
+    start = 0
+    for part in seen:
+        rows = slice(start, start + len(part.scale))
+        near = None if around is None else (around[0][rows], around[1][rows])
+        made.append(estimator.estimate(observer, part, signals[good[rows]], near, quantiles))
+        start = rows.stop
+        if progress is not None:
+            progress(start, len(good))
+    return Reading(observer, estimator, signals, flags, good, seen, made, around, notes)
+
+
 def estimate(
     dwi: DWI,
     models: Sequence[str],
@@ -65,59 +123,35 @@ def estimate(
     quantiles: Sequence[float] = (),
     progress: Progress | None = None,
 ) -> Learned:
-    """Estimate the models in the voxels `inside` (flat indices of the grid).
+    """Estimate the models in the voxels `inside`; see `read_scan`."""
+    count = len(inside)
 
-    method: of `NETWORKS`. sigma: (n,) noise. size: voxels per block. quantiles: levels to give.
-    """
-    dwi, notes = _known_range(dwi)
-    estimator = Estimator(NETWORKS[method], device)
-    observer = Observer(dwi.gradients, device)
-    signals = gather(dwi.data, np.arange(dwi.data.shape[3]), inside)
-    flags = _flags(signals)
-    good = np.flatnonzero(flags == 0)
-    if not len(good):
-        raise FornixError("no voxel of the mask holds usable signals (NaN, inf or all zero)")
-    level = _usable_noise(sigma, good, notes)
-    parts: list[Observed] = [
-        observer.observe(signals[good[b]], level[b]) for b in blocks(len(good), size)
-    ]
-    total = len(inside) * len(models)
-    around = None
-    if method == "learned":
-        around = _contexts(dwi, Observed.joined(parts), inside[good], device)
-    made: list[Estimates] = []
-    start = 0
-    for seen in parts:
-        rows = slice(start, start + len(seen.scale))
-        near = None if around is None else (around[0][rows], around[1][rows])
-        made.append(estimator.estimate(observer, seen, signals[good[rows]], near, quantiles))
-        start = rows.stop
+    def done(voxels: int, total: int) -> None:
         if progress is not None:
-            progress(start * len(models), total)
+            progress(count * len(models) * voxels // total, count * len(models))
+
+    read = read_scan(dwi, method, sigma, inside, device, size, quantiles, done)
+    flags, good, made = read.flags, read.good, read.made
     surprise = np.concatenate([m.surprise for m in made]).max(1)
     foreign = good[surprise > FOREIGN_FROM]
     flags[foreign] |= why.FOREIGN
-    score = np.zeros(len(inside), dtype=np.float32)
-    score[good] = surprise
-    source = np.zeros(len(inside), dtype=np.uint8)
+    source = np.zeros(count, dtype=np.uint8)
     source[good] = LEARNED
-    fits = {m: _fit_of(m, made, parts, good, flags) for m in models}
+    fits = {m: _fit_of(m, made, read.seen, good, flags) for m in models}
     for model in models:
-        _fall_back(fits[model], model, signals, dwi.gradients, sigma, foreign, source)
+        _fall_back(
+            fits[model], model, read.signals, read.observer.gradients, sigma, foreign, source
+        )
     found = {
         f"{model}_{param}": {
             q: _spread_out(np.concatenate([m.quantiles[q][:, INDEX[f"{model}_{param}"]]
-                                           for m in made]), good, len(inside))
+                                           for m in made]), good, count)
             for q in quantiles
         }
         for model in models for param in _COLUMNS[model] if f"{model}_{param}" in INDEX
     }  # fmt: skip
-    return Learned(fits, found, score, source, notes, estimator.weights.label)
-
-
-def possible(method: str) -> bool:
-    """Whether the weights of this method ship."""
-    return shipped.available(NETWORKS[method])
+    score = _spread_out(surprise, good, count)
+    return Learned(fits, found, score, source, read.notes, read.estimator.weights.label)
 
 
 def _known_range(dwi: DWI) -> tuple[DWI, list[str]]:

@@ -7,35 +7,47 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from fornix.core.compute import blocks, use_threads
+from fornix.core.compute import blocks, pick_device, use_threads
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients
 from fornix.core.maps import Map
 from fornix.qspace.encoder import Encoder
 
+PREDICT_METHODS = ("learned", "voxelwise", "encoder")
 _BLOCK = 16_384
+_NO_NOISE = "the noise level is not known; call estimate_noise first, or give --sigma"
 
 
 def predict(
     dwi: DWI,
     gradients: Gradients,
+    method: str = "learned",
     *,
     adapt: bool = True,
     threads: int | None = None,
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[DWI, Map]:
-    """Predict a scan at other gradients from the measured ones, by the q-space encoder alone.
+    """Predict a scan at other gradients from the measured ones.
 
     dwi: with its noise level known (`estimate_noise`) and at least one b0. gradients: any b up to
-    6000 s/mm² and any directions, world axes. adapt: fit the prior's variances to this scan first.
+    6000 s/mm² and any directions, world axes. method: `encoder`, the Gaussian process alone;
+    `voxelwise` or `learned`, the networks of `microstructure`. adapt: fit the prior's variances to
+    this scan first; `encoder` only.
 
     Returns the predicted scan (X, Y, Z, M) in units of the data, on the same grid, zero outside the
-    mask, and a map of the standard deviation of each value (X, Y, Z, M), noise not included.
+    mask, and a map of the standard deviation of each value (X, Y, Z, M), noise not included. For the
+    networks it is that of the Gaussian process on what they saw, which is on the safe side.
 
-    Raises FornixError without a b0 or a noise level.
+    Raises FornixError without a b0 or a noise level, and for unknown methods.
     """
+    if method not in PREDICT_METHODS:
+        raise FornixError(
+            f"no method {method!r} predicts signals; choose one of: {', '.join(PREDICT_METHODS)}"
+        )
+    if method != "encoder":
+        return _by_network(dwi, gradients, method, threads, device, progress)
     signals, scale, sigma = normalised(dwi)
     with use_threads(threads):
         encoder = Encoder(dwi.gradients, device=device)
@@ -55,15 +67,57 @@ def predict(
             mean[part], std[part] = value.clamp(min=0).cpu().numpy(), spread.cpu().numpy()
             if progress is not None:
                 progress(part.stop, len(signals))
-    made = dwi.with_(data=dwi.unmask(mean * scale[:, None]), gradients=gradients)
+    return _on_grid(dwi, gradients, mean * scale[:, None], std * scale[:, None], method)
+
+
+def _by_network(
+    dwi: DWI,
+    gradients: Gradients,
+    method: str,
+    threads: int | None,
+    device: str,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[DWI, Map]:
+    from fornix.microstructure.learned import read_scan  # networks build on this encoder
+
+    if dwi.sigma is None:
+        raise FornixError(_NO_NOISE)
+    inside = np.flatnonzero(dwi.brain())
+    sigma = np.broadcast_to(np.asarray(dwi.sigma, dtype=np.float64), dwi.grid).reshape(-1)[inside]
+    mean = np.zeros((len(inside), len(gradients)), dtype=np.float32)
+    std = np.zeros_like(mean)
+    with use_threads(threads), torch.inference_mode():
+        read = read_scan(dwi, method, sigma, inside, pick_device(device), progress=progress)
+        start, encoder = 0, read.observer.encoder
+        for seen, made in zip(read.seen, read.made, strict=True):
+            rows = slice(start, start + len(seen.scale))
+            start = rows.stop
+            around = read.around
+            projected, level = (
+                (seen.projected, seen.sigma)
+                if around is None
+                else (around[0][rows], around[1][rows])
+            )
+            _, spread = encoder.predict(encoder.shrink(projected, level), gradients)
+            assert spread is not None
+            value = encoder.signal(made.z, gradients).clamp(min=0) * seen.scale[:, None]
+            mean[read.good[rows]] = value.cpu().numpy()
+            std[read.good[rows]] = (spread * seen.scale[:, None]).cpu().numpy()
+    return _on_grid(dwi, gradients, mean, std, f"{method} ({read.estimator.weights.label})")
+
+
+def _on_grid(
+    dwi: DWI, gradients: Gradients, mean: np.ndarray, std: np.ndarray, method: str
+) -> tuple[DWI, Map]:
+    made = dwi.with_(data=dwi.unmask(mean), gradients=gradients)
     spread_map = Map(
         "",
         "signal",
         made.data,
         dwi.affine,
-        std=dwi.unmask(std * scale[:, None]),
+        std=dwi.unmask(std),
         units="as the scan",
-        method="encoder",
+        method=method,
         description="signal predicted at other gradients, and its standard deviation",
     )
     return made, spread_map
@@ -74,9 +128,7 @@ def normalised(dwi: DWI) -> tuple[torch.Tensor, np.ndarray, torch.Tensor]:
     if not dwi.gradients.b0_mask.any():
         raise FornixError("the encoder needs a b0 to scale the signal by; this scan has none")
     if dwi.sigma is None:
-        raise FornixError(
-            "the noise level is not known; call estimate_noise first, or give --sigma"
-        )
+        raise FornixError(_NO_NOISE)
     inside = dwi.brain()
     sigma = np.broadcast_to(np.asarray(dwi.sigma, dtype=np.float32), dwi.grid)[inside]
     data = dwi.signals()
