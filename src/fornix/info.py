@@ -112,7 +112,7 @@ def describe(dwi: DWI, tensor: Maps | None = None) -> ScanFacts:
     possible = what_can_be_estimated(dwi.gradients)
     check = None
     if tensor is None and not possible["dti"]:
-        tensor = microstructure(dwi, models=("dti",), std=False)
+        tensor = microstructure(dwi, ("dti",), "wls", std=False)
     if tensor is not None:
         inside = tensor["dti_fa"].data * dwi.brain()
         check = check_gradients(tensor["dti_v1"].data, inside, dwi.affine)

@@ -77,8 +77,10 @@ def run(
     mask_stage(job, state, options.mask_method, given=mask)
     noise_stage(job, state, options.noise, options.sigma)
     check_stage(job, state)
-    preprocess_stage(job, state, *PREPROCESS[options.preprocess], options=options)
-    microstructure_stage(job, state, options.models, options.method, options)
+    denoiser, corrections = PREPROCESS[options.preprocess]
+    measured = None if corrections else state.dwi
+    preprocess_stage(job, state, denoiser, corrections, options)
+    microstructure_stage(job, state, options.models, options.method, options, measured)
     if fibres_possible(state.dwi):
         fibre_stages(job, state, options)
     page = report_stage(job, state, truth)

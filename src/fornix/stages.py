@@ -272,13 +272,23 @@ def preprocess_stage(
 
 
 def microstructure_stage(
-    job: Job, state: State, models: Sequence[str] | str, method: str, options: Options
+    job: Job,
+    state: State,
+    models: Sequence[str] | str,
+    method: str,
+    options: Options,
+    measured: DWI | None = None,
 ) -> None:
-    """STEM_model-…_param-…_dwimap with standard deviations, and STEM_desc-trust_mask."""
+    """STEM_model-…_param-…_dwimap with standard deviations, and STEM_desc-trust_mask.
+
+    measured: the scan before denoising, for methods that judge the noise themselves: denoised
+    signals would make a network surer than it can be.
+    """
+    itself = method in ("auto", "learned", "voxelwise") and measured is not None
 
     def compute(progress: Any) -> Maps:
         return microstructure(
-            state.dwi,
+            measured if itself and measured is not None else state.dwi,
             models=models,
             method=method,
             threads=options.threads,
@@ -297,7 +307,13 @@ def microstructure_stage(
 
     state.maps = job.step(
         "microstructure",
-        {"models": models, "method": method, "seed": options.seed, "quantiles": options.quantiles},
+        {
+            "models": models,
+            "method": method,
+            "seed": options.seed,
+            "quantiles": options.quantiles,
+            "denoised": not itself,
+        },
         compute,
         lambda maps, provenance: save_maps(maps, job.out, job.stem, provenance),
         lambda: _with_model(load_maps(job.out, job.stem), True),

@@ -120,7 +120,7 @@ def test_few_directions_on_two_shells_give_all_models():
     assert what_can_be_estimated(gradients)["dki"]
     assert not any(what_can_be_estimated(gradients, learned=True).values())
     phantom = voxels(50, gradients, snr=30)
-    maps = microstructure(phantom.dwi.with_(sigma=phantom.sigma))
+    maps = microstructure(phantom.dwi.with_(sigma=phantom.sigma), "auto")
     assert {"dti_fa", "dki_mk", "noddi_ndi"} <= set(maps)
 
 

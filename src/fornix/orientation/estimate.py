@@ -73,7 +73,7 @@ def fod(
         richest = max(directions, everything if method == "msmt" else 0)
         lmax = 8 if richest >= 28 else 6 if richest >= 15 else 4
     with use_threads(threads):
-        tensor = tensor or microstructure(dwi, models=("dti",), device=device)
+        tensor = tensor or microstructure(dwi, ("dti",), "wls")
         responses = estimate_responses(
             dwi, tensor["dti_fa"].data, tensor["dti_md"].data, tensor["dti_v1"].data, lmax
         )

@@ -28,7 +28,7 @@ class GradientCheck:
 
     def __str__(self) -> str:
         given = self.scores["as given"]
-        if self.voxels < 200:
+        if self.voxels < 200 or len(self.scores) == 1:
             return "not tried: too few coherent voxels"
         if self.right:
             second = max(v for k, v in self.scores.items() if k != "as given")
