@@ -57,7 +57,7 @@ def test_info_and_tensor_of_every_scan(shared_data: Path, name: str):
     assert check is not None
     assert check.best == WRONG.get(name, "as given"), str(check)
     assert check.right == (name not in WRONG)
-    maps = microstructure(brain_mask(dwi), models=("dti",))
+    maps = microstructure(brain_mask(dwi), ("dti",), "voxelwise")
     fa, md = maps["fa"].data, maps["md"].data
     assert np.isfinite(fa).all() and fa.min() >= 0 and fa.max() <= 1
     assert md.min() >= 0
