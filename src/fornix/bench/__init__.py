@@ -5,6 +5,7 @@ from typing import Any
 
 from fornix.bench.classical import run_classical
 from fornix.bench.microstructure import run_microstructure
+from fornix.bench.mosaics import run_mosaics
 from fornix.bench.speed import run_speed
 from fornix.bench.unseen import run_unseen
 
@@ -13,6 +14,7 @@ SUITES: dict[str, Callable[..., Any]] = {
     "speed": run_speed,
     "classical": run_classical,
     "unseen": run_unseen,
+    "mosaics": run_mosaics,
     "microstructure": run_microstructure,
 }
 

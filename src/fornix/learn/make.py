@@ -32,6 +32,13 @@ LIMITS = """\
 * Not a medical device.
 """
 
+_DATA = {
+    True: "half voxels of the broad prior of `physics.random_tissue` with restricted parts, half of heads "
+    "varied from the anatomy (deformed, perturbed, aged, lesions, tempered)",
+    False: "patches of heads varied from the anatomy (deformed, perturbed, aged, lesions, shifted as a "
+    "whole) with blobs of foreign tissue",
+}
+
 
 def make(
     name: str,
@@ -95,13 +102,11 @@ def _card(path: Path, made: Recipe, trained: Trained, command: str, log: Path) -
         f"    {command}",
         f"Commit {_commit()} (on top of it), seed {made.seed}, {trained.steps:,} steps, "
         f"{trained.seconds / 60:.0f} minutes on {trained.device} ({torch.get_num_threads()} threads "
-        f"for the calibration, two for training), stream {trained.rate:,.0f} voxels/s; written "
+        f"for the calibration, two for training), {_rate(last):,.0f} voxels/s; written "
         f"{time.strftime('%Y-%m-%d')}.",
         "## Data",
-        "Simulated voxels only, endless: half of the broad prior of `physics.random_tissue` with "
-        "restricted parts, half of heads varied from the anatomy (deformed, perturbed, aged, lesions, "
-        "tempered); random protocols of 7 to 130 volumes and named schemes; noise as in the recipe. "
-        "No real scan and no fit of one was a label.",
+        f"Simulated only, endless: {_DATA[made.kind == 'voxelwise']}; random protocols of 7 to 130 "
+        "volumes and named schemes; noise as in the recipe. No real scan and no fit of one was a label.",
         "## Recipe",
         f"```json\n{json.dumps(asdict(made), indent=2)}\n```",
         "## Training log",
@@ -111,6 +116,11 @@ def _card(path: Path, made: Recipe, trained: Trained, command: str, log: Path) -
         LIMITS.strip(),
     ]
     path.with_suffix(".md").write_text("\n\n".join(lines) + "\n")
+
+
+def _rate(log: list[str]) -> float:
+    """Voxels per second of the last session that trained, from the log's last row."""
+    return float(dict(zip(log[0].split(","), log[-1].split(","), strict=True))["voxels_per_s"])
 
 
 def _some(lines: list[str], most: int = 8) -> list[str]:

@@ -13,7 +13,13 @@ from fornix.core.gradients import Gradients
 from fornix.learn.bank import Head, Voxels, join, loose_voxels, random_head, source_anatomy
 from fornix.learn.context import Neighbourhood, neighbourhood
 from fornix.learn.observe import Observer
-from fornix.learn.stream import Batch, NoiseRange, beyond, training_protocol
+from fornix.learn.stream import (
+    Batch,
+    NoiseRange,
+    beyond,
+    training_protocol,
+    with_artefacts,
+)
 from fornix.physics.noise import smooth
 from fornix.physics.tissue import signal
 
@@ -158,7 +164,8 @@ def _noisy(
         patch, x, y, z = place.T
         return smoothed[patch, :, x, y, z].numpy()
 
-    total = (clean.numpy() + level * field()) ** 2 + (level * field()) ** 2
+    values = with_artefacts(clean.numpy(), noise, rng)
+    total = (values + level * field()) ** 2 + (level * field()) ** 2
     if coils > 1:
         total += level**2 * rng.chisquare(2 * coils - 2, (n, volumes)).astype(np.float32)
     told = level[:, 0] * np.exp(rng.normal(0, noise.told))

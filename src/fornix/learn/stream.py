@@ -62,6 +62,17 @@ def training_protocol(rng: np.random.Generator) -> Gradients:
             return made
 
 
+def with_artefacts(values: np.ndarray, noise: NoiseRange, rng: np.random.Generator) -> np.ndarray:
+    """Signals (n, N) of which, in some scans, a volume or two of a few voxels lost signal or spiked."""
+    if rng.random() >= noise.artefacts * 4:
+        return values
+    hit = np.asarray(rng.random(len(values)) < noise.artefacts)
+    which = rng.integers(values.shape[1], size=(int(hit.sum()), 2))
+    made = values.copy()
+    made[np.flatnonzero(hit)[:, None], which] *= rng.uniform(0.3, 1.3, size=which.shape)
+    return made
+
+
 def noisy(
     clean: torch.Tensor, noise: NoiseRange, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -75,13 +86,7 @@ def noisy(
         if noise.most_coils == 1 or rng.random() < 0.6
         else int(rng.integers(2, noise.most_coils + 1))
     )
-    if rng.random() < noise.artefacts * 4:  # a volume or two of a few voxels lost signal or spiked
-        hit = np.asarray(rng.random(n) < noise.artefacts)
-        which = rng.integers(volumes, size=(int(hit.sum()), 2))
-        values = values.copy()
-        factor = rng.uniform(0.3, 1.3, size=which.shape)
-        rows = np.flatnonzero(hit)[:, None]
-        values[rows, which] *= factor
+    values = with_artefacts(values, noise, rng)
     real = rng.standard_normal((n, volumes), dtype=np.float32) * level[:, None]
     real += values
     total = real * real

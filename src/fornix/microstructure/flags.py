@@ -11,7 +11,7 @@ NON_PHYSICAL = 4  # the unconstrained solution lies outside the physical range
 NOT_CONVERGED = 8  # iterations ended before the estimate settled; it is given all the same
 SINGULAR = 16  # this voxel's signals do not determine the parameters; nothing is given
 TOO_FEW = 32  # fewer positive signals than parameters; fitted with the others raised a little
-FOREIGN = 64  # unlike anything the network was trained on: the classical fit stands there
+FOREIGN = 64  # unlike anything the network was trained on
 
 MEANING = {
     BAD_DATA: "hold NaN or inf and were left out (0 in the maps)",
@@ -19,8 +19,8 @@ MEANING = {
     NON_PHYSICAL: "have an unconstrained solution outside the physical range; not trusted",
     NOT_CONVERGED: "did not settle; not trusted",
     SINGULAR: "do not determine the parameters and were left out (0 in the maps)",
-    FOREIGN: "are unlike the tissue and noise that the network knows: the classical fit stands there "
-    "where there is one; not trusted",
+    FOREIGN: "are unlike the tissue and noise that the network knows; not trusted (see the ood and "
+    "source maps)",
     TOO_FEW: "have fewer positive signals than the model has parameters; not trusted",
 }
 

@@ -29,8 +29,10 @@ from fornix.qspace.prior import BMAX
 
 #: Weights behind each method.
 NETWORKS = {"learned": "spatial", "voxelwise": "voxelwise"}
-#: A voxel more surprising than this (decades) is foreign.
+#: Signals more surprising than this (decades) are left to the classical fit.
 FOREIGN_FROM = 3.0
+#: Invariants further from the training's than this (decades) are not trusted.
+DISTANT_FROM = 4.0
 #: Codes of the source map.
 LEARNED, CLASSICAL = 1, 3
 _HALO = 4
@@ -132,9 +134,12 @@ def estimate(
 
     read = read_scan(dwi, method, sigma, inside, device, size, quantiles, done)
     flags, good, made = read.flags, read.good, read.made
-    surprise = np.concatenate([m.surprise for m in made]).max(1)
-    foreign = good[surprise > FOREIGN_FROM]
-    flags[foreign] |= why.FOREIGN
+    evidence = np.concatenate([m.surprise for m in made])
+    surprise = evidence.max(1)
+    # Signals that do not fit call for the fit; tissue that is only unusual is told, not replaced.
+    misfit = evidence[:, 1:].max(1) > FOREIGN_FROM
+    foreign = good[misfit]
+    flags[good[misfit | (evidence[:, 0] > DISTANT_FROM)]] |= why.FOREIGN
     source = np.zeros(count, dtype=np.uint8)
     source[good] = LEARNED
     fits = {m: _fit_of(m, made, read.seen, good, flags) for m in models}
