@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -79,15 +80,15 @@ def _figure(path: Path, name: str, dwi: DWI) -> list[Row]:
         gridspec_kw={"wspace": 0.02, "hspace": 0.02, "left": 0.03, "right": 1, "top": 0.93, "bottom": 0},
     )  # fmt: skip
     for row, (method, maps) in zip(grid, made.items(), strict=True):
-        _show(row[0], _colour(maps).take(where, axis), None)
+        _show(row[0], np.take(_colour(maps), where, axis), None)
         row[0].text(-0.08, 0.5, method, color="white", rotation=90, va="center", ha="center",
                     transform=row[0].transAxes, fontsize=9)  # fmt: skip
         for k, key in enumerate(shown):
             low, high = SHOWN[key]
-            _show(row[1 + 2 * k], maps[key].data.take(where, axis), (low, high))
+            _show(row[1 + 2 * k], np.take(maps[key].data, where, axis), (low, high))
             std = maps[key].std
             assert std is not None
-            _show(row[2 + 2 * k], std.take(where, axis), (0, high / 4))
+            _show(row[2 + 2 * k], np.take(std, where, axis), (0, high / 4))
     titles = ["colour FA"] + [t for k in shown for t in (k.split("_")[1].upper(), "std")]
     for ax, title in zip(grid[0], titles, strict=True):
         ax.set_title(title, color="white", fontsize=9)
@@ -108,7 +109,7 @@ def _colour(maps: Maps) -> NDArray[np.float32]:
     return np.clip(np.abs(maps["dti_v1"].data) * maps["dti_fa"].data[..., None] * 1.2, 0, 1)
 
 
-def _show(ax: object, plane: NDArray, limits: tuple[float, float] | None) -> None:
+def _show(ax: object, plane: Any, limits: tuple[float, float] | None) -> None:
     turned = np.rot90(plane)
     if limits is None:
         ax.imshow(turned)  # type: ignore[attr-defined]

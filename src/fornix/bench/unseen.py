@@ -102,8 +102,8 @@ def score_scan(name: str, scan: DWI, seed: int = 0) -> list[Row]:
         adapted = plain.adapted(measured[some], level[some])
         for label, encoder in (("encoder", plain), ("adapted", adapted)):
             posterior = encoder.encode(measured, level)
-            value = encoder.predict(posterior, there, std=False)[0]
-            errors[label] = _rmse(value.numpy(), unseen)
+            signal = encoder.predict(posterior, there, std=False)[0]
+            errors[label] = _rmse(signal.numpy(), unseen)
         excess = {k: float(np.sqrt(max(v**2 - floor**2, 0))) for k, v in errors.items()}
         rows.append(
             {
