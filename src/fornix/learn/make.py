@@ -119,7 +119,7 @@ def _card(path: Path, made: Recipe, trained: Trained, command: str, log: Path) -
 
 
 def _rate(log: list[str]) -> float:
-    """Voxels per second of the last session that trained, from the log's last row."""
+    """Voxels per second of the last run that trained, from the log's last row."""
     return float(dict(zip(log[0].split(","), log[-1].split(","), strict=True))["voxels_per_s"])
 
 

@@ -30,7 +30,7 @@ _LOG_EVERY = 50
 class Trained:
     """A trained network: the averaged weights, and how long it took.
 
-    seconds: of all sessions together. rate: examples per second of the last session (voxels that the
+    seconds: of all runs together. rate: examples per second of the last run (voxels that the
     stream made). device: where.
     """
 
