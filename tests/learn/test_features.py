@@ -8,7 +8,6 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from fornix.core import harmonics
-from fornix.learn.context import Neighbourhood
 from fornix.learn.equivariant import Equivariant
 from fornix.learn.features import extract, joined, matrix, order2_to_six, size, split
 from fornix.learn.observe import Observer
@@ -104,7 +103,3 @@ def test_order2_is_the_quadratic_form():
     through = torch.einsum("ni,vij,nj->vn", torch.from_numpy(u), t, torch.from_numpy(u))
     torch.testing.assert_close(direct, through)
     assert t.diagonal(dim1=1, dim2=2).sum(1).abs().max() < 1e-10
-
-
-def test_a_neighbourhood_is_one_type():
-    assert Neighbourhood.__dataclass_fields__.keys() >= {"projected", "sigma", "inside"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from scipy.spatial.transform import Rotation
 
 from fornix.core.dwi import DWI
@@ -210,4 +209,3 @@ def test_shipped_weights_are_small_right_and_have_cards():
     for name in weights.manifest():
         card = (weights.FOLDER / f"{name}.md").read_text()
         assert weights.manifest()[name] in card and "## Limits" in card
-    assert torch.get_default_dtype() == torch.float32

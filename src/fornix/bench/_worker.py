@@ -12,6 +12,7 @@ import resource
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -95,14 +96,19 @@ def _ours(
     words = task.split()
     models = tuple(words[1].split("+"))
     dwi = _scan(signals, gradients, compact=len(models) > 1)
-    options = {
-        "models": models, "method": words[2], "std": "std" in words, "threads": threads,
-        "sigma": sigma if "sigma" in words else None, "dti_bmax": None,
-    }  # fmt: skip
+    run = partial(
+        microstructure,
+        models=models,
+        method=words[2],
+        std="std" in words,
+        threads=threads,
+        sigma=sigma if "sigma" in words else None,
+        dti_bmax=None,
+    )
     few = _scan(signals[:WARM_UP], gradients, compact=len(models) > 1)
-    microstructure(few, **options)  # type: ignore[arg-type]
+    run(few)
     began = time.perf_counter()
-    microstructure(dwi, **options)  # type: ignore[arg-type]
+    run(dwi)
     return time.perf_counter() - began
 
 

@@ -109,10 +109,10 @@ def _colour(maps: Maps) -> NDArray[np.float32]:
     return np.clip(np.abs(maps["dti_v1"].data) * maps["dti_fa"].data[..., None] * 1.2, 0, 1)
 
 
-def _show(ax: object, plane: Any, limits: tuple[float, float] | None) -> None:
+def _show(ax: Any, plane: Any, limits: tuple[float, float] | None) -> None:
     turned = np.rot90(plane)
     if limits is None:
-        ax.imshow(turned)  # type: ignore[attr-defined]
+        ax.imshow(turned)
     else:
-        ax.imshow(turned, cmap="gray", vmin=limits[0], vmax=limits[1])  # type: ignore[attr-defined]
-    ax.set_axis_off()  # type: ignore[attr-defined]
+        ax.imshow(turned, cmap="gray", vmin=limits[0], vmax=limits[1])
+    ax.set_axis_off()

@@ -49,6 +49,7 @@ _EXPLAIN = {
     "noddi_ndi": "Neurite density index: intra-neurite share of the tissue.",
     "noddi_odi": "Orientation dispersion: low in coherent bundles, high in grey matter.",
     "noddi_fwf": "Free-water fraction.",
+    "ood": "How unlike the networks' training tissue and noise a voxel is: 3 is one in a thousand.",
 }
 
 
@@ -178,7 +179,8 @@ def _maps(dwi: DWI, maps: Maps, truth: Maps | None) -> str:
             high = float(np.percentile(made.std[brain], 95)) or 1.0
             add(
                 f"{title.split(' (')[0]}: standard deviation", made.std, 0, high, "cividis",
-                "How uncertain the map is, from the noise level by propagation.",
+                "How uncertain the map is: for a network calibrated on simulated voxels of known "
+                "truth, for a fit by propagation of the noise level.",
             )  # fmt: skip
     return "".join(out)
 
@@ -207,7 +209,7 @@ def _numbers(dwi: DWI, maps: Maps, truth: Maps | None) -> str:
     )
     rows = []
     for name, made in maps.items():
-        if made.data.ndim != 3 or made.param in ("s0",):
+        if made.data.ndim != 3 or made.param in ("s0", "source"):
             continue
         values = made.data[brain]
         low, middle, high = np.percentile(values, [5, 50, 95])
