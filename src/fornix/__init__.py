@@ -40,6 +40,7 @@ _PUBLIC = {
     "run": "fornix.pipeline",
     "save_maps": "fornix.io",
     "save_scan": "fornix.io",
+    "score": "fornix.tracking",
     "simulate": "fornix.physics",
     "track": "fornix.tracking",
     "write_tractogram": "fornix.io",
@@ -67,6 +68,7 @@ __all__ = [
     "run",
     "save_maps",
     "save_scan",
+    "score",
     "simulate",
     "track",
     "write_tractogram",
@@ -86,7 +88,7 @@ if TYPE_CHECKING:
     from fornix.pipeline import run
     from fornix.preprocess import brain_mask, correct, denoise, estimate_noise
     from fornix.qspace import predict
-    from fornix.tracking import track
+    from fornix.tracking import score, track
 
 
 class _Package(ModuleType):

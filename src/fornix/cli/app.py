@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fornix import __version__
-from fornix.cli import bench, cite, experiment, info, learn, predict, run, simulate, stages
+from fornix.cli import bench, cite, experiment, info, learn, predict, run, score, simulate, stages
 from fornix.cli.show import errors, spoken_warnings
 from fornix.core.errors import FornixError
 
@@ -61,6 +61,7 @@ app.command("correct")(stages.correct_command)
 app.command("microstructure")(stages.microstructure_command)
 app.command("fod")(stages.fod_command)
 app.command("track")(stages.track_command)
+app.command("score")(score.score_command)
 app.command("predict")(predict.predict_command)
 app.command("report")(stages.report_command)
 app.command("simulate")(simulate.simulate_command)

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
 
 from fornix.cli import options as o
 from fornix.cli.show import Shown, console
 from fornix.core.errors import FornixError
+from fornix.core.maps import Map, Maps
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fornix.physics import Bundle, Phantom
 
 
 def _listed(word: str) -> str:
@@ -37,6 +44,19 @@ def simulate_command(
     anatomy: Annotated[
         str, typer.Option("--anatomy", help="embedded, or a folder with bedpostx/ and bundles72/.")
     ] = "embedded",
+    bundles: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundles", help="Fibres of a folder of trk, tck or trx; truth for `fornix score`."
+        ),
+    ] = None,
+    deform: Annotated[
+        float, typer.Option("--deform", help="With --bundles: RMS displacement, mm.", min=0)
+    ] = 3.0,
+    thin: Annotated[
+        float,
+        typer.Option("--thin", help="With --bundles: least share of streamlines kept.", max=1.0),
+    ] = 0.5,
     snr: Annotated[float, typer.Option("--snr", help="b0 signal over noise, white matter.")] = 30.0,
     coils: Annotated[
         int, typer.Option("--coils", help="1: Rician; more: non-central chi.", min=1)
@@ -56,13 +76,16 @@ def simulate_command(
 
       fornix simulate -o phantom --protocol dti30 --snr 20
       fornix simulate -o phantom --bval my.bval --bvec my.bvec --artefacts typical --lesions 4
+      fornix simulate -o phantom --bundles bundles72 --protocol dti30 --snr 20
     """
     from fornix.core.gradients import Gradients
     from fornix.io import derivative, read_fsl, save_maps, save_mask, save_scan, write_sidecar
     from fornix.io.files import output_folder
     from fornix.io.nifti import write_image
     from fornix.physics import simulate
-    from fornix.physics.anatomy import from_subject
+    from fornix.physics.anatomy import Anatomy, from_subject
+    from fornix.physics.bundles import from_bundles
+    from fornix.tracking.truth import write_truth
 
     if (bval is None) != (bvec is None):
         raise FornixError("give both --bval and --bvec, or a named --protocol")
@@ -74,8 +97,17 @@ def simulate_command(
     show, start = Shown(), time.perf_counter()
     try:
         show.begin("simulate")
+        head: str | Anatomy = "embedded"
+        if bundles is not None:
+            around = None if anatomy == "embedded" else anatomy
+            head = from_bundles(
+                bundles, anatomy=around, seed=seed, voxel_size=voxel_size, thin=(thin, 1.0),
+                amplitude=deform,
+            )  # fmt: skip
+        elif anatomy != "embedded":
+            head = from_subject(anatomy)
         made = simulate(
-            anatomy if anatomy == "embedded" else from_subject(anatomy),
+            head,
             table,
             snr,
             coils=coils,
@@ -99,12 +131,48 @@ def simulate_command(
         save_maps(made.truth, truth, made.dwi.stem, facts)
         mask = truth / derivative(made.dwi.stem, "mask", desc="brain")
         save_mask(made.mask, made.dwi.affine, mask, facts)
+        if bundles is not None:
+            facts |= {"Bundles": bundles.name, "DeformMm": deform, "Thin": thin}
+            save_maps(_fibre_truth(made), truth, made.dwi.stem, facts)
+            write_truth(_bundles_of(made), made.dwi.affine, truth)
         noise = truth / derivative(made.dwi.stem, "dwimap", param="noise")
         write_image(noise, made.sigma, made.dwi.affine)
         write_sidecar(noise, {"Description": "true noise level", **facts})
     finally:
         show.close()
     console.print(f"done: [bold]{scan}[/], truth in {truth}")
+
+
+def _bundles_of(made: Phantom) -> Mapping[str, Bundle]:
+    return {} if made.anatomy is None else made.anatomy.bundles
+
+
+def _fibre_truth(made: Phantom) -> Maps:
+    """Axes, fractions and dispersion of the populations, tissue, and how many bundles pass."""
+    head = made.anatomy
+    assert head is not None
+    count = np.sum([b.mask for b in head.bundles.values()], axis=0, dtype=np.float32)
+    tissue = np.stack([head.wm, head.gm, head.csf], -1)
+    told = {
+        "mu": (head.mu.reshape(*head.grid, 9), "axes of three fibre populations, world axes"),
+        "fraction": (head.fraction, "their shares of the neural tissue, in the order of mu"),
+        "odi": (head.odi, "their orientation dispersion index, in the order of mu"),
+        "tissue": (tissue, "volume fractions of white matter, grey matter and fluid"),
+        "bundles": (count, "how many bundles pass through the voxel"),
+    }
+    return Maps(
+        {
+            name: Map(
+                "",
+                name,
+                np.asarray(values, np.float32),
+                head.affine,
+                method="truth",
+                description=f"true {text}",
+            )
+            for name, (values, text) in told.items()
+        }
+    )
 
 
 _PHANTOM_AXES = [[-1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]

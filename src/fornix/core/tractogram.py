@@ -34,10 +34,7 @@ class Tractogram:
             raise FornixError("streamline offsets must start at 0 and end at the number of points")
         if (np.diff(offsets) < 0).any():
             raise FornixError("streamline offsets must not decrease")
-        if not np.isfinite(points).all():
-            raise FornixError(
-                f"{int((~np.isfinite(points)).any(axis=1).sum())} streamline points are not finite"
-            )
+        _check_finite(points, offsets)
         for name, values in self.per_streamline.items():
             if len(values) != len(offsets) - 1:
                 raise FornixError(
@@ -67,27 +64,54 @@ class Tractogram:
 
     def lengths(self) -> NDArray[np.float64]:
         """Length of each streamline in mm, (S,)."""
-        steps = (
-            np.linalg.norm(np.diff(self.points, axis=0), axis=1)
-            if len(self.points)
-            else np.zeros(0)
-        )
-        total = np.concatenate([[0.0], np.cumsum(steps, dtype=np.float64)])
-        first, last = self.offsets[:-1], np.maximum(self.offsets[1:] - 1, self.offsets[:-1])
-        return total[last] - total[first] if len(self) else np.zeros(0)
+        out = np.zeros(len(self))
+        for some, points, offsets in self.blocks():
+            steps = np.linalg.norm(np.diff(points.astype(np.float64), axis=0), axis=1)
+            total = np.concatenate([[0.0], np.cumsum(steps), [0.0]])
+            first, last = offsets[:-1], np.maximum(offsets[1:] - 1, offsets[:-1])
+            out[some] = np.where(last > first, total[last] - total[first], 0.0)
+        return out
+
+    def blocks(
+        self, size: int = 100_000
+    ) -> Iterator[tuple[slice, NDArray[np.float32], NDArray[np.int64]]]:
+        """Part after part: which streamlines, their points (in memory), offsets from 0."""
+        for start in range(0, len(self), size):
+            offsets = self.offsets[start : start + size + 1]
+            points = np.array(self.points[offsets[0] : offsets[-1]])
+            yield slice(start, start + len(offsets) - 1), points, offsets - offsets[0]
 
     def subset(self, index: ArrayLike) -> Tractogram:
-        """Some of the streamlines, by indices or boolean mask."""
+        """Some of the streamlines, by indices or boolean mask, with their values."""
         chosen = np.arange(len(self))[np.asarray(index)]
-        parts = [self[i] for i in chosen]
-        made = Tractogram.from_list(parts, self.affine, self.grid)
+        sizes = np.diff(self.offsets)[chosen]
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        rows = np.arange(offsets[-1]) + np.repeat(self.offsets[chosen] - offsets[:-1], sizes)
         values = {name: np.asarray(v)[chosen] for name, v in self.per_streamline.items()}
-        return Tractogram(made.points, made.offsets, self.affine, self.grid, values)
+        return Tractogram(self.points[rows], offsets, self.affine, self.grid, values)
 
     def outside(self) -> NDArray[np.bool_]:
         """(S,) True where a streamline leaves the reference volume."""
-        voxel = (np.c_[self.points, np.ones(len(self.points))] @ np.linalg.inv(self.affine).T)[
-            :, :3
-        ]
-        beyond = ((voxel < -0.5) | (voxel > np.array(self.grid) - 0.5)).any(axis=1)
-        return np.array([beyond[a:b].any() for a, b in zip(self.offsets[:-1], self.offsets[1:])])
+        inverse = np.linalg.inv(self.affine)
+        out = np.zeros(len(self), bool)
+        for some, points, offsets in self.blocks():
+            voxel = points @ inverse[:3, :3].T + inverse[:3, 3]
+            # Half a voxel around the middle of the outermost ones, and the rounding of float32.
+            beyond = ((voxel < -0.5001) | (voxel > np.array(self.grid) - 0.4999)).any(axis=1)
+            before = np.concatenate([[0], np.cumsum(beyond)])
+            out[some] = before[offsets[1:]] > before[offsets[:-1]]
+        return out
+
+
+def _check_finite(points: NDArray[np.float32], offsets: NDArray[np.int64]) -> None:
+    bad, first = 0, -1
+    for start in range(0, len(points), 4_000_000):  # in blocks: the points may be on disk
+        wrong = np.flatnonzero(~np.isfinite(points[start : start + 4_000_000]).all(axis=1))
+        if len(wrong) and first < 0:
+            first = int(np.searchsorted(offsets, start + wrong[0], side="right")) - 1
+        bad += len(wrong)
+    if bad:
+        raise FornixError(
+            f"{bad} streamline points are not finite, the first in streamline {first}; remove those "
+            "streamlines"
+        )

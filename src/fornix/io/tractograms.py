@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from fornix.core.errors import FornixError
 from fornix.core.tractogram import Tractogram
 from fornix.io.files import atomic, input_file
 from fornix.io.nifti import open_image
+from fornix.io.trx import PARTIAL, read_trx, write_trx
 
 EXTENSIONS = (".trx", ".tck", ".trk")
 
@@ -21,79 +24,90 @@ def write_tractogram(tractogram: Tractogram, path: str | Path) -> Path:
     trx keeps the grid and the values per streamline, trk the grid and the values, tck only points.
     """
     path = Path(path)
-    _check_extension(path)
+    check_extension(path)
     with atomic(path) as temporary:
         if path.suffix == ".trx":
-            _write_trx(tractogram, temporary)
+            write_trx(tractogram, temporary)
         else:
             _write_nibabel(tractogram, temporary)
     return path
 
 
-def read_tractogram(path: str | Path, reference: str | Path | None = None) -> Tractogram:
+def read_tractogram(
+    path: str | Path, reference: str | Path | None = None, *, mapped: bool = False
+) -> Tractogram:
     """Read a tractogram. A tck file carries no grid: give a reference image for it.
+
+    mapped: leave the points of a trx file on disk (read-only), for more streamlines than fit in memory.
+    A folder NAME.trx.partial, left by a tracker that was stopped, is read as well.
 
     Raises FornixError for an unknown extension, a corrupt file, points that are not finite, or a
     reference grid that does not match the file's.
     """
-    path = input_file(path, "tractogram")
-    _check_extension(path)
+    path = _checked(path)
+    image = None if reference is None else open_image(reference, "reference image")[0]
     try:
-        if path.suffix == ".trx":
-            made = _read_trx(path)
+        if _is_trx(path):
+            made = read_trx(path, mapped)
+        elif path.suffix == ".tck" and image is None:
+            raise FornixError(
+                f"{path.name} carries no grid; give the reference image with --reference"
+            )
         else:
-            made = _read_nibabel(path, reference)
-    except FornixError:
-        raise
+            made = _read_nibabel(path, image)
+    except FornixError as error:
+        raise error if str(path.name) in str(error) else FornixError(f"{path}: {error}") from None
     except Exception as error:  # readers of binary formats fail in many ways on a broken file
         raise FornixError(f"{path} is not a readable tractogram: {error}") from error
-    if reference is not None:
-        image, _ = open_image(reference, "reference image")
-        if image.shape[:3] != made.grid or not np.allclose(image.affine, made.affine, atol=1e-3):
-            raise FornixError(
-                f"{path} was made on another grid {made.grid} than the reference {image.shape[:3]}; "
-                "give the image it was tracked on"
-            )
+    if image is not None and not same_grid(made, image.affine, image.shape[:3]):
+        raise FornixError(
+            f"{path} was made on another grid {made.grid} than the reference {image.shape[:3]}, or "
+            "placed elsewhere; give the image it was tracked on"
+        )
     return made
 
 
-def _check_extension(path: Path) -> None:
+def read_streamlines(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Points (P, 3) in world mm and offsets (S + 1,) of any tractogram, whatever its grid.
+
+    Raises FornixError for an unknown extension, a corrupt file or points that are not finite.
+    """
+    path = _checked(path)
+    if path.suffix == ".tck":
+        grid = nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), np.eye(4))
+        try:
+            made = _read_nibabel(path, grid)
+        except FornixError as error:
+            raise FornixError(f"{path}: {error}") from None
+        except Exception as error:
+            raise FornixError(f"{path} is not a readable tractogram: {error}") from error
+    else:
+        made = read_tractogram(path)
+    return made.points, made.offsets
+
+
+def same_grid(made: Tractogram, affine: ArrayLike, shape: tuple[int, ...]) -> bool:
+    """Whether a tractogram was made on this grid."""
+    return tuple(shape) == made.grid and np.allclose(affine, made.affine, atol=1e-3)
+
+
+def check_extension(path: str | Path) -> Path:
+    """The path, checked to name a format that can be written."""
+    path = Path(path)
     if path.suffix not in EXTENSIONS:
         raise FornixError(f"{path.name}: a tractogram is one of {', '.join(EXTENSIONS)}")
+    return path
 
 
-def _write_trx(tractogram: Tractogram, path: Path) -> None:
-    from trx.trx_file_memmap import TrxFile, save
-
-    made = TrxFile(nb_vertices=len(tractogram.points), nb_streamlines=len(tractogram))
-    made.header["VOXEL_TO_RASMM"] = tractogram.affine.astype(np.float32)
-    made.header["DIMENSIONS"] = np.array(tractogram.grid, dtype=np.uint16)
-    made.streamlines._data = tractogram.points
-    made.streamlines._offsets = tractogram.offsets[:-1].astype(np.uint32)
-    made.streamlines._lengths = np.diff(tractogram.offsets).astype(np.uint32)
-    made.data_per_streamline = {
-        name: np.asarray(values, dtype=np.float32).reshape(-1, 1)
-        for name, values in tractogram.per_streamline.items()
-    }
-    save(made, str(path))
-    made.close()
+def _is_trx(path: Path) -> bool:
+    return path.suffix == ".trx" or path.name.endswith(".trx" + PARTIAL)
 
 
-def _read_trx(path: Path) -> Tractogram:
-    from trx.trx_file_memmap import load
-
-    read = load(str(path))
-    try:
-        lengths = np.asarray(read.streamlines._lengths, dtype=np.int64)
-        return Tractogram(
-            np.array(read.streamlines._data, dtype=np.float32),
-            np.concatenate([[0], np.cumsum(lengths)]),
-            np.asarray(read.header["VOXEL_TO_RASMM"], dtype=np.float64),
-            _grid(read.header["DIMENSIONS"]),
-            {k: np.array(v, np.float32).ravel() for k, v in read.data_per_streamline.items()},
-        )
-    finally:
-        read.close()
+def _checked(path: str | Path) -> Path:
+    path = Path(path)
+    if path.is_dir() and _is_trx(path) and (path / "header.json").exists():
+        return path
+    return check_extension(input_file(path, "tractogram"))
 
 
 def _write_nibabel(tractogram: Tractogram, path: Path) -> None:
@@ -120,7 +134,7 @@ def _write_nibabel(tractogram: Tractogram, path: Path) -> None:
     nib.streamlines.save(made, str(path), header=header)
 
 
-def _read_nibabel(path: Path, reference: str | Path | None) -> Tractogram:
+def _read_nibabel(path: Path, image: Any) -> Tractogram:
     read = nib.streamlines.load(str(path))
     streamlines = read.streamlines
     points = np.asarray(streamlines.get_data(), dtype=np.float32)
@@ -128,11 +142,12 @@ def _read_nibabel(path: Path, reference: str | Path | None) -> Tractogram:
     if path.suffix == ".trk":
         affine = np.asarray(read.header["voxel_to_rasmm"], dtype=np.float64)
         grid = _grid(read.header["dimensions"])
-        values = {k: np.asarray(v).ravel() for k, v in read.tractogram.data_per_streamline.items()}
+        values = {
+            k: np.asarray(v, np.float32).ravel()
+            for k, v in read.tractogram.data_per_streamline.items()
+            if np.asarray(v).size == len(offsets) - 1
+        }
         return Tractogram(points, offsets, affine, grid, values)
-    if reference is None:
-        raise FornixError(f"{path.name} carries no grid; give the reference image with --reference")
-    image, _ = open_image(reference, "reference image")
     return Tractogram(points, offsets, image.affine, _grid(image.shape))
 
 

@@ -1,6 +1,19 @@
-"""Tractography: tissue for stopping, trackers, streamlines."""
+"""Tractography: tissue for stopping, trackers, streamlines, and their score against truth."""
 
+from fornix.tracking.score import BundleScore, Score, score
 from fornix.tracking.tissue import Tissue, tissue_shares
 from fornix.tracking.track import TRACK_METHODS, track
+from fornix.tracking.truth import BundleTruth, read_truth, write_truth
 
-__all__ = ["TRACK_METHODS", "Tissue", "tissue_shares", "track"]
+__all__ = [
+    "TRACK_METHODS",
+    "BundleScore",
+    "BundleTruth",
+    "Score",
+    "Tissue",
+    "read_truth",
+    "score",
+    "tissue_shares",
+    "track",
+    "write_truth",
+]

@@ -128,7 +128,13 @@ def _lines(root: Path, name: str) -> Streamlines:
     import nibabel as nib
 
     loaded = nib.streamlines.load(root / "TOM_trackings" / f"{name}.trk")
-    return [np.asarray(s, dtype=np.float32) for s in loaded.streamlines]
+    shift = np.zeros(3, np.float32)
+    header = np.asarray(loaded.header["voxel_to_rasmm"])
+    if not header[:3, 3].any():
+        # TractSeg keeps no grid in the header: its mm are counted from voxel centres, and reading takes
+        # them for corners. Half a voxel back puts 98% of the points into the bundle's own mask.
+        shift = (np.diag(header)[:3] / 2).astype(np.float32)
+    return [np.asarray(s, dtype=np.float32) + shift for s in loaded.streamlines]
 
 
 def _ends(root: Path, name: str) -> Endings:

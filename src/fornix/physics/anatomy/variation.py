@@ -232,13 +232,14 @@ def _lines_pushed(bundle: Bundle, pull: Field, affine: NDArray[np.float64]) -> S
             [ndimage.map_coordinates(c, voxel, order=1, mode="nearest") for c in pull], -1
         )
 
-    made = []
-    for line in bundle.streamlines:
-        moved = line.astype(np.float64)
-        for _ in range(12):
-            moved = line - at(moved)
-        made.append(moved.astype(np.float32))
-    return made
+    if not bundle.streamlines:
+        return []
+    still = np.concatenate(bundle.streamlines).astype(np.float64)
+    moved = still
+    for _ in range(12):
+        moved = still - at(moved)
+    ends = np.cumsum([len(line) for line in bundle.streamlines])[:-1]
+    return np.split(moved.astype(np.float32), ends)
 
 
 def _f32(values: NDArray[np.floating]) -> Array:
