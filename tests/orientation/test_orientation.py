@@ -93,7 +93,7 @@ def test_ours_agrees_with_dipys_csd(phantom: Phantom, head: DWI):
     keep &= np.random.default_rng(0).random(keep.shape) < 0.1
     from fornix.microstructure import microstructure
 
-    tensor = microstructure(head, models=("dti",))
+    tensor = microstructure(head, ("dti",), "wls")
     from fornix.orientation.csd import csd, csd_dipy
     from fornix.orientation.response import estimate_responses
 

@@ -9,18 +9,19 @@ from fornix.core import harmonics
 from fornix.core.dipy_bridge import gradient_table
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
-from fornix.orientation.deconvolution import deconvolve
+from fornix.orientation.interior import deconvolve_nonnegative
+from fornix.orientation.penalised import deconvolve_penalised
 from fornix.orientation.response import Responses
 
 
 def msmt(
     dwi: DWI, responses: Responses, lmax: int, device: str = "auto"
 ) -> dict[str, NDArray[np.float32]]:
-    """Multi-tissue deconvolution (Jeurissen et al., NeuroImage 2014), batched.
+    """Multi-tissue deconvolution (Jeurissen et al., NeuroImage 2014); the answer of `msmt_csd`.
 
     Three tissues where the scan has three or more b-levels, counting the b0s; white matter and
     fluid where it has two. Returns `fod` (X, Y, Z, coefficients) and the signal fractions
-    `wm`, `gm`, `csf` (X, Y, Z) that are there.
+    `wm`, `gm`, `csf` (X, Y, Z) that are there. Compiled for the processor, whatever the device.
     """
     tissues = [("csf", responses.fluid)]
     if len(responses.levels) >= 3:
@@ -28,10 +29,11 @@ def msmt(
     if len(responses.levels) < 2:
         raise FornixError("multi-tissue deconvolution needs a b0 or a second shell; use csd")
     design = _design(dwi, responses, lmax, [signal for _, signal in tissues])
-    found = deconvolve(dwi.signals(), design, lmax, len(tissues), device=device)
+    found = deconvolve_nonnegative(dwi.signals(), design, lmax)
+    count = harmonics.n_coefficients(lmax)
     # A fraction is the tissue's share, each response having been scaled to one whole voxel of it.
-    parts = {name: np.clip(found[:, i], 0, None) for i, (name, _) in enumerate(tissues)}
-    fod = found[:, len(tissues) :]
+    parts = {name: np.clip(found[:, count + i], 0, None) for i, (name, _) in enumerate(tissues)}
+    fod = found[:, :count]
     parts["wm"] = np.clip(fod[:, 0] * np.sqrt(4 * np.pi), 0, None)
     total = np.maximum(sum(parts.values()), 1e-9)
     out = {name: dwi.unmask(share / total) for name, share in parts.items()}
@@ -41,13 +43,15 @@ def msmt(
 def csd(
     dwi: DWI, responses: Responses, lmax: int, device: str = "auto"
 ) -> dict[str, NDArray[np.float32]]:
-    """Single-tissue, single-shell deconvolution (Tournier et al., NeuroImage 2007), batched.
+    """Single-tissue, single-shell deconvolution (Tournier et al., NeuroImage 2007); as `csd`.
 
-    Uses the shell of highest b. The non-negativity constraint is hard.
+    Uses the shell of highest b. Negative amplitudes are penalised, as there, not forbidden.
+    Compiled for the processor, whatever the device.
     """
     shell = dwi.subset(responses.volumes[-1])
     design = _design(shell, _last(responses), lmax, [])
-    fod = deconvolve(shell.signals(), design, lmax, 0, device=device)
+    mean = float(responses.white[-1, 0] * np.sqrt(4 * np.pi))
+    fod = deconvolve_penalised(shell.signals(), design, lmax, mean)
     return {"fod": dwi.unmask(fod)}
 
 
@@ -84,14 +88,15 @@ def _last(responses: Responses) -> Responses:
 def _design(
     dwi: DWI, responses: Responses, lmax: int, isotropic: list[NDArray[np.float64]]
 ) -> NDArray[np.float64]:
-    """(N, tissues + coefficients): what each coefficient contributes to each volume."""
+    """(N, coefficients + tissues): what each coefficient contributes to each volume."""
     ells, _ = harmonics.orders(lmax)
     basis = harmonics.evaluate(lmax, dwi.gradients.directions)
-    design = np.zeros((len(dwi.gradients), len(isotropic) + basis.shape[1]))
+    count = basis.shape[1]
+    design = np.zeros((len(dwi.gradients), count + len(isotropic)))
     for level, volumes in enumerate(responses.volumes):
         # Funk-Hecke: convolving with a_l P_l multiplies order l by 4 pi a_l / (2 l + 1).
         factor = 4 * np.pi / (2 * ells + 1) * responses.white[level][ells // 2]
-        design[volumes, len(isotropic) :] = basis[volumes] * factor
+        design[volumes, :count] = basis[volumes] * factor
         for tissue, signal in enumerate(isotropic):
-            design[volumes, tissue] = signal[level]
+            design[volumes, count + tissue] = signal[level]
     return design
