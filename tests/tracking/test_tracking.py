@@ -14,6 +14,7 @@ from fornix.orientation import fod
 from fornix.physics import Phantom
 from fornix.tracking import TRACK_METHODS, Tissue, tissue_shares, track
 from fornix.tracking.engine import track_engine
+from fornix.tracking.rules import Rules
 
 OBLIQUE = np.array([[-1.8, 0.3, 0, 20], [0.3, 1.8, 0.2, -10], [0, -0.2, 2.0, 5], [0, 0, 0, 1]])
 
@@ -29,15 +30,16 @@ def corridor(direction: np.ndarray, affine: np.ndarray, grid=(24, 9, 9)):
     return coefficients, Tissue(white, grey, np.zeros(grid, np.float32))
 
 
-@pytest.mark.parametrize("algorithm", ["deterministic", "probabilistic"])
+@pytest.mark.parametrize("algorithm", ["deterministic", "probabilistic", "ptt"])
 @pytest.mark.parametrize("affine", [np.diag([2.0, 2, 2, 1]), np.diag([-2.0, 2, 2, 1]), OBLIQUE])
 def test_straight_fibres_on_any_grid(algorithm, affine):
     """The field points along the first voxel axis in world space: streamlines must follow it."""
     axis = affine[:3, 0] / np.linalg.norm(affine[:3, 0])
     coefficients, tissue = corridor(axis, affine)
     made = track_engine(
-        algorithm, coefficients, affine, tissue, tissue.white > 0.5, count=200, step=0.8,
-        angle=30, threshold=0.1, min_length=10, max_length=100, seed=1, threads=1,
+        algorithm, coefficients, affine, tissue, tissue.white > 0.5,
+        Rules(step=0.8, angle=15 if algorithm == "ptt" else 30, min_length=10, max_length=100),
+        count=200, seed=1, threads=1,
     )  # fmt: skip
     assert len(made) == 200
     span = np.array([line[-1] - line[0] for line in made])
@@ -53,8 +55,8 @@ def test_straight_fibres_on_any_grid(algorithm, affine):
 @pytest.fixture(scope="module")
 def fields(phantom: Phantom) -> tuple[DWI, Maps]:
     dwi = phantom.dwi.with_(mask=phantom.mask, sigma=phantom.sigma)
-    maps = microstructure(dwi, models=("dti",))
-    return dwi, maps.merged(fod(dwi, tensor=maps))
+    maps = microstructure(dwi, models=("dti",), method="wls")
+    return dwi, maps.merged(fod(dwi, "csd", tensor=maps))
 
 
 def test_tissue_from_diffusion_alone(phantom: Phantom, fields):
@@ -65,7 +67,7 @@ def test_tissue_from_diffusion_alone(phantom: Phantom, fields):
     assert shares.fluid[phantom.mask & (phantom.truth["noddi_fwf"].data > 0.95)].mean() > 0.7
 
 
-@pytest.mark.parametrize("method", ["probabilistic", "deterministic"])
+@pytest.mark.parametrize("method", ["probabilistic", "deterministic", "ptt"])
 def test_streamlines_of_a_phantom(fields, method):
     made = track(*fields, method, count=500, seed=3)
     assert len(made) == 500
@@ -74,10 +76,13 @@ def test_streamlines_of_a_phantom(fields, method):
     assert not made.outside().any()
 
 
-def test_same_seed_same_streamlines_for_any_threads(fields):
-    one = track(*fields, count=300, seed=5, threads=1)
-    two = track(*fields, count=300, seed=5, threads=2)
-    other = track(*fields, count=300, seed=6, threads=1)
+@pytest.mark.parametrize("method", ["probabilistic", "ptt"])
+@pytest.mark.parametrize("seeding", ["voxel", "interface", "dynamic"])
+def test_same_seed_same_streamlines_for_any_threads(fields, method, seeding):
+    options = {"count": 300, "seeding": seeding}
+    one = track(*fields, method, seed=5, threads=1, **options)
+    two = track(*fields, method, seed=5, threads=2, **options)
+    other = track(*fields, method, seed=6, threads=1, **options)
     np.testing.assert_array_equal(one.points, two.points)
     np.testing.assert_array_equal(one.offsets, two.offsets)
     assert one.points.shape != other.points.shape or not np.array_equal(one.points, other.points)
@@ -113,10 +118,12 @@ def test_bad_seeds(fields):
     with pytest.raises(FornixError, match="empty"):
         track(dwi, maps, seeds=np.zeros(dwi.grid, bool))
     outside = ~dwi.brain()
-    with pytest.raises(FornixError, match="no voxel to seed from"):
+    with pytest.raises(FornixError, match="outside the brain mask"):
         track(dwi, maps, seeds=outside)
     with pytest.raises(FornixError, match="choose one of"):
         track(dwi, maps, "magic")
+    with pytest.raises(FornixError, match="no seeding 'magic'"):
+        track(dwi, maps, seeding="magic")
 
 
 def test_isotropic_field_ends_in_an_error_not_a_crash(fields):

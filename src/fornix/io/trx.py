@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fornix.core.errors import FornixError
+from fornix.core.errors import FornixError, tell
 from fornix.core.tractogram import Tractogram
 from fornix.io.files import atomic
 
@@ -91,9 +91,12 @@ class TrxWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Finish; also where it was stopped or failed on the way, if there is anything to keep."""
-        if kind is None or self.streamlines:
+        """Finish; where it was stopped or failed on the way, leave what there is in the folder."""
+        if kind is None:
             self.finish()
+        elif self.streamlines:
+            self._close()
+            tell(f"stopped: {self.streamlines:,} streamlines are in {self.folder}")
         else:
             self.discard()
 

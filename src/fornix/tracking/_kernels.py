@@ -1,16 +1,18 @@
-"""What is compiled: stepping through an interpolated orientation field."""
+"""What is compiled for tracking: random numbers, looking up fields, choosing the next direction.
+
+Positions are voxel coordinates here; directions are unit vectors along the voxel axes scaled to mm.
+Amplitudes of the FOD are rows (one per voxel that may hold fibres, found through `lookup`) on a fixed
+set of axes of the half sphere; `cones[m]` lists the axes near axis m.
+"""
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
-
-#: How a streamline ended.
-ACCEPTED, TOO_SHORT, TOO_LONG, IN_FLUID, IN_WHITE, OUTSIDE, NO_START = range(7)
+from numba import njit
 
 
-@njit(cache=True, inline="always")
-def _mix(state):  # type: ignore[no-untyped-def]
+@njit(cache=True, inline="always", fastmath=False)
+def mix(state):  # type: ignore[no-untyped-def]
     """One step of splitmix64 (Steele et al., 2014): new state and 64 random bits."""
     state = state + np.uint64(0x9E3779B97F4A7C15)
     z = state
@@ -19,61 +21,52 @@ def _mix(state):  # type: ignore[no-untyped-def]
     return state, z ^ (z >> np.uint64(31))
 
 
-@njit(cache=True, inline="always")
-def _uniform(state):  # type: ignore[no-untyped-def]
-    state, bits = _mix(state)
+@njit(cache=True, inline="always", fastmath=False)
+def uniform(state):  # type: ignore[no-untyped-def]
+    """New state and a number in [0, 1)."""
+    state, bits = mix(state)
     return state, (bits >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
-@njit(cache=True)
-def _trilinear(volume, x, y, z):  # type: ignore[no-untyped-def]
-    """Value at voxel coordinates, 0 beyond the grid."""
+@njit(cache=True, fastmath=False)
+def draw_wave(waves, state, out):  # type: ignore[no-untyped-def]
+    """Into out: a random function on the axes, mean 0, variance 1, smooth as the FOD is."""
+    out[:] = 0.0
+    for c in range(waves.shape[1]):
+        state, u = uniform(state)
+        state, v = uniform(state)
+        g = np.sqrt(-2.0 * np.log(1.0 - u)) * np.cos(2.0 * np.pi * v)
+        for m in range(waves.shape[0]):
+            out[m] += g * waves[m, c]
+    return state
+
+
+@njit(cache=True, fastmath=False)
+def shares(tissue, x, y, z, out):  # type: ignore[no-untyped-def]
+    """Into out: trilinear white, grey and fluid at voxel coordinates, 0 beyond the grid."""
+    out[0], out[1], out[2] = 0.0, 0.0, 0.0
     i, j, k = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
     fx, fy, fz = x - i, y - j, z - k
-    total = 0.0
     for a in range(2):
         for b in range(2):
             for c in range(2):
                 p, q, r = i + a, j + b, k + c
                 if (
-                    0 <= p < volume.shape[0]
-                    and 0 <= q < volume.shape[1]
-                    and 0 <= r < volume.shape[2]
+                    0 <= p < tissue.shape[0]
+                    and 0 <= q < tissue.shape[1]
+                    and 0 <= r < tissue.shape[2]
                 ):
                     weight = (fx if a else 1 - fx) * (fy if b else 1 - fy) * (fz if c else 1 - fz)
-                    total += weight * volume[p, q, r]
-    return total
+                    for t in range(3):
+                        out[t] += weight * tissue[p, q, r, t]
 
 
-@njit(cache=True)
-def _pick_row(lookup, x, y, z, u):  # type: ignore[no-untyped-def]
-    """The row of one of the eight voxels around a point, drawn by trilinear weight; -1 if none."""
+@njit(cache=True, fastmath=False)
+def corners(lookup, x, y, z, rows, weights):  # type: ignore[no-untyped-def]
+    """Rows of the voxels around a point that hold fibres, and their trilinear weights; how many."""
     i, j, k = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
     fx, fy, fz = x - i, y - j, z - k
-    a, b, c = 0, 0, 0
-    # One uniform number, split three ways, draws the three corners.
-    if u < fx:
-        a, u = 1, u / max(fx, 1e-12)
-    else:
-        u = (u - fx) / max(1 - fx, 1e-12)
-    if u < fy:
-        b, u = 1, u / max(fy, 1e-12)
-    else:
-        u = (u - fy) / max(1 - fy, 1e-12)
-    if u < fz:
-        c = 1
-    p, q, r = i + a, j + b, k + c
-    if 0 <= p < lookup.shape[0] and 0 <= q < lookup.shape[1] and 0 <= r < lookup.shape[2]:
-        return lookup[p, q, r]
-    return -1
-
-
-@njit(cache=True)
-def _blend(lookup, amplitudes, cone, x, y, z, out):  # type: ignore[no-untyped-def]
-    """Trilinear amplitudes on the axes of a cone, into out."""
-    out[:] = 0.0
-    i, j, k = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
-    fx, fy, fz = x - i, y - j, z - k
+    count = 0
     for a in range(2):
         for b in range(2):
             for c in range(2):
@@ -88,14 +81,37 @@ def _blend(lookup, amplitudes, cone, x, y, z, out):  # type: ignore[no-untyped-d
                         weight = (
                             (fx if a else 1 - fx) * (fy if b else 1 - fy) * (fz if c else 1 - fz)
                         )
-                        for n in range(cone.shape[0]):
-                            if cone[n] < 0:
-                                break
-                            out[n] += weight * amplitudes[row, cone[n]]
+                        if weight > 0:
+                            rows[count], weights[count] = row, weight
+                            count += 1
+    return count
 
 
-@njit(cache=True)
-def _centroid(direction, best, best_value, cone, room, axes):  # type: ignore[no-untyped-def]
+@njit(cache=True, fastmath=False)
+def blend(rows, weights, count, amplitudes, spread, wave, cone, out):  # type: ignore[no-untyped-def]
+    """Into out: trilinear amplitudes on the axes of a cone, perturbed within their standard deviation.
+
+    spread: standard deviations like amplitudes, or (0, 0) for none; wave: this streamline's own.
+    """
+    out[:] = 0.0
+    for e in range(count):
+        row, weight = rows[e], weights[e]
+        if spread.shape[0]:
+            for n in range(cone.shape[0]):
+                m = cone[n]
+                if m < 0:
+                    break
+                out[n] += weight * (amplitudes[row, m] + wave[m] * spread[row, m])
+        else:
+            for n in range(cone.shape[0]):
+                m = cone[n]
+                if m < 0:
+                    break
+                out[n] += weight * amplitudes[row, m]
+
+
+@njit(cache=True, fastmath=False)
+def centroid(direction, best, best_value, cone, room, axes):  # type: ignore[no-untyped-def]
     """Into direction: the middle of the lobe around the largest amplitude, finer than the grid."""
     sign = 1.0
     if (
@@ -119,11 +135,12 @@ def _centroid(direction, best, best_value, cone, room, axes):  # type: ignore[no
     direction[0], direction[1], direction[2] = sign * sx / norm, sign * sy / norm, sign * sz / norm
 
 
-@njit(cache=True)
-def _next(direction, last, lookup, amplitudes, axes, cones, x, y, z, least, cosine, sample, state, room):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Choose the next direction into `direction`; returns the axis taken (-1: none) and the state."""
-    cone = cones[last]
-    _blend(lookup, amplitudes, cone, x, y, z, room)
+@njit(cache=True, fastmath=False)
+def turn(direction, last, cone, room, axes, least, cosine, sample, state):  # type: ignore[no-untyped-def]
+    """Choose the next direction among the axes of a cone with amplitudes `room`, into `direction`.
+
+    Returns the axis taken (-1: none) and the state.
+    """
     total, best, best_value = 0.0, -1, least
     for n in range(cone.shape[0]):
         m = cone[n]
@@ -138,137 +155,55 @@ def _next(direction, last, lookup, amplitudes, axes, cones, x, y, z, least, cosi
         total += room[n]
     if total <= 0.0 or best < 0:
         return -1, state
-    chosen = best
-    if sample:
-        state, u = _uniform(state)
-        u *= total
-        for n in range(cone.shape[0]):
-            if cone[n] < 0:
-                break
-            u -= room[n]
-            if u <= 0.0:
-                chosen = cone[n]
-                break
     if not sample:
-        _centroid(direction, best, best_value, cone, room, axes)
-        return chosen, state
+        centroid(direction, best, best_value, cone, room, axes)
+        return best, state
+    chosen = best
+    state, u = uniform(state)
+    u *= total
+    for n in range(cone.shape[0]):
+        if cone[n] < 0:
+            break
+        u -= room[n]
+        if u <= 0.0 and room[n] > 0.0:
+            chosen = cone[n]
+            break
     dot = (
         direction[0] * axes[chosen, 0]
         + direction[1] * axes[chosen, 1]
         + direction[2] * axes[chosen, 2]
     )
     sign = 1.0 if dot >= 0 else -1.0
-    for d in range(3):
-        direction[d] = sign * axes[chosen, d]
     # The axes are a grid of a few degrees: blur within one cell, so that none of it shows.
     norm = 0.0
     for d in range(3):
-        state, u = _uniform(state)
-        direction[d] += 0.12 * (u - 0.5)
+        state, u = uniform(state)
+        direction[d] = sign * axes[chosen, d] + 0.12 * (u - 0.5)
         norm += direction[d] ** 2
     for d in range(3):
         direction[d] /= np.sqrt(norm)
     return chosen, state
 
 
-@njit(cache=True)
-def _start(lookup, amplitudes, x, y, z, least, sample, state):  # type: ignore[no-untyped-def]
-    """The axis to start along at a seed, -1 where nothing passes the threshold."""
-    state, u = _uniform(state)
-    row = _pick_row(lookup, x, y, z, u if sample else 0.0)
-    if row < 0:
-        return -1, state
-    total, best = 0.0, -1
+@njit(cache=True, fastmath=False)
+def start_axis(rows, weights, count, amplitudes, spread, wave, least, sample, state):  # type: ignore[no-untyped-def]
+    """The axis to start along at a seed: of the largest amplitude, or drawn; -1 if none passes."""
+    best, best_value, total, chosen = -1, least, 0.0, -1
     for m in range(amplitudes.shape[1]):
-        value = amplitudes[row, m]
+        value = 0.0
+        for e in range(count):
+            value += weights[e] * amplitudes[rows[e], m]
+            if spread.shape[0]:
+                value += weights[e] * wave[m] * spread[rows[e], m]
         if value >= least:
             total += value
-            if best < 0 or value > amplitudes[row, best]:
-                best = m
-    if best >= 0 and sample:
-        state, u = _uniform(state)
-        u *= total
-        for m in range(amplitudes.shape[1]):
-            if amplitudes[row, m] >= least:
-                u -= amplitudes[row, m]
-                if u <= 0.0:
-                    return m, state
+            if best < 0 or value > best_value:
+                best, best_value = m, value
+            if sample:
+                # One pass: each axis takes over with its share of what was seen so far.
+                state, u = uniform(state)
+                if u * total < value:
+                    chosen = m
+    if sample and best >= 0:
+        return chosen, state
     return best, state
-
-
-@njit(cache=True, parallel=True)
-def run_seeds(  # type: ignore[no-untyped-def]
-    seeds, base, lookup, amplitudes, axes, cones, white, grey, fluid, size, step, cosine, least,
-    shortest, capacity, sample,
-):  # fmt: skip
-    """Track every seed both ways. Points are in mm along the voxel axes, around the middle of a row."""
-    count = seeds.shape[0]
-    points = np.empty((count, 2 * capacity + 1, 3), dtype=np.float32)
-    spans = np.zeros((count, 2), dtype=np.int64)
-    status = np.zeros(count, dtype=np.int64)
-    for s in prange(count):
-        state = (base + np.uint64(s)) * np.uint64(0xD1342543DE82EF95) + np.uint64(1)
-        room = np.empty(cones.shape[1])
-        direction = np.empty(3)
-        first, state = _start(
-            lookup, amplitudes, seeds[s, 0], seeds[s, 1], seeds[s, 2], least, sample, state
-        )
-        if first < 0:
-            status[s] = NO_START
-            continue
-        for d in range(3):
-            points[s, capacity, d] = seeds[s, d] * size[d]
-        low, high = capacity, capacity + 1
-        result = ACCEPTED
-        for way in range(2):
-            sign = 1.0 if way == 0 else -1.0
-            for d in range(3):
-                direction[d] = sign * axes[first, d]
-            last = first
-            px, py, pz = points[s, capacity, 0], points[s, capacity, 1], points[s, capacity, 2]
-            while True:
-                px += step * direction[0]
-                py += step * direction[1]
-                pz += step * direction[2]
-                x, y, z = px / size[0], py / size[1], pz / size[2]
-                if not (
-                    -0.5 <= x <= lookup.shape[0] - 0.5
-                    and -0.5 <= y <= lookup.shape[1] - 0.5
-                    and -0.5 <= z <= lookup.shape[2] - 0.5
-                ):
-                    result = OUTSIDE
-                    break
-                if high - low >= capacity:
-                    result = TOO_LONG
-                    break
-                if way == 0:
-                    points[s, high, 0], points[s, high, 1], points[s, high, 2] = px, py, pz
-                    high += 1
-                else:
-                    low -= 1
-                    points[s, low, 0], points[s, low, 1], points[s, low, 2] = px, py, pz
-                g = _trilinear(grey, x, y, z)
-                f = _trilinear(fluid, x, y, z)
-                w = _trilinear(white, x, y, z)
-                # Past the grey matter's middle, or out of the brain's rim or its cut stem.
-                if g > 0.5 or (w + g + f < 0.5 and f < 0.25):
-                    break
-                if f > 0.5:
-                    result = IN_FLUID
-                    break
-                last, state = _next(
-                    direction, last, lookup, amplitudes, axes, cones, x, y, z, least, cosine,
-                    sample, state, room,
-                )  # fmt: skip
-                if last < 0:
-                    # The FOD fades towards the cortex: an end in mostly grey tissue is an end.
-                    if g < 0.25:
-                        result = IN_WHITE
-                    break
-            if result != ACCEPTED:
-                break
-        if result == ACCEPTED and high - low - 1 < shortest:
-            result = TOO_SHORT
-        status[s] = result
-        spans[s, 0], spans[s, 1] = low, high
-    return points, spans, status

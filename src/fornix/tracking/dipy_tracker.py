@@ -12,6 +12,7 @@ from fornix.core import harmonics
 from fornix.core.errors import FornixError
 from fornix.core.gradients import voxel_rotation
 from fornix.core.tractogram import Tractogram
+from fornix.tracking.rules import Rules
 from fornix.tracking.tissue import Tissue
 
 _PER_BATCH = 40_000
@@ -23,13 +24,9 @@ def track_dipy(
     affine: NDArray[np.float64],
     tissue: Tissue,
     seeds: NDArray[np.bool_],
+    rules: Rules,
     *,
     count: int,
-    step: float,
-    angle: float,
-    threshold: float,
-    min_length: float,
-    max_length: float,
     seed: int,
     threads: int,
     progress: Callable[[int, int], None] | None = None,
@@ -73,11 +70,11 @@ def track_dipy(
                 affine,
                 sh=coefficients,
                 sphere=sphere,
-                step_size=step,
-                max_angle=angle,
-                pmf_threshold=threshold,
-                min_len=min_length,
-                max_len=max_length,
+                step_size=rules.step,
+                max_angle=rules.angle,
+                pmf_threshold=rules.threshold,
+                min_len=rules.min_length,
+                max_len=rules.max_length,
                 nbr_threads=threads,
                 random_seed=seed + 1,
                 return_all=False,
@@ -96,7 +93,8 @@ def track_dipy(
     if not total:
         raise FornixError(
             f"none of {tried} seeds gave a streamline that ends in grey matter with a length of "
-            f"{min_length:g} to {max_length:g} mm; check the mask and the gradient table (fornix info)"
+            f"{rules.min_length:g} to {rules.max_length:g} mm; check the mask and the gradient "
+            "table (fornix info)"
         )
     sizes = np.concatenate(lengths)[:count]
     points = np.concatenate(kept)[: int(sizes.sum())]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,9 @@ from fornix.core.methods import Method, MethodTable
 from fornix.core.tractogram import Tractogram
 from fornix.tracking.dipy_tracker import track_dipy
 from fornix.tracking.engine import track_engine
-from fornix.tracking.tissue import tissue_shares
+from fornix.tracking.rules import Rules
+from fornix.tracking.seeds import SEEDINGS
+from fornix.tracking.tissue import Tissue, tissue_from_segmentation, tissue_shares
 
 TRACK_METHODS = MethodTable(
     "track",
@@ -24,7 +27,7 @@ TRACK_METHODS = MethodTable(
         Method(
             "probabilistic",
             partial(track_engine, "probabilistic"),
-            "samples the FOD at each step",
+            "samples the FOD, and its uncertainty if known, at each step",
             "Behrens et al., NeuroImage 2007; Tournier et al., 2012",
         ),
         Method(
@@ -32,6 +35,12 @@ TRACK_METHODS = MethodTable(
             partial(track_engine, "deterministic"),
             "follows the largest amplitude ahead",
             "Basser et al., MRM 2000",
+        ),
+        Method(
+            "ptt",
+            partial(track_engine, "ptt"),
+            "parallel transport: smooth curves drawn from the FOD ahead",
+            "Aydogan and Shi, IEEE TMI 2021",
         ),
         Method(
             "probabilistic-dipy",
@@ -54,6 +63,10 @@ TRACK_METHODS = MethodTable(
     ],
 )
 
+#: Largest turn per step where none is asked for, degrees.
+_ANGLES = {"ptt": 15.0}
+_ANGLE = 30.0
+
 
 def track(
     dwi: DWI,
@@ -62,53 +75,146 @@ def track(
     *,
     count: int = 100_000,
     seeds: NDArray[np.bool_] | None = None,
+    seeding: str = "voxel",
+    seeds_per_voxel: int | None = None,
     step: float | None = None,
-    angle: float = 30.0,
+    angle: float | None = None,
     threshold: float = 0.1,
     min_length: float = 20.0,
     max_length: float = 250.0,
+    tissue: Tissue | str | Path | None = None,
+    include: Sequence[NDArray[np.bool_]] = (),
+    exclude: Sequence[NDArray[np.bool_]] = (),
+    stop: Sequence[NDArray[np.bool_]] = (),
+    any_end: bool = False,
+    out: str | Path | None = None,
     seed: int = 0,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tractogram:
     """Track streamlines with anatomical stopping from the diffusion scan alone.
 
-    maps: from `microstructure` and `fod`: dti_fa, dti_md, fod, peaks.
+    maps: from `microstructure` and `fod`: dti_fa, dti_md, fod, peaks. Where the FOD has a standard
+    deviation, `probabilistic` and `ptt` sample it too.
     method: an entry of TRACK_METHODS. count: streamlines to keep.
     seeds: (X, Y, Z) voxels to start from; by default the white matter.
+    seeding: `voxel` (anywhere in them), `interface` (where grey and white matter meet) or `dynamic`
+    (where streamlines are still fewer than the FOD's size asks for).
+    seeds_per_voxel: so many in each voxel and no more, instead of as many as `count` needs.
     step: mm, by default half the smallest voxel edge, at most 1 mm. angle: largest turn per step,
-    degrees. threshold: of the FOD's largest amplitude, below which a direction is not taken.
-    min_length, max_length: mm.
+    degrees, by default 30 (15 for ptt). threshold: of the FOD's largest amplitude, below which a
+    direction is not taken. min_length, max_length: mm.
+    tissue: shares, or a file for `tissue_from_segmentation`; by default from the maps.
+    include, exclude, stop: (X, Y, Z) masks to pass through (all), never to enter, and to end in.
+    any_end: keep streamlines wherever they end.
+    out: a trx file. Streamlines go there as they are found and are not held in memory: the result's
+    points stay on disk. Where tracking is stopped, what was found is in the folder OUT.partial.
 
     A streamline is kept if both ends lie in grey matter (anatomically constrained tracking, Smith et
     al., NeuroImage 2012, with tissue from the diffusion scan). The same seed gives the same
-    streamlines for any number of threads.
+    streamlines for any number of threads, and a smaller count gives the first of them.
 
-    Raises FornixError where no voxel can be seeded or no streamline is accepted.
+    Raises FornixError where no voxel can be seeded or no streamline is accepted (and says how many
+    each rule rejected).
     """
     entry = TRACK_METHODS[method]
-    tissue = tissue_shares(dwi, maps)
-    white = (tissue.white > 0.5) & dwi.brain()
-    start = white if seeds is None else check_mask(seeds, dwi.grid) & dwi.brain()
-    if not start.any():
+    if seeding not in SEEDINGS:
+        raise FornixError(f"no seeding {seeding!r}; choose one of: {', '.join(SEEDINGS)}")
+    if count < 1:
+        raise FornixError(f"the number of streamlines must be 1 or more, not {count}")
+    if "fod" not in maps:
+        raise FornixError("there is no FOD among the maps; make it with fornix.fod first")
+    fod = maps["fod"]
+    if fod.data.shape[:3] != dwi.grid:
         raise FornixError(
-            "no voxel to seed from: no white matter was found in the mask; give seeds with --seeds"
+            f"the FOD is on another grid {fod.data.shape[:3]} than the scan {dwi.grid}"
         )
-    made: Tractogram = entry.run(
-        maps["fod"].data,
-        dwi.affine,
-        tissue,
-        start,
-        count=count,
-        step=step or min(1.0, float(dwi.voxel_size.min()) / 2),
-        angle=angle,
+    rules = Rules(
+        step=min(1.0, float(dwi.voxel_size.min()) / 2) if step is None else step,
+        angle=_ANGLES.get(method, _ANGLE) if angle is None else angle,
         threshold=threshold,
         min_length=min_length,
         max_length=max_length,
+        include=tuple(include),
+        exclude=tuple(exclude),
+        stop=tuple(stop),
+        any_end=any_end,
+    )
+    found = _tissue(tissue, dwi, maps)
+    start = _start(seeds, found, dwi)
+    run = partial(
+        entry.run,
+        fod.data,
+        dwi.affine,
+        found,
+        start,
+        rules,
+        count=count,
         seed=seed,
         threads=threads or available_threads(),
         progress=progress,
     )
-    if len(made) < count:
+    if method.endswith("-dipy"):
+        plain = seeding == "voxel" and seeds_per_voxel is None and not any_end
+        if not plain or include or exclude or stop:
+            raise FornixError(
+                f"{method} knows voxel seeds and grey-matter ends only; take {method.split('-')[0]}"
+            )
+        made = _given(run(), out)
+    else:
+        ours = partial(run, fod_std=fod.std, seeding=seeding, per_voxel=seeds_per_voxel)
+        made = ours() if out is None else _streamed(ours, Path(out), dwi)
+    if len(made) < count and seeds_per_voxel is None:
         tell(f"{len(made)} streamlines of the {count} asked for were accepted")
     return made
+
+
+def _tissue(given: Tissue | str | Path | None, dwi: DWI, maps: Maps) -> Tissue:
+    if given is None:
+        return tissue_shares(dwi, maps)
+    found = given if isinstance(given, Tissue) else tissue_from_segmentation(given, dwi)
+    if found.white.shape != dwi.grid:
+        raise FornixError(
+            f"the tissue is on another grid {found.white.shape} than the scan {dwi.grid}; give its file "
+            "to have it resampled"
+        )
+    return found
+
+
+def _start(seeds: NDArray[np.bool_] | None, tissue: Tissue, dwi: DWI) -> NDArray[np.bool_]:
+    if seeds is None:
+        start = (tissue.white > 0.5) & dwi.brain()
+        if not start.any():
+            raise FornixError(
+                "no voxel to seed from: no white matter was found in the mask; give seeds with --seeds"
+            )
+        return start
+    try:
+        start = check_mask(seeds, dwi.grid) & dwi.brain()
+    except FornixError as error:
+        raise FornixError(f"seeds: {error}") from None
+    if not start.any():
+        raise FornixError("no voxel to seed from: the seed mask lies outside the brain mask")
+    return start
+
+
+def _given(made: Tractogram, out: str | Path | None) -> Tractogram:
+    if out is not None:
+        from fornix.io import write_tractogram
+
+        write_tractogram(made, out)
+    return made
+
+
+def _streamed(run: Callable[..., int], out: Path, dwi: DWI) -> Tractogram:
+    from fornix.io import read_tractogram
+    from fornix.io.trx import TrxWriter
+
+    if out.suffix != ".trx":
+        raise FornixError(
+            f"{out.name}: streamlines go to disk as they are found in trx alone; name it .trx, or write "
+            "the result with write_tractogram"
+        )
+    with TrxWriter(out, dwi.affine, dwi.grid) as writer:
+        run(sink=writer)
+    return read_tractogram(out, mapped=True)
