@@ -7,11 +7,13 @@ from fornix.bench.classical import run_classical
 from fornix.bench.microstructure import run_microstructure
 from fornix.bench.mosaics import run_mosaics
 from fornix.bench.speed import run_speed
+from fornix.bench.tracking_speed import run_tracking_speed
 from fornix.bench.unseen import run_unseen
 
 #: What `fornix bench` knows, by name.
 SUITES: dict[str, Callable[..., Any]] = {
     "speed": run_speed,
+    "tracking-speed": run_tracking_speed,
     "classical": run_classical,
     "unseen": run_unseen,
     "mosaics": run_mosaics,

@@ -13,7 +13,8 @@ from fornix.core.errors import FornixError
 
 def bench_command(
     suite: Annotated[
-        str, typer.Argument(help="speed, classical, unseen, microstructure or mosaics.")
+        str,
+        typer.Argument(help="speed, tracking-speed, classical, unseen, microstructure or mosaics."),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for tables and plots.")] = Path(
         "docs/benchmarks"

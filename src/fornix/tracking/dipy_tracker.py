@@ -35,22 +35,7 @@ def track_dipy(
 
     algorithm: `probabilistic`, `deterministic` or `ptt`. fod: (X, Y, Z, coefficients), world axes.
     """
-    from dipy.data import get_sphere
-    from dipy.tracking import tracker
-    from dipy.tracking.stopping_criterion import ActStoppingCriterion
-
-    run = {
-        "probabilistic": tracker.probabilistic_tracking,
-        "deterministic": tracker.deterministic_tracking,
-        "ptt": tracker.ptt_tracking,
-    }[algorithm]
-    lmax = harmonics.lmax_of(fod.shape[3])
-    # DIPY steps along the voxel axes: the FOD is turned from world into them.
-    turn = harmonics.rotation_matrix(lmax, voxel_rotation(affine).T)
-    to_dipy = harmonics.to_dipy_matrix(lmax, legacy=True) @ turn
-    coefficients = np.ascontiguousarray(fod.astype(np.float64) @ to_dipy.T)
-    criterion = ActStoppingCriterion(tissue.grey.astype(np.float64), _exclude(tissue))
-    sphere = get_sphere(name="repulsion724")
+    run = dipy_batch(algorithm, fod, affine, tissue, rules, seed=seed, threads=threads)
     where = np.argwhere(seeds)
     if not len(where):
         raise FornixError("no voxel to seed from: the seed mask is empty inside the white matter")
@@ -61,26 +46,7 @@ def track_dipy(
     while total < count and tried < 40 * count:
         batch = min(_PER_BATCH, max(4000, 3 * (count - total)))
         voxels = where[rng.integers(len(where), size=batch)] + rng.uniform(-0.5, 0.5, (batch, 3))
-        positions = voxels @ affine[:3, :3].T + affine[:3, 3]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            made = run(
-                positions,
-                criterion,
-                affine,
-                sh=coefficients,
-                sphere=sphere,
-                step_size=rules.step,
-                max_angle=rules.angle,
-                pmf_threshold=rules.threshold,
-                min_len=rules.min_length,
-                max_len=rules.max_length,
-                nbr_threads=threads,
-                random_seed=seed + 1,
-                return_all=False,
-            )
-        lines = made.streamlines if hasattr(made, "streamlines") else list(made)
-        data, sizes = _plain(lines)
+        data, sizes = run(voxels @ affine[:3, :3].T + affine[:3, 3])
         tried += batch
         if len(sizes):
             kept.append(data)
@@ -100,6 +66,57 @@ def track_dipy(
     points = np.concatenate(kept)[: int(sizes.sum())]
     x, y, z = fod.shape[:3]
     return Tractogram(points, np.concatenate([[0], np.cumsum(sizes)]), affine, (x, y, z))
+
+
+def dipy_batch(
+    algorithm: str,
+    fod: NDArray[np.float32],
+    affine: NDArray[np.float64],
+    tissue: Tissue,
+    rules: Rules,
+    *,
+    seed: int,
+    threads: int,
+) -> Callable[[NDArray[np.float64]], tuple[NDArray[np.float32], NDArray[np.int64]]]:
+    """A function from seeds (n, 3) in world mm to the streamlines accepted: points and lengths."""
+    from dipy.data import get_sphere
+    from dipy.tracking import tracker
+    from dipy.tracking.stopping_criterion import ActStoppingCriterion
+
+    run = {
+        "probabilistic": tracker.probabilistic_tracking,
+        "deterministic": tracker.deterministic_tracking,
+        "ptt": tracker.ptt_tracking,
+    }[algorithm]
+    lmax = harmonics.lmax_of(fod.shape[3])
+    # DIPY steps along the voxel axes: the FOD is turned from world into them.
+    turn = harmonics.rotation_matrix(lmax, voxel_rotation(affine).T)
+    to_dipy = harmonics.to_dipy_matrix(lmax, legacy=True) @ turn
+    coefficients = np.ascontiguousarray(fod.astype(np.float64) @ to_dipy.T)
+    criterion = ActStoppingCriterion(tissue.grey.astype(np.float64), _exclude(tissue))
+    sphere = get_sphere(name="repulsion724")
+
+    def batch(positions: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = run(
+                positions,
+                criterion,
+                affine,
+                sh=coefficients,
+                sphere=sphere,
+                step_size=rules.step,
+                max_angle=rules.angle,
+                pmf_threshold=rules.threshold,
+                min_len=rules.min_length,
+                max_len=rules.max_length,
+                nbr_threads=threads,
+                random_seed=seed + 1,
+                return_all=False,
+            )
+        return _plain(made.streamlines if hasattr(made, "streamlines") else list(made))
+
+    return batch
 
 
 def _exclude(tissue: Tissue) -> NDArray[np.float64]:
