@@ -12,6 +12,7 @@ from fornix.core.errors import FornixError
 from fornix.orientation.interior import deconvolve_nonnegative
 from fornix.orientation.penalised import deconvolve_penalised
 from fornix.orientation.response import Responses
+from fornix.orientation.zonal import convolution
 
 
 def msmt(
@@ -49,7 +50,7 @@ def csd(
     Compiled for the processor, whatever the device.
     """
     shell = dwi.subset(responses.volumes[-1])
-    design = _design(shell, _last(responses), lmax, [])
+    design = _design(shell, responses.last(), lmax, [])
     mean = float(responses.white[-1, 0] * np.sqrt(4 * np.pi))
     fod = deconvolve_penalised(shell.signals(), design, lmax, mean)
     return {"fod": dwi.unmask(fod)}
@@ -73,30 +74,15 @@ def csd_dipy(
     return {"fod": coefficients.astype(np.float32)}
 
 
-def _last(responses: Responses) -> Responses:
-    count = np.arange(len(responses.volumes[-1]))
-    return Responses(
-        responses.levels[-1:],
-        (count,),
-        responses.white[-1:],
-        responses.grey[-1:],
-        responses.fluid[-1:],
-        responses.voxels,
-    )
-
-
 def _design(
     dwi: DWI, responses: Responses, lmax: int, isotropic: list[NDArray[np.float64]]
 ) -> NDArray[np.float64]:
     """(N, coefficients + tissues): what each coefficient contributes to each volume."""
-    ells, _ = harmonics.orders(lmax)
-    basis = harmonics.evaluate(lmax, dwi.gradients.directions)
-    count = basis.shape[1]
+    count = harmonics.n_coefficients(lmax)
     design = np.zeros((len(dwi.gradients), count + len(isotropic)))
     for level, volumes in enumerate(responses.volumes):
-        # Funk-Hecke: convolving with a_l P_l multiplies order l by 4 pi a_l / (2 l + 1).
-        factor = 4 * np.pi / (2 * ells + 1) * responses.white[level][ells // 2]
-        design[volumes, :count] = basis[volumes] * factor
+        directions = dwi.gradients.directions[volumes]
+        design[volumes, :count] = convolution(directions, responses.white[level], lmax)
         for tissue, signal in enumerate(isotropic):
             design[volumes, count + tissue] = signal[level]
     return design

@@ -50,7 +50,7 @@ def fod(
     """Fibre orientation distributions, tissue shares and peaks.
 
     method: an entry of FOD_METHODS; `auto` is `msmt` where there are two b-levels, else `csd`.
-    tensor: maps with dti_fa, dti_md and dti_v1, fitted here if not given.
+    tensor: maps with dti_fa and dti_md, fitted here if not given.
     lmax: harmonic order; by default the highest up to 8 that the directions support.
 
     Returns Maps `fod` (X, Y, Z, coefficients; MRtrix3 convention, world axes, unit integral for one
@@ -74,9 +74,7 @@ def fod(
         lmax = 8 if richest >= 28 else 6 if richest >= 15 else 4
     with use_threads(threads):
         tensor = tensor or microstructure(dwi, ("dti",), "wls")
-        responses = estimate_responses(
-            dwi, tensor["dti_fa"].data, tensor["dti_md"].data, tensor["dti_v1"].data, lmax
-        )
+        responses = estimate_responses(dwi, tensor["dti_fa"].data, tensor["dti_md"].data, lmax)
         notes = []
         if responses.voxels["white"] < 50:
             notes.append(
@@ -85,9 +83,7 @@ def fod(
         found = entry.run(dwi, responses, lmax, device=device)
         inside = dwi.brain()
         top = dwi.unmask(
-            find_peaks(found["fod"][inside], peaks, absolute=0.1, device=device).reshape(
-                -1, 3 * peaks
-            )
+            find_peaks(found["fod"][inside], peaks, absolute=0.1).reshape(-1, 3 * peaks)
         )
     about = f"real even harmonics of order {lmax}, MRtrix3 basis, world axes"
     maps = {

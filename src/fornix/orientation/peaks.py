@@ -2,16 +2,76 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
+from scipy.special import ndtr
 
 from fornix.core import harmonics
-from fornix.core.compute import blocks, pick_device
+from fornix.core.compute import blocks
 from fornix.core.directions import fibonacci
+from fornix.core.errors import FornixError
+from fornix.orientation._peak_kernels import search
+
+_GRID = 400
+_BLOCK = 32768
+
+
+@dataclass(frozen=True, eq=False)
+class Peaks:
+    """The largest peaks of spherical functions, zeros where there are fewer.
+
+    directions: (voxels, count, 3) unit vectors, world axes if the coefficients are.
+    amplitude: (voxels, count), largest first.
+    dispersion: (voxels, count), degrees: the standard deviation of a lobe with the peak's curvature.
+    confidence: (voxels, count), 0 to 1. With a standard deviation of amplitudes the probability that
+        the peak stands above the floor; without, the share of it that does.
+    """
+
+    directions: NDArray[np.float32]
+    amplitude: NDArray[np.float32]
+    dispersion: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+
+
+def measure_peaks(
+    coefficients: NDArray[np.float32],
+    count: int = 3,
+    *,
+    relative: float = 0.2,
+    absolute: float = 0.0,
+    separation: float = 25.0,
+    std: ArrayLike | None = None,
+) -> Peaks:
+    """The largest peaks with amplitude, dispersion and confidence.
+
+    coefficients: (voxels, harmonics). count: how many peaks at most.
+    relative: least amplitude as a share of the largest; absolute: least amplitude. The larger of the
+        two is the floor. separation: least angle between two peaks, degrees.
+    std: standard deviation of amplitudes, one number or (voxels,) or (voxels, count).
+
+    Local maxima on 400 axes, each followed by Newton's method on the harmonics themselves to where
+    the gradient vanishes: no grid is left in the answer. Voxels with coefficients that are not
+    finite have no peaks. Raises FornixError where the number of coefficients fits no even order.
+    """
+    coefficients = np.asarray(coefficients)
+    lmax = harmonics.lmax_of(coefficients.shape[1])
+    basis, axes, neighbours, exponents, to_monomials = _tables(lmax)
+    found = np.zeros((len(coefficients), count, 5), dtype=np.float32)
+    for part in blocks(len(coefficients), _BLOCK):
+        block = np.ascontiguousarray(np.nan_to_num(coefficients[part]), dtype=np.float32)
+        block[~np.isfinite(coefficients[part]).all(axis=1)] = 0
+        search(
+            block, block.astype(np.float64) @ to_monomials, basis, axes, neighbours, exponents,
+            lmax, relative, absolute, float(np.cos(np.radians(separation))), found[part],
+        )  # fmt: skip
+    amplitude = found[..., 3]
+    floor = np.maximum(relative * amplitude[:, :1], absolute)
+    confidence = _confidence(amplitude, floor, std)
+    return Peaks(found[..., :3], amplitude, found[..., 4], confidence)
 
 
 def find_peaks(
@@ -21,80 +81,46 @@ def find_peaks(
     relative: float = 0.2,
     absolute: float = 0.0,
     separation: float = 25.0,
-    device: str = "auto",
-    block: int = 8192,
 ) -> NDArray[np.float32]:
-    """The largest peaks of spherical functions.
-
-    coefficients: (voxels, harmonics). count: how many peaks at most.
-    relative: least amplitude as a share of the largest; absolute: least amplitude.
-    separation: least angle between two peaks, degrees.
-
-    Returns (voxels, count, 3): unit vectors times amplitude, largest first, zeros where there are
-    fewer. World axes if the coefficients are. Local maxima on 1,000 axes, then one step to the top
-    of a paraboloid through each one's neighbourhood.
-    """
-    where = pick_device(device)
-    lmax = harmonics.lmax_of(coefficients.shape[1])
-    axes, neighbours, basis, surface, frames = _sphere(lmax)
-    evaluate = torch.as_tensor(basis.T, dtype=torch.float32, device=where)
-    near = torch.as_tensor(neighbours, device=where)
-    fit = torch.as_tensor(surface, dtype=torch.float32, device=where)
-    frame = torch.as_tensor(frames, dtype=torch.float32, device=where)
-    points = torch.as_tensor(axes, dtype=torch.float32, device=where)
-    limit = float(np.cos(np.radians(separation)))
-    out = np.zeros((len(coefficients), count, 3), dtype=np.float32)
-    for part in blocks(len(coefficients), block):
-        amplitude = torch.as_tensor(coefficients[part], device=where) @ evaluate
-        around = amplitude[:, near[:, 1:7]].amax(-1)
-        top = amplitude.amax(1, keepdim=True)
-        floor = torch.clamp(relative * top, min=max(absolute, 1e-12))
-        is_peak = (amplitude >= around) & (amplitude >= floor)
-        score = torch.where(is_peak, amplitude, torch.zeros_like(amplitude))
-        chosen: list[torch.Tensor] = []
-        for _ in range(count):
-            value, index = score.max(1)
-            patch = amplitude.gather(1, near[index])
-            vector, height = _refined(patch, fit[index], frame[index], points[index])
-            good = value > 0
-            chosen.append(torch.where(good[:, None], vector * height[:, None], 0.0))
-            close = (vector @ points.T).abs() > limit
-            score = torch.where(close, 0.0, score)
-        out[part] = torch.stack(chosen, 1).cpu().numpy()
-    return out
+    """The peaks of `measure_peaks` as (voxels, count, 3): unit vectors times amplitude."""
+    found = measure_peaks(
+        coefficients, count, relative=relative, absolute=absolute, separation=separation
+    )
+    return found.directions * found.amplitude[..., None]
 
 
-def _refined(
-    patch: torch.Tensor, fit: torch.Tensor, frame: torch.Tensor, centre: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The top of a paraboloid a + b.x + x.C.x in the tangent plane, at most one grid step away."""
-    a, bx, by, cxx, cxy, cyy = torch.einsum("vij,vj->iv", fit, patch)
-    det = 4 * cxx * cyy - cxy**2
-    concave = (det > 1e-12) & (cxx < 0)
-    safe = torch.where(concave, det, torch.ones_like(det))
-    x = torch.where(concave, (cxy * by - 2 * cyy * bx) / safe, 0.0).clamp(-0.08, 0.08)
-    y = torch.where(concave, (cxy * bx - 2 * cxx * by) / safe, 0.0).clamp(-0.08, 0.08)
-    height = a + bx * x + by * y + cxx * x * x + cxy * x * y + cyy * y * y
-    vector = centre + x[:, None] * frame[:, 0] + y[:, None] * frame[:, 1]
-    return torch.nn.functional.normalize(vector, dim=1), height
+def _confidence(
+    amplitude: NDArray[np.float32], floor: NDArray[np.float32], std: ArrayLike | None
+) -> NDArray[np.float32]:
+    safe = np.where(amplitude > 0, amplitude, 1)
+    if std is None:
+        share = 1 - floor / safe
+    else:
+        spread = np.asarray(std, dtype=np.float64)
+        if spread.ndim == 1:
+            spread = spread[:, None]
+        if spread.ndim and spread.shape[0] != len(amplitude):
+            raise FornixError(
+                f"standard deviations of {spread.shape[0]} voxels for the peaks of {len(amplitude)}"
+            )
+        share = ndtr((amplitude - floor) / np.maximum(spread, 1e-12))
+    return np.where(amplitude > 0, np.clip(share, 0, 1), 0).astype(np.float32)
 
 
 @lru_cache(maxsize=4)
-def _sphere(lmax: int) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray]:
-    """Axes, their nearest axes (themselves first), the basis, the paraboloid fits and the frames."""
-    axes = fibonacci(1000)
-    both = np.concatenate([axes, -axes])
-    near = np.asarray(cKDTree(both).query(axes, k=13)[1])
-    frames = np.empty((len(axes), 2, 3))
-    surface = np.empty((len(axes), 6, near.shape[1]))
-    for i, axis in enumerate(axes):
-        helper = np.eye(3)[np.argmin(np.abs(axis))]
-        e1 = np.cross(axis, helper)
-        e1 /= np.linalg.norm(e1)
-        e2 = np.cross(axis, e1)
-        offsets = both[near[i]] / (both[near[i]] @ axis)[:, None] - axis
-        x, y = offsets @ e1, offsets @ e2
-        design = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
-        surface[i] = np.linalg.pinv(design)
-        frames[i] = e1, e2
-    return axes, near % len(axes), harmonics.evaluate(lmax, axes), surface, frames
+def _tables(lmax: int) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray]:
+    """Basis on the grid, the grid, each axis's neighbours, monomials and the change to them.
+
+    Even harmonics up to lmax are the homogeneous polynomials of degree lmax on the sphere, whose
+    derivatives are exact and cheap.
+    """
+    axes = fibonacci(_GRID)
+    near = np.asarray(cKDTree(np.concatenate([axes, -axes])).query(axes, k=9)[1])[:, 1:] % _GRID
+    exponents = np.array(
+        [(a, b, lmax - a - b) for a in range(lmax + 1) for b in range(lmax + 1 - a)]
+    )
+    points = fibonacci(8 * len(exponents), hemisphere=False)
+    monomials = np.prod(points[:, None] ** exponents, axis=-1)
+    change = np.linalg.pinv(monomials) @ harmonics.evaluate(lmax, points)
+    basis = harmonics.evaluate(lmax, axes).astype(np.float32)
+    return basis, axes, near.astype(np.int64), exponents, np.ascontiguousarray(change.T)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from fornix.core import harmonics
 from fornix.core.dwi import DWI
-from fornix.core.errors import FornixError
+from fornix.orientation.single_fibre import single_fibre_voxels
+from fornix.orientation.typical import typical_voxels
+from fornix.orientation.zonal import fit_zonal
 
 
 @dataclass(frozen=True)
@@ -33,50 +32,51 @@ class Responses:
     fluid: NDArray[np.float64]
     voxels: dict[str, int]
 
+    def last(self) -> Responses:
+        """Those of the highest b alone, for the volumes of that shell in their order."""
+        count = np.arange(len(self.volumes[-1]))
+        return Responses(
+            self.levels[-1:],
+            (count,),
+            self.white[-1:],
+            self.grey[-1:],
+            self.fluid[-1:],
+            self.voxels,
+        )
+
 
 def estimate_responses(
-    dwi: DWI, fa: NDArray, md: NDArray, v1: NDArray, lmax: int = 8, count: int = 300
+    dwi: DWI, fa: NDArray, md: NDArray, lmax: int = 8, count: int = 300
 ) -> Responses:
     """Responses from the most typical voxels of the scan itself.
 
-    White matter: the `count` voxels of highest FA in the eroded brain, turned so that their first
-    eigenvector is z (Tournier et al., NeuroImage 2004, 2007; zonal fit over all of them at once).
-    Fluid: those of highest diffusivity. Grey matter: low FA, diffusivity nearest the brain's median
-    of such voxels (after Dhollander et al., ISMRM 2016, simplified).
+    White matter: the `count` voxels most like one fibre (Tournier et al., NMR Biomed. 2013) in the
+    refined white matter of Dhollander et al. (ISMRM 2016), whose grey matter and fluid are the
+    other two. Small scans use a tenth of their white matter at most.
 
-    fa: (X, Y, Z); md: mm²/s; v1: (X, Y, Z, 3) world axes.
+    fa: (X, Y, Z); md: (X, Y, Z) mm²/s, both of a tensor fit.
+    Raises FornixError where no voxel looks like white matter.
     """
-    brain = dwi.brain() & (dwi.mean_b0() > 0)
-    core = ndimage.binary_erosion(brain, iterations=2)
-    if core.sum() < 50:
-        core = brain
+    typical = typical_voxels(dwi, fa, md)
     groups = _levels(dwi)
-    take = min(count, max(1, int(core.sum()) // 10))
-    b0 = dwi.mean_b0()
-    # Bright rims and vessels reach FA near 1: those are not fibres.
-    plausible = core & (fa < 0.98) & (md > 0.2e-3) & (md < 1.5e-3)
-    if not plausible.any():
-        raise FornixError(
-            "no voxel looks like white matter (diffusivity 0.2 to 1.5e-3 mm²/s): the response cannot "
-            "be estimated; check the mask and the gradient table"
-        )
-    white = _extreme(np.where(plausible, fa, -1), plausible, take)
-    fluid_like = core & (fa < 0.3) & (b0 > np.median(b0[core]))
-    fluid = _extreme(md, fluid_like if fluid_like.any() else core, take)
-    isotropic = core & (fa < 0.2) & (md < 1.2e-3) & ~fluid
-    if isotropic.any():
-        grey = _extreme(-np.abs(md - np.median(md[isotropic])), isotropic, take)
-    else:
-        grey = _extreme(
-            -fa, core & ~white & ~fluid if (core & ~white & ~fluid).any() else core, take
-        )
+    shell = groups[-1]
+    inside = np.argwhere(typical.white)
+    take = min(count, max(1, len(inside) // 10))
+    signals = dwi.data[typical.white]
+    chosen, axes = single_fibre_voxels(
+        signals[:, shell], dwi.gradients.directions[shell], lmax, take
+    )
     return Responses(
         tuple(float(dwi.gradients.bvals[g].mean()) for g in groups),
         tuple(groups),
-        np.stack([_zonal(dwi, g, white, v1, lmax) for g in groups]),
-        np.array([np.median(dwi.data[grey][:, g]) for g in groups]),
-        np.array([np.median(dwi.data[fluid][:, g]) for g in groups]),
-        {"white": int(white.sum()), "grey": int(grey.sum()), "fluid": int(fluid.sum())},
+        np.stack([_white(dwi, g, signals[chosen][:, g], axes, lmax) for g in groups]),
+        np.array([_mean(dwi, typical.grey, g) for g in groups]),
+        np.array([_mean(dwi, typical.fluid, g) for g in groups]),
+        {
+            "white": len(chosen),
+            "grey": int(typical.grey.sum()),
+            "fluid": int(typical.fluid.sum()),
+        },
     )
 
 
@@ -86,26 +86,16 @@ def _levels(dwi: DWI) -> list[NDArray[np.int64]]:
     return ([b0] if len(b0) else []) + shells
 
 
-def _extreme(score: NDArray, inside: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
-    """The `count` inside voxels of highest score."""
-    values = np.where(inside, score, -np.inf).ravel()
-    count = min(count, int(inside.sum()))
-    chosen = np.argpartition(-values, count - 1)[:count]
-    out = np.zeros(values.shape, dtype=bool)
-    out[chosen] = True
-    return out.reshape(inside.shape)
+def _mean(dwi: DWI, voxels: NDArray[np.bool_], volumes: NDArray[np.int64]) -> float:
+    return float(np.nan_to_num(dwi.data[voxels][:, volumes]).mean(dtype=np.float64))
 
 
-def _zonal(
-    dwi: DWI, volumes: NDArray[np.int64], voxels: NDArray[np.bool_], v1: NDArray, lmax: int
+def _white(
+    dwi: DWI, volumes: NDArray[np.int64], signals: NDArray, axes: NDArray, lmax: int
 ) -> NDArray[np.float64]:
-    """Zonal coefficients of the response at one b, one least-squares fit over all its voxels."""
-    signal = dwi.data[voxels][:, volumes].astype(np.float64)
+    signals = np.nan_to_num(signals)
     if dwi.gradients.bvals[volumes].mean() <= dwi.gradients.b0_threshold:
         out = np.zeros(lmax // 2 + 1)
-        out[0] = np.median(signal)
+        out[0] = signals.mean(dtype=np.float64)
         return out
-    axis = v1[voxels] / np.maximum(np.linalg.norm(v1[voxels], axis=1, keepdims=True), 1e-9)
-    cosine = np.abs(axis @ dwi.gradients.directions[volumes].T)
-    design = harmonics.legendre(lmax, torch.from_numpy(cosine.ravel())).numpy()
-    return np.asarray(np.linalg.lstsq(design, signal.ravel(), rcond=None)[0])
+    return fit_zonal(signals, dwi.gradients.directions[volumes], axes, lmax)
