@@ -49,6 +49,7 @@ from fornix.preprocess import (
     snr,
 )
 from fornix.tracking import TRACK_METHODS, track
+from fornix.tracking.options import TrackOptions
 
 #: What `--preprocess` does: a denoising method and corrections, in this order.
 PREPROCESS = {
@@ -354,8 +355,17 @@ def fod_stage(job: Job, state: State, method: str, options: Options) -> None:
     _note(job, found.notes)
 
 
-def track_stage(job: Job, state: State, method: str, count: int, options: Options) -> None:
-    """STEM_tractogram.{trx,tck,trk}."""
+def track_stage(
+    job: Job,
+    state: State,
+    method: str,
+    count: int,
+    options: Options,
+    asked: TrackOptions | None = None,
+) -> None:
+    """STEM_tractogram.{trx,tck,trk}. A trx file grows on disk and is not held in memory."""
+    how = TrackOptions() if asked is None else asked
+    streamed = options.tractogram_format == "trx"
     path = job.out / f"{job.stem}_tractogram.{options.tractogram_format}"
 
     def compute(progress: Any) -> Tractogram:
@@ -367,10 +377,13 @@ def track_stage(job: Job, state: State, method: str, count: int, options: Option
             seed=options.seed,
             threads=options.threads,
             progress=progress,
+            out=path if streamed else None,
+            **how.arguments(state.dwi),
         )
 
     def save(tractogram: Tractogram, provenance: dict[str, Any]) -> list[Path]:
-        write_tractogram(tractogram, path)
+        if not streamed:
+            write_tractogram(tractogram, path)
         write_sidecar(
             path, {"Units": "mm", "Method": method, "Count": len(tractogram), **provenance}
         )
@@ -388,10 +401,11 @@ def track_stage(job: Job, state: State, method: str, count: int, options: Option
             "count": count,
             "seed": options.seed,
             "format": options.tractogram_format,
+            **how.record(),
         },
         compute,
         save,
-        lambda: read_tractogram(path, reference=reference),
+        lambda: read_tractogram(path, reference=reference, mapped=streamed),
         summary,
     )
 

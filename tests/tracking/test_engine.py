@@ -136,7 +136,8 @@ def test_streaming_gives_the_same_streamlines(corridor, tmp_path: Path):
 
         found = track_engine(
             "probabilistic", corridor.fod, corridor.affine, corridor.tissue,
-            corridor.mask(slice(3, -3), slice(4, -4), slice(4, -4)), Rules(0.8, min_length=10, max_length=100),
+            corridor.mask(slice(3, -3), slice(4, -4), slice(4, -4)),
+            Rules(0.8, min_length=10, max_length=100),
             count=6000, seed=1, threads=2, sink=writer,
         )  # fmt: skip
     assert found == 6000 and not (tmp_path / "x.trx.partial").exists()
@@ -177,7 +178,8 @@ def corridor_sink(corridor, writer, progress) -> None:
 
     track_engine(
         "probabilistic", corridor.fod, corridor.affine, corridor.tissue,
-        corridor.mask(slice(3, -3), slice(4, -4), slice(4, -4)), Rules(0.8, min_length=10, max_length=100),
+        corridor.mask(slice(3, -3), slice(4, -4), slice(4, -4)),
+        Rules(0.8, min_length=10, max_length=100),
         count=8000, seed=1, threads=1, sink=writer, progress=progress,
     )  # fmt: skip
 

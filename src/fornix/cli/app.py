@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from fornix import __version__
-from fornix.cli import bench, cite, experiment, info, learn, predict, run, score, simulate, stages
+from fornix.cli import (
+    bench,
+    cite,
+    experiment,
+    info,
+    learn,
+    predict,
+    run,
+    score,
+    simulate,
+    stages,
+    track,
+)
 from fornix.cli.show import errors, spoken_warnings
 from fornix.core.errors import FornixError
 
@@ -60,7 +72,7 @@ app.command("mask")(stages.mask_command)
 app.command("correct")(stages.correct_command)
 app.command("microstructure")(stages.microstructure_command)
 app.command("fod")(stages.fod_command)
-app.command("track")(stages.track_command)
+app.command("track")(track.track_command)
 app.command("score")(score.score_command)
 app.command("predict")(predict.predict_command)
 app.command("report")(stages.report_command)

@@ -179,47 +179,6 @@ def fod_command(
         p.fod_stage(job, state, method, p.Options(seed=seed, threads=threads, device=device))
 
 
-def track_command(
-    path: o.Input,
-    out: o.Out,
-    method: Annotated[str, o.method_option("track")] = "probabilistic",
-    streamlines: Annotated[
-        int, typer.Option("--streamlines", help="Streamlines to keep.", min=1)
-    ] = 100_000,
-    tractogram: Annotated[str, typer.Option("--tractogram", help="trx, tck or trk.")] = "trx",
-    bval: o.Bval = None,
-    bvec: o.Bvec = None,
-    grad: o.Grad = None,
-    mask: o.Mask = None,
-    sigma: o.NoiseLevel = None,
-    exclude: o.Exclude = "",
-    seed: o.Seed = 0,
-    threads: o.Threads = None,
-    device: o.Device = "auto",
-) -> None:
-    """Track streamlines from a scan; orientations in OUT of the same scan are reused.
-
-    [bold]Example[/]
-
-      fornix track dwi.nii.gz -o out --streamlines 20000 --tractogram tck
-    """
-    from fornix import stages as p
-    from fornix.io import derivative, load_maps
-
-    o.check_tractogram(tractogram)
-    settings = p.Options(seed=seed, threads=threads, device=device, tractogram_format=tractogram)
-    with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
-        known = job.out / derivative(job.stem, "dwimap", param="fod")
-        if job.made_here(known):
-            state.maps = load_maps(job.out, job.stem)
-            console.print(f"  orientations  found in {job.out}, by {state.maps['fod'].method}")
-            job.go_on_from(known)
-        else:
-            p.microstructure_stage(job, state, ("dti",), "auto", settings)
-            p.fod_stage(job, state, "auto", settings)
-        p.track_stage(job, state, method, streamlines, settings)
-
-
 def report_command(
     path: o.Input,
     out: Annotated[

@@ -1,0 +1,107 @@
+"""`fornix track`: streamlines of a scan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fornix.cli import options as o
+from fornix.cli.show import console
+from fornix.cli.stages import _job
+
+_SEEDS = "Mask to start in; the white matter if absent."
+_SEEDING = "voxel, interface (grey meets white) or dynamic (where streamlines are still few)."
+_TISSUE = "T1 segmentation aligned with the scan: 5ttgen's, 3 volumes (white, grey, fluid) or FAST labels."
+
+
+def track_command(
+    path: o.Input,
+    out: o.Out,
+    method: Annotated[str, o.method_option("track")] = "probabilistic",
+    streamlines: Annotated[
+        int, typer.Option("--streamlines", help="Streamlines to keep.", min=1)
+    ] = 100_000,
+    tractogram: Annotated[
+        str, typer.Option("--tractogram", help="trx (grows on disk), tck or trk.")
+    ] = "trx",
+    seeds: Annotated[Path | None, typer.Option("--seeds", help=_SEEDS)] = None,
+    seeding: Annotated[str, typer.Option("--seeding", help=_SEEDING)] = "voxel",
+    seeds_per_voxel: Annotated[
+        int | None,
+        typer.Option("--seeds-per-voxel", help="So many in each voxel and no more.", min=1),
+    ] = None,
+    step: Annotated[
+        float | None, typer.Option("--step", help="mm; half a voxel, at most 1, if absent.")
+    ] = None,
+    angle: Annotated[
+        float | None,
+        typer.Option("--angle", help="Largest turn per step, degrees; 30, or 15 for ptt."),
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option("--threshold", help="Least FOD, as a share of its typical largest.")
+    ] = 0.1,
+    min_length: Annotated[float, typer.Option("--min-length", help="mm.")] = 20.0,
+    max_length: Annotated[float, typer.Option("--max-length", help="mm.")] = 250.0,
+    tissue: Annotated[Path | None, typer.Option("--tissue", help=_TISSUE)] = None,
+    include: Annotated[
+        list[Path] | None,
+        typer.Option("--include-region", help="Mask to pass through; may be given again."),
+    ] = None,
+    avoid: Annotated[
+        list[Path] | None,
+        typer.Option("--exclude-region", help="Mask never to enter; may be given again."),
+    ] = None,
+    stop: Annotated[
+        list[Path] | None,
+        typer.Option("--stop-region", help="Mask to end in; may be given again."),
+    ] = None,
+    any_end: Annotated[
+        bool, typer.Option("--any-end", help="Keep streamlines that end outside grey matter too.")
+    ] = False,
+    bval: o.Bval = None,
+    bvec: o.Bvec = None,
+    grad: o.Grad = None,
+    mask: o.Mask = None,
+    sigma: o.NoiseLevel = None,
+    exclude: o.Exclude = "",
+    seed: o.Seed = 0,
+    threads: o.Threads = None,
+    device: o.Device = "auto",
+) -> None:
+    """Track streamlines from a scan; orientations in OUT of the same scan are reused.
+
+    A trx file grows as streamlines are found; where tracking is stopped, they are in a folder
+    NAME.trx.partial.
+
+    [bold]Examples[/]
+
+      fornix track dwi.nii.gz -o out --streamlines 20000 --tractogram tck
+      fornix track dwi.nii.gz -o out --method ptt --seeding interface --tissue 5tt.nii.gz
+      fornix track dwi.nii.gz -o out --include-region stem.nii.gz --exclude-region midline.nii.gz
+    """
+    from fornix import stages as p
+    from fornix.io import derivative, load_maps
+    from fornix.tracking.options import TrackOptions
+
+    o.check_tractogram(tractogram)
+    settings = p.Options(seed=seed, threads=threads, device=device, tractogram_format=tractogram)
+    asked = TrackOptions(
+        seeds, seeding, seeds_per_voxel, step, angle, threshold, min_length, max_length, tissue,
+        tuple(include or ()), tuple(avoid or ()), tuple(stop or ()), any_end,
+    )  # fmt: skip
+    with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
+        asked.arguments(state.dwi)  # says what is wrong before the long part
+        known = job.out / derivative(job.stem, "dwimap", param="fod")
+        if job.made_here(known):
+            found = load_maps(job.out, job.stem)
+            console.print(f"  orientations  found in {job.out}, by {found['fod'].method}")
+            job.go_on_from(known)
+            if tissue is None and "dti_md" not in found:  # the tissue comes from the tensor
+                p.microstructure_stage(job, state, ("dti",), "auto", settings)
+            state.maps = state.maps.merged(found)
+        else:
+            p.microstructure_stage(job, state, ("dti",), "auto", settings)
+            p.fod_stage(job, state, "auto", settings)
+        p.track_stage(job, state, method, streamlines, settings, asked)
