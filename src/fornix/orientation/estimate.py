@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from fornix.core import harmonics
 from fornix.core.compute import use_threads
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError, tell
@@ -109,17 +108,3 @@ def _map(param: str, data: np.ndarray, dwi: DWI, method: Method, description: st
         description=description,
         reference=method.reference,
     )
-
-
-def check_fod(data: np.ndarray) -> int:
-    """The harmonic order of a FOD array, checked to be one in our basis."""
-    if data.ndim != 4:
-        raise FornixError(f"a FOD image has 4 dimensions, this one has {data.ndim}")
-    lmax = harmonics.lmax_of(data.shape[3])
-    first = data[..., 0]
-    if not (first > 0).any() or (first < -1e-6).mean() > 0.5:
-        raise FornixError(
-            "the first coefficient of a FOD is its mean and cannot be negative: the file is in another "
-            "basis; convert it to MRtrix3's"
-        )
-    return lmax

@@ -10,6 +10,7 @@ from fornix.core.compute import blocks
 from fornix.microstructure._algebra import compiled, compiled_parallel
 from fornix.orientation._lanes import LANES, TASK, curvature, factor, product, solve
 from fornix.orientation.sphere import sphere
+from fornix.orientation.zonal import finite
 
 #: Mean product of amplitude and multiplier at the end, for signals scaled to one voxel of fibre.
 _GAP = 1e-9
@@ -47,7 +48,7 @@ def deconvolve_nonnegative(
     basis, back = ball.basis, np.ascontiguousarray(ball.basis.T)
     out = np.zeros((len(signals), total), dtype=np.float32)
     for part in blocks(len(signals), 64 * TASK):
-        data = np.clip(np.nan_to_num(signals[part].astype(np.float64)), 0, None)
+        data = np.clip(finite(signals[part].astype(np.float64)), 0, None)
         size = np.linalg.norm(data, axis=1) / unit
         data /= np.where(size > 0, size, 1)[:, None]
         _interior_point(data @ scaled, size / scale, normal, packed, basis, back, ball.moments,

@@ -11,6 +11,7 @@ from fornix.core.compute import blocks
 from fornix.microstructure._algebra import compiled_parallel
 from fornix.orientation._lanes import LANES, TASK, curvature, factor, product, solve
 from fornix.orientation.sphere import sphere
+from fornix.orientation.zonal import finite
 
 #: Tournier et al.'s weights as in MRtrix3: of the penalty (by the response's mean) and of the norm.
 _PENALTY, _NORM = 50.0, 2e-4
@@ -52,7 +53,7 @@ def deconvolve_penalised(
     )
     out = np.zeros((len(signals), n), dtype=np.float32)
     for part in blocks(len(signals), 64 * TASK):
-        both = np.nan_to_num(signals[part]) @ to_rhs
+        both = finite(signals[part]) @ to_rhs
         _newton(np.ascontiguousarray(both[:, :n]), both[:, n:], packed, *arrays,
                 np.float32(_TOLERANCE), _STEPS, out[part])  # fmt: skip
     return out

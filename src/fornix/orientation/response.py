@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fornix.core.dwi import DWI
 from fornix.orientation.single_fibre import single_fibre_voxels
 from fornix.orientation.typical import typical_voxels
-from fornix.orientation.zonal import fit_zonal
+from fornix.orientation.zonal import finite, fit_zonal
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,13 @@ def _levels(dwi: DWI) -> list[NDArray[np.int64]]:
 
 
 def _mean(dwi: DWI, voxels: NDArray[np.bool_], volumes: NDArray[np.int64]) -> float:
-    return float(np.nan_to_num(dwi.data[voxels][:, volumes]).mean(dtype=np.float64))
+    return float(finite(dwi.data[voxels][:, volumes]).mean(dtype=np.float64))
 
 
 def _white(
     dwi: DWI, volumes: NDArray[np.int64], signals: NDArray, axes: NDArray, lmax: int
 ) -> NDArray[np.float64]:
-    signals = np.nan_to_num(signals)
+    signals = finite(signals)
     if dwi.gradients.bvals[volumes].mean() <= dwi.gradients.b0_threshold:
         out = np.zeros(lmax // 2 + 1)
         out[0] = signals.mean(dtype=np.float64)

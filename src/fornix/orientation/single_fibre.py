@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from fornix.orientation.peaks import find_peaks
 from fornix.orientation.penalised import deconvolve_penalised
-from fornix.orientation.zonal import convolution, fit_zonal
+from fornix.orientation.zonal import convolution, finite, fit_zonal
 
 _ROUNDS = 10
 
@@ -22,7 +22,7 @@ def single_fibre_voxels(
     their two largest peaks, the best give the response of the next round, and ten times as many
     are looked at again, until the choice stays the same.
     """
-    signals = np.nan_to_num(signals)
+    signals = finite(signals)
     count = min(count, len(signals))
     pool = np.arange(len(signals))
     typical = float(np.median(signals.mean(axis=1)))

@@ -52,3 +52,8 @@ def fit_zonal(
         return np.zeros(lmax // 2 + 1)
     multipliers, _ = nnls(cone, -best / size)
     return np.asarray(np.linalg.solve(upper, best + size * (cone @ multipliers)))
+
+
+def finite(signals: NDArray) -> NDArray:
+    """The signals with zero for what is not finite: such a volume says nothing of its voxel."""
+    return np.nan_to_num(signals, nan=0.0, posinf=0.0, neginf=0.0)
