@@ -223,6 +223,16 @@ def test_a_real_anatomy_gives_its_bundles_tissue(subject_folder: Path, tmp_path:
     assert (made.fraction[free] > 0).sum(1).mean() > 1.2
 
 
+def test_the_folders_that_belong_to_an_anatomy(tmp_path: Path) -> None:
+    from fornix.physics.bundles import _home
+
+    inside = tmp_path / "bundles72" / "TOM_trackings"
+    for made in (tmp_path / "bedpostx", inside, tmp_path / "mine"):
+        made.mkdir(parents=True)
+    assert _home(tmp_path) == _home(inside.parent) == _home(inside) == tmp_path
+    assert _home(tmp_path / "mine") is None  # lies beside it, but is not its own
+
+
 def test_bad_folders_are_told(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(FornixError, match="not a folder"):
         from_bundles(tmp_path / "missing")

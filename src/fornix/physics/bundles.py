@@ -95,17 +95,26 @@ def _read(folder: Path) -> tuple[dict[str, Streamlines], Path | None]:
     """Streamlines by bundle, and the anatomy's folder that they belong to."""
     if not folder.is_dir():
         raise FornixError(f"{folder} is not a folder; give one that holds trk, tck or trx files")
-    for parents, home in ((0, folder), (1, folder.parent), (2, folder.parent.parent)):
-        inside = folder == home / "bundles72" / "TOM_trackings"
-        if (home / "bedpostx").is_dir() and (parents == 0 or inside or parents == 1):
-            subject = from_subject(home)
-            if not subject.bundles:
-                break
-            return {name: b.streamlines for name, b in subject.bundles.items()}, home
+    home = _home(folder.resolve())
+    subject = None if home is None else from_subject(home)
+    if subject is not None and subject.bundles:
+        return {name: b.streamlines for name, b in subject.bundles.items()}, home
     files = sorted(p for p in folder.iterdir() if p.suffix in _EXTENSIONS)
     if not files:
         raise FornixError(f"{folder} holds no bundle; one trk, tck or trx file each is needed")
     return {p.stem: _file_lines(p) for p in files}, None
+
+
+def _home(folder: Path) -> Path | None:
+    """The anatomy that a folder is, or whose bundles it holds."""
+    for home, inside in (
+        (folder, "."),
+        (folder.parent, "bundles72"),
+        (folder.parent.parent, "bundles72/TOM_trackings"),
+    ):
+        if (home / "bedpostx").is_dir() and folder == home / inside:
+            return home
+    return None
 
 
 def _file_lines(path: Path) -> Streamlines:

@@ -21,6 +21,19 @@ def _flat(x, y, z, grid):  # type: ignore[no-untyped-def]
     return (i * grid[1] + j) * grid[2] + k
 
 
+@njit(cache=True, parallel=True, fastmath=False)
+def to_voxels(points, inverse):  # type: ignore[no-untyped-def]
+    """World points (n, 3) in voxel coordinates, float32, by the inverse affine (4, 4)."""
+    out = np.empty(points.shape, np.float32)
+    for n in prange(points.shape[0]):
+        for d in range(3):
+            value = inverse[d, 3]
+            for e in range(3):
+                value += inverse[d, e] * points[n, e]
+            out[n, d] = value
+    return out
+
+
 @njit(cache=True, fastmath=False)
 def _smallest(words, order):  # type: ignore[no-untyped-def]
     """The first region of `order` whose bit is set, -1 if none is."""

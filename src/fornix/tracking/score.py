@@ -18,7 +18,7 @@ from scipy import ndimage
 from fornix.core.compute import available_threads, use_threads
 from fornix.core.errors import FornixError, tell
 from fornix.core.tractogram import Tractogram
-from fornix.tracking._score_kernels import assign_lines, mark_voxels
+from fornix.tracking._score_kernels import assign_lines, mark_voxels, to_voxels
 from fornix.tracking.truth import BundleTruth, read_truth
 
 #: What a streamline is, in `Score.kinds`.
@@ -138,10 +138,9 @@ def score(
         raise FornixError("the tractogram holds no streamline: there is nothing to score")
     if margin < 0 or end_margin < 0:
         raise FornixError("the margins must be 0 mm or more")
-    regions = _bits(_widened(np.concatenate([known.begins, known.ends]), known, end_margin))
     count = len(known.names)
-    begins = _bits(_widened(known.begins, known, end_margin))
-    ends = _bits(_widened(known.ends, known, end_margin))
+    wide = _widened(np.concatenate([known.begins, known.ends]), known, end_margin)
+    regions, begins, ends = _bits(wide), _bits(wide[:count]), _bits(wide[count:])
     inside = _bits(_widened(known.masks, known, margin))
     order = np.argsort(np.r_[known.begins.sum((1, 2, 3)), known.ends.sum((1, 2, 3))], kind="stable")
     used = available_threads() if threads is None else threads
@@ -154,7 +153,7 @@ def score(
     off_grid = 0
     with use_threads(used):
         for some, points, offsets in lines.blocks(_BLOCK):
-            voxel = np.ascontiguousarray(points @ inverse[:3, :3].T + inverse[:3, 3], np.float32)
+            voxel = to_voxels(points, inverse)
             member, kind, path, tips = assign_lines(
                 voxel, offsets, begins, ends, regions, inside, np.asarray(known.grid), order
             )
@@ -214,10 +213,9 @@ def _widened(regions: NDArray[np.bool_], truth: BundleTruth, margin: float) -> N
     ball = sum((a * e) ** 2 for a, e in zip(axes, edges)) <= margin**2 + 1e-6
     out = np.empty_like(regions)
     for i, region in enumerate(regions):
-        where = ndimage.find_objects(region.astype(np.uint8))[0]
         box = tuple(
-            slice(max(0, s.start - r), min(n, s.stop + r))
-            for s, r, n in zip(where, reach, region.shape)
+            slice(max(0, along.min() - r), along.max() + r + 1)
+            for along, r in zip(np.nonzero(region), reach)
         )
         out[i] = False
         out[i][box] = ndimage.binary_dilation(region[box], ball)
