@@ -12,7 +12,7 @@ from fornix.orientation._lanes import LANES, product
 
 #: Local maxima looked at in one function; more are noise. The largest are kept.
 _MOST = 16
-_STEPS = 8
+_STEPS = 12
 
 
 @compiled_parallel
@@ -97,10 +97,20 @@ def _climb(
     For a homogeneous p of degree d, u . grad p = d p: on the sphere the gradient is grad p - d p u
     and the curvature in the tangent plane is that of p minus d p.
     """
-    g, h = np.zeros(3), np.zeros(6)
-    value, mean = 0.0, 0.0
+    g, h, last = np.zeros(3), np.zeros(6), top[:3].copy()
+    value, mean, before = 0.0, 0.0, -math.inf
     for _ in range(_STEPS):
         value = _derivatives(polynomial, exponents, degree, powers, top, g, h)
+        if value < before - 1e-9 * abs(before):  # too far: half the way back, and look again
+            for i in range(3):
+                top[i] += last[i]
+            size = math.sqrt(top[0] * top[0] + top[1] * top[1] + top[2] * top[2])
+            for i in range(3):
+                top[i] /= size
+            continue
+        before = value
+        for i in range(3):
+            last[i] = top[i]
         ux, uy, uz = top[0], top[1], top[2]
         # Two axes of the tangent plane, from the coordinate axis furthest from u.
         if abs(ux) <= abs(uy) and abs(ux) <= abs(uz):

@@ -49,10 +49,10 @@ def csd(
     Uses the shell of highest b. Negative amplitudes are penalised, as there, not forbidden.
     Compiled for the processor, whatever the device.
     """
-    shell = dwi.subset(responses.volumes[-1])
-    design = _design(shell, responses.last(), lmax, [])
+    volumes = responses.volumes[-1]
+    design = convolution(dwi.gradients.directions[volumes], responses.white[-1], lmax)
     mean = float(responses.white[-1, 0] * np.sqrt(4 * np.pi))
-    fod = deconvolve_penalised(shell.signals(), design, lmax, mean)
+    fod = deconvolve_penalised(dwi.signals()[:, volumes], design, lmax, mean)
     return {"fod": dwi.unmask(fod)}
 
 

@@ -16,7 +16,7 @@ from fornix.core.directions import fibonacci
 from fornix.core.errors import FornixError
 from fornix.orientation._peak_kernels import search
 
-_GRID = 400
+_GRID = 600
 _BLOCK = 32768
 
 
@@ -53,7 +53,7 @@ def measure_peaks(
         two is the floor. separation: least angle between two peaks, degrees.
     std: standard deviation of amplitudes, one number or (voxels,) or (voxels, count).
 
-    Local maxima on 400 axes, each followed by Newton's method on the harmonics themselves to where
+    Local maxima on 600 axes, each followed by Newton's method on the harmonics themselves to where
     the gradient vanishes: no grid is left in the answer. Voxels with coefficients that are not
     finite have no peaks. Raises FornixError where the number of coefficients fits no even order.
     """

@@ -15,8 +15,9 @@ from fornix.orientation.zonal import finite
 
 #: Tournier et al.'s weights as in MRtrix3: of the penalty (by the response's mean) and of the norm.
 _PENALTY, _NORM = 50.0, 2e-4
-#: A step that changes the coefficients by less than this share of their norm is the last.
-_TOLERANCE = 5e-3
+#: A step that changes the coefficients by less than this share of their norm is the last: what is
+#: left is a tenth of it or less.
+_TOLERANCE = 2e-2
 _STEPS = 50
 
 

@@ -32,18 +32,6 @@ class Responses:
     fluid: NDArray[np.float64]
     voxels: dict[str, int]
 
-    def last(self) -> Responses:
-        """Those of the highest b alone, for the volumes of that shell in their order."""
-        count = np.arange(len(self.volumes[-1]))
-        return Responses(
-            self.levels[-1:],
-            (count,),
-            self.white[-1:],
-            self.grey[-1:],
-            self.fluid[-1:],
-            self.voxels,
-        )
-
 
 def estimate_responses(
     dwi: DWI, fa: NDArray, md: NDArray, lmax: int = 8, count: int = 300
