@@ -7,6 +7,7 @@
 
 from fornix.physics import anatomy, truth
 from fornix.physics.anatomy import Anatomy, Bundle
+from fornix.physics.bundles import from_bundles
 from fornix.physics.noise import Noise
 from fornix.physics.phantom import Phantom, random_tissue, simulate, voxels
 from fornix.physics.protocol import SCHEMES, random_protocol, scheme
@@ -25,6 +26,7 @@ __all__ = [
     "Phantom",
     "Tissue",
     "anatomy",
+    "from_bundles",
     "random_protocol",
     "random_tissue",
     "scheme",
