@@ -44,12 +44,12 @@ def run_orientation_classical(
 ) -> list[Row]:
     """Agreement, speed and peaks on two phantoms and two real scans; writes the table and page.
 
-    quick: a tenth of the voxels. Returns the rows. Raises FornixError without MRtrix3.
+    quick: fewer voxels. Returns the rows. Raises FornixError without MRtrix3.
     """
     if shutil.which("dwi2fod") is None:
         raise FornixError("MRtrix3 is not installed: apt install mrtrix3")
     rows: list[Row] = []
-    most = {"csd": 20_000 if quick else 200_000, "msmt": 1_000 if quick else 5_000}
+    most = {"csd": 20_000 if quick else 200_000, "msmt": 2_000 if quick else 6_000}
     for name, dwi in _scans(seed).items():
         rows += _compare(name, dwi, threads, most, seed)
     rows += _peaks(threads, 5_000 if quick else 50_000, seed)

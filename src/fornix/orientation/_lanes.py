@@ -13,7 +13,7 @@ from fornix.microstructure._algebra import compiled
 #: Voxels side by side: their matrices of order 8 stay in the second-level cache.
 LANES = 32
 #: Voxels per task of the thread pool. A lane that is done takes the next voxel of its task.
-TASK = 1024
+TASK = 512
 
 
 @compiled
