@@ -73,6 +73,7 @@ class Options:
     models: tuple[str, ...] | str = "auto"
     method: str = "auto"
     quantiles: tuple[float, ...] = ()
+    adapt: bool = False
     fod_method: str = "auto"
     track_method: str = "probabilistic"
     streamlines: int = 100_000
@@ -298,6 +299,7 @@ def microstructure_stage(
             seed=options.seed,
             progress=progress,
             quantiles=options.quantiles,
+            adapt=options.adapt,
         )
 
     def summary(maps: Maps) -> str:
@@ -313,6 +315,7 @@ def microstructure_stage(
             "method": method,
             "seed": options.seed,
             "quantiles": options.quantiles,
+            "adapt": options.adapt,
             "denoised": not itself,
         },
         compute,

@@ -144,10 +144,12 @@ def test_sharpness_is_the_share_of_contrast_that_is_left() -> None:
 
 def test_held_out_volumes_are_not_seen() -> None:
     from fornix.experiments.losses_networks import _split
-    from fornix.learn.stream import NoiseRange, observed
+    from fornix.learn.stream import Balance, NoiseRange, observed
 
     rng = np.random.default_rng(0)
-    batch = observed(loose_voxels(30, 1), scheme("dti30"), NoiseRange(), rng, "cpu")
+    voxels = loose_voxels(30, 1)
+    balance = Balance(voxels.metrics)
+    batch = observed(voxels, scheme("dti30"), NoiseRange(), balance, rng, "cpu")
     shares = []
     for _ in range(8):
         observer, seen, (rest, measured, sigma) = _split(batch, rng)

@@ -55,9 +55,8 @@ def test_voxels_come_back_in_the_order_of_their_places() -> None:
     seen, cnn = a_grid(edge=5), network()
     place = seen.inside.nonzero()
     where = tuple(place.T)
-    features = Features(
-        seen.invariants[where], (), (), seen.anchor[where], seen.anchor_std[where], torch.empty(0)
-    )
+    anchor, anchor_std = seen.anchor[where][:, None], seen.anchor_std[where][:, None]
+    features = Features(seen.invariants[where], (), (), anchor, anchor_std, torch.empty(0))
     again = on_grid(features, place, 2, (5, 5, 5))
     assert torch.equal(again.inside, seen.inside)
     assert torch.equal(cnn(again)[0], cnn(seen)[0])

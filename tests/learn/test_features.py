@@ -9,8 +9,9 @@ from scipy.spatial.transform import Rotation
 
 from fornix.core import harmonics
 from fornix.learn.equivariant import Equivariant
-from fornix.learn.features import extract, joined, matrix, order2_to_six, size, split
+from fornix.learn.features import alone, eigen, extract, joined, matrix, order2_to_six, size, split
 from fornix.learn.observe import Observer
+from fornix.learn.population import Population
 from fornix.physics.protocol import scheme
 from fornix.qspace import default_prior
 
@@ -46,11 +47,11 @@ def test_blocks_and_axes_turn_with_the_head(name):
 @pytest.mark.parametrize("name", ["dti6", "bench96"])
 def test_the_network_is_equivariant(name):
     rotation, (a, seen_a), (b, seen_b) = turned(name)
-    network = Equivariant(size(1), width=64, depth=2).eval()
+    network = Equivariant(width=64, depth=2).eval()
     with torch.no_grad():
         for head in (network.scalars, network.tensor, network.dyad, network.signal):
             head.weight.mul_(10)  # an untrained network says little: make it speak up
-        one, two = network(extract(a, seen_a)), network(extract(b, seen_b))
+        one, two = (network(f, f.invariants) for f in (extract(a, seen_a), extract(b, seen_b)))
     torch.testing.assert_close(one.mean, two.mean, atol=1e-4, rtol=0)
     torch.testing.assert_close(one.std, two.std, atol=1e-4, rtol=0)
     turn = torch.from_numpy(rotation).float()
@@ -84,9 +85,34 @@ def test_the_unit_of_the_signals_does_not_matter(sight):
 
 def test_size_counts_the_invariants(sight):
     observer, seen, _ = sight
-    around = (seen.projected, 0.5 * seen.sigma)
+    near = observer.averaged(seen, seen.projected, 0.5 * seen.sigma)
     assert extract(observer, seen).invariants.shape[1] == size(1)
-    assert extract(observer, seen, (around,)).invariants.shape[1] == size(2)
+    assert extract(observer, seen, (near,)).invariants.shape[1] == size(2)
+
+
+def test_the_context_can_be_taken_away_again(sight):
+    observer, seen, _ = sight
+    near = observer.averaged(seen, 0.9 * seen.projected, 0.5 * seen.sigma)
+    both = extract(observer, seen, (near, near))
+    torch.testing.assert_close(alone(both), extract(observer, seen).invariants)
+
+
+def test_an_average_of_one_voxel_is_the_voxel(sight):
+    """What the prior cannot hold is gone from a restored signal; the tensor fit hardly feels it."""
+    observer, seen, _ = sight
+    same = observer.averaged(seen, seen.projected, seen.sigma)
+    assert (same.fit - seen.fit).abs().median() < 0.02
+    torch.testing.assert_close(same.scale, seen.scale)
+
+
+def test_the_population_knows_no_order_and_hardly_a_count(sight):
+    observer, seen, _ = sight
+    torch.manual_seed(0)
+    read, invariants = Population(size(1)), extract(observer, seen).invariants
+    order = torch.randperm(len(invariants))
+    torch.testing.assert_close(read(invariants), read(invariants[order]), atol=1e-5, rtol=0)
+    twice = torch.cat([invariants, invariants])
+    torch.testing.assert_close(read(invariants), read(twice), atol=1e-5, rtol=0)
 
 
 def test_split_and_joined_are_inverse():
@@ -103,3 +129,12 @@ def test_order2_is_the_quadratic_form():
     through = torch.einsum("ni,vij,nj->vn", torch.from_numpy(u), t, torch.from_numpy(u))
     torch.testing.assert_close(direct, through)
     assert t.diagonal(dim1=1, dim2=2).sum(1).abs().max() < 1e-10
+
+
+def test_eigen_is_that_of_the_matrix():
+    six = torch.randn(50, 6)
+    six[0] = torch.tensor([1.0, 1, 1, 0, 0, 0])
+    values, vectors = eigen(six)
+    torch.testing.assert_close(values, torch.linalg.eigvalsh(matrix(six)), atol=1e-5, rtol=1e-5)
+    made = vectors @ torch.diag_embed(values) @ vectors.transpose(1, 2)
+    torch.testing.assert_close(made, matrix(six), atol=1e-5, rtol=1e-5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,7 +17,15 @@ from fornix.learn.bank import join, loose_voxels, random_head, tempered
 from fornix.learn.make import make
 from fornix.learn.patches import PatchStream
 from fornix.learn.recipes import RECIPES, recipe
-from fornix.learn.stream import NoiseRange, VoxelStream, noisy, observed, training_protocol
+from fornix.learn.stream import (
+    Balance,
+    Conditions,
+    NoiseRange,
+    VoxelStream,
+    noisy,
+    observed,
+    training_protocol,
+)
 from fornix.physics import anatomy
 from fornix.physics.anatomy import Anatomy
 from fornix.physics.protocol import scheme
@@ -138,8 +147,8 @@ def test_training_protocols_are_many_and_usable():
 def test_noise_is_as_told_on_average():
     rng = np.random.default_rng(0)
     clean = torch.full((4000, 20), 2.0)
-    signals, told = noisy(clean, NoiseRange(snr=(40.0, 40.001), told=0.0, most_coils=1,
-                                            artefacts=0.0), rng)  # fmt: skip
+    scan = Conditions(snr=40.0, coils=1, told=1.0, fwhm=0.0)
+    signals, told = noisy(clean, NoiseRange(artefacts=0.0), scan, rng)
     assert abs((signals - 2).std() / told.mean() - 1) < 0.1
 
 
@@ -147,7 +156,9 @@ def test_truth_belongs_to_the_voxels_it_stands_with():
     """Signals of a batch, fitted without noise, give the truth that the batch holds."""
     voxels = loose_voxels(300, 3)
     noise = NoiseRange(snr=(1e6, 1.1e6), told=0.0, artefacts=0.0)
-    batch = observed(voxels, scheme("dti64"), noise, np.random.default_rng(0), "cpu")
+    batch = observed(
+        voxels, scheme("dti64"), noise, Balance(voxels.metrics), np.random.default_rng(0), "cpu"
+    )
     error = (batch.seen.fit[:, 0] - batch.voxels.metrics[:, 0]).abs()
     assert error.median() < 0.01
 
@@ -166,7 +177,31 @@ def test_streams_repeat_with_their_seed():
     one, two = (VoxelStream(None, 800, seed=5, device="cpu") for _ in range(2))
     torch.testing.assert_close(one.batch(50).seen.projected, two.batch(50).seen.projected)
     one.renew()
-    assert not torch.equal(one._all.metrics, two._all.metrics)
+    assert not torch.equal(one.batch(50).seen.projected, two.batch(50).seen.projected)
+
+
+def test_balanced_weights_make_the_prior_flat():
+    voxels = loose_voxels(6000, 4)
+    balance = Balance(voxels.metrics)
+    fa = voxels.metrics[:, 0]
+    worth = balance(voxels.metrics)[:, 0]
+    assert abs(float(worth.mean()) - 1) < 0.02
+    low, high = float(fa.quantile(0.1)), float(fa.quantile(0.9))
+    edges = torch.linspace(low, high, 7)
+    held = torch.stack([worth[(fa >= a) & (fa < b)].sum() for a, b in pairwise(edges)])
+    plain = torch.stack([((fa >= a) & (fa < b)).sum() for a, b in pairwise(edges)])
+    assert held.std() / held.mean() < 0.3 * plain.float().std() / plain.float().mean()
+
+
+def test_a_batch_goes_on_from_given_weights(tiny, tmp_path):
+    """`--on`: begins with the weights there are, and the card says so."""
+    folder = tmp_path / "weights"
+    make("voxelwise", tmp_path / "a", folder=folder, protocols=2, tell=lambda line: None)
+    first = weights.load("voxelwise", folder)
+    told: list[str] = []
+    path = make("voxelwise", tmp_path / "b", folder=folder, protocols=2, on=True, tell=told.append)
+    assert first.label in path.with_suffix(".md").read_text()
+    assert not any("begun anew" in line for line in told)
 
 
 def test_tempered_tissue_is_possible_and_spread():

@@ -22,6 +22,7 @@ from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients
 from fornix.io import load
+from fornix.learn.adapt import parts
 from fornix.microstructure import fit_tensor, microstructure
 from fornix.preprocess import brain_mask, estimate_noise
 from fornix.qspace import Encoder, predict
@@ -61,10 +62,13 @@ def run_unseen(
         "residuals of a tensor fit to all. Ratios are of the excess, sqrt(RMSE² − floor²), to that of "
         "the weighted tensor fit. `encoder`: the q-space Gaussian process, told the noise level; "
         "`adapted`: its prior's scales fitted to the scan first; `voxelwise`, `learned`: the signal of "
-        "the networks; `tensor`: of the default network's mean tensor alone."
+        "the networks; `fitted`: `learned` with `--adapt`, where the volumes are enough; `tensor`: of the "
+        "default network's mean tensor alone."
     )
     columns = ["scan", "used", "unseen", "floor", "wls", "learned"]
-    columns += [f"ratio_{k}" for k in ("learned", "voxelwise", "tensor", "encoder", "adapted")]
+    columns += [
+        f"ratio_{k}" for k in ("learned", "fitted", "voxelwise", "tensor", "encoder", "adapted")
+    ]
     page = [text, environment(threads, seed) + ".", "Made by `fornix bench unseen`."]
     write_page(
         folder / "unseen.md",
@@ -120,9 +124,13 @@ def _learned(
 ) -> dict[str, NDArray]:
     """Signals over S0 by the networks, and through the tensor of the default one alone."""
     made = {}
-    for method in ("voxelwise", "learned"):
-        predicted = predict(dwi, there, method)[0].data[inside]
-        made[method] = np.clip(predicted / b0[inside][:, None], 0, 2)
+    for label, method, adapt in (
+        ("voxelwise", "voxelwise", False), ("learned", "learned", False), ("fitted", "learned", True),
+    ):  # fmt: skip
+        if adapt and not parts(here):
+            continue
+        predicted = predict(dwi, there, method, adapt=adapt)[0].data[inside]
+        made[label] = np.clip(predicted / b0[inside][:, None], 0, 2)
     maps = microstructure(dwi, ("dti",), "learned")
     tensor = six_to_matrix(1e3 * maps["dti_tensor"].data[inside])
     exponent = np.einsum("ni,vij,nj->vn", there.directions, tensor, there.directions) * there.b

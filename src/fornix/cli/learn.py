@@ -35,6 +35,9 @@ def train_command(
     protocols: Annotated[
         int, typer.Option("--protocols", help="Random protocols of the calibration.", min=1)
     ] = 240,
+    on: Annotated[
+        bool, typer.Option("--on", help="Go on from the weights that ship, not from nothing.")
+    ] = False,
     device: o.Device = "auto",
     devices: Annotated[int, typer.Option("--devices", help="GPUs to use together.", min=1)] = 1,
 ) -> None:
@@ -49,7 +52,7 @@ def train_command(
     from fornix.learn.weights import FOLDER
 
     made = make(
-        name, work, anatomy, steps, device, devices, out or FOLDER, protocols,
+        name, work, anatomy, steps, device, devices, out or FOLDER, protocols, on,
         tell=lambda line: console.print(line, highlight=False),
     )  # fmt: skip
     console.print(f"done: [bold]{made}[/]")

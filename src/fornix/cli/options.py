@@ -53,6 +53,14 @@ Quantiles = Annotated[
     ),
 ]
 
+Adapt = Annotated[
+    bool,
+    typer.Option(
+        "--adapt",
+        help="Fit the network's idea of the scan to its own volumes first; kept only if it helps.",
+    ),
+]
+
 
 def method_option(*stages: str, what: str = "Method") -> Any:
     """The option `--method` of some stages; `--method help` prints their tables and needs no input."""

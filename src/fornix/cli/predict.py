@@ -36,8 +36,13 @@ def predict_command(
     mask: o.Mask = None,
     sigma: o.NoiseLevel = None,
     adapt: Annotated[
-        bool, typer.Option("--adapt/--no-adapt", help="encoder: fit the prior's scale to the scan.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--adapt/--no-adapt",
+            help="Fit the encoder's prior (by default), or what a network takes the scan to be (not "
+            "by default), to the scan first.",
+        ),
+    ] = None,
     exclude: o.Exclude = "",
     threads: o.Threads = None,
     device: o.Device = "auto",

@@ -27,6 +27,7 @@ def run_command(
     ] = "auto",
     method: Annotated[str, o.method_option("dti", "dki", "noddi")] = "auto",
     quantiles: o.Quantiles = "",
+    adapt: o.Adapt = False,
     fod_method: Annotated[
         str, typer.Option("--fod-method", help="Method for orientations.")
     ] = "auto",
@@ -78,6 +79,7 @@ def run_command(
                 models=models if models == "auto" else tuple(models.split(",")),
                 method=method,
                 quantiles=o.levels(quantiles),
+                adapt=adapt,
                 fod_method=fod_method,
                 track_method=track_method,
                 streamlines=streamlines,

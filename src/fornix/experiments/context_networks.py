@@ -16,15 +16,15 @@ from fornix.core.gradients import Gradients
 from fornix.experiments.streams import FixedPatches
 from fornix.learn import losses
 from fornix.learn.cnn import Cnn, on_grid
-from fornix.learn.context import Attention, neighbourhood
+from fornix.learn.context import Attention, averages
 from fornix.learn.equivariant import Equivariant
-from fornix.learn.features import extract, size
+from fornix.learn.features import Features, alone, extract, size
 from fornix.learn.observe import Observer
 from fornix.learn.patches import PatchBatch
 from fornix.learn.recipes import Recipe
 from fornix.learn.stream import Batch
 from fornix.learn.targets import possible
-from fornix.learn.tasks import ContextTask, SpatialTask
+from fornix.learn.tasks import ContextTask, SpatialTask, around
 
 VOXELWISE, CNN, ATTENTION = "voxel-wise", "CNN", "attention"
 #: Channels of the convolutions; voxels at a patch's rim, which are not scored in training.
@@ -80,7 +80,7 @@ class MetricsTask(Fixed):
         if self.kind == CNN:
             return Cnn(size(1), CHANNELS, 2, width, depth)
         if self.kind == VOXELWISE:
-            return Equivariant(size(1), width, depth)
+            return Equivariant(width, depth)
         assert self.attention is not None and self.start is not None
         return SpatialTask(self.recipe, None, self.attention, self.start).model()
 
@@ -108,16 +108,16 @@ def read(kind: str, made: PatchBatch, attention: Attention | None) -> Any:
         features = extract(observer, seen)
         return on_grid(features, made.place, made.count, made.grid) if kind == CNN else features
     assert attention is not None
-    with torch.no_grad():
-        average, noise = attention(made.neighbourhood())
-    where = tuple(made.place.T)
-    return extract(observer, seen, ((average[where], noise[where]),))
+    return extract(observer, seen, around(made, attention, torch.arange(len(made.place))))
 
 
 def said(model: nn.Module, seen: Any) -> Said:
     """Means and standard deviations (n, M) of any of the three."""
-    answer = model(seen)
-    return answer if isinstance(answer, tuple) else (answer.mean, answer.std)
+    if not isinstance(seen, Features):
+        mean, std = model(seen)
+        return mean, std
+    answer = model(seen, alone(seen))
+    return answer.mean, answer.std
 
 
 @torch.inference_mode()
@@ -135,9 +135,11 @@ def on_scan(
     if kind == ATTENTION:
         assert attention is not None
         x, y, z = (float(v) for v in scan.dwi.voxel_size)
-        average, noise = attention(neighbourhood(seen, place, 1, grid, (x, y, z)))
-        where = tuple(place.T)
-        made = extract(observer, seen, ((average[where], noise[where]),))
+        passes = averages(
+            attention, seen, observer.encoder.variance, place[:, 1:].numpy(), (x, y, z)
+        )
+        near = tuple(observer.averaged(seen, mean, left) for mean, left in passes)
+        made = extract(observer, seen, near)
     else:
         made = extract(observer, seen)
         made = on_grid(made, place, 1, grid) if kind == CNN else made

@@ -15,7 +15,7 @@ from fornix.core.gradients import Gradients
 from fornix.experiments.streams import FixedVoxels, clean_signals
 from fornix.learn import losses
 from fornix.learn.equivariant import Answer, Equivariant
-from fornix.learn.features import extract, matrix, size
+from fornix.learn.features import extract, matrix
 from fornix.learn.observe import Observer
 from fornix.learn.recipes import Recipe
 from fornix.learn.stream import Batch
@@ -76,7 +76,7 @@ class LossTask:
         self.variant, self.recipe, self.gradients, self.piece = variant, recipe, gradients, piece
 
     def model(self) -> nn.Module:
-        return Equivariant(size(1), self.recipe.width, self.recipe.depth)
+        return Equivariant(self.recipe.width, self.recipe.depth)
 
     def stream(self, seed: int, device: torch.device) -> FixedVoxels:
         return FixedVoxels(self.recipe, self.gradients, self.piece, seed, device)
@@ -100,7 +100,7 @@ class LossTask:
         self, model: nn.Module, made: tuple[Batch, tuple[Any, Any]]
     ) -> tuple[torch.Tensor, dict[str, float]]:
         batch, (features, target) = made
-        answer = model(features)
+        answer = model(features, features.invariants)
         if self.variant.on_signal:
             total = self._signal_loss(answer, batch, target)
         else:
@@ -131,7 +131,8 @@ def ask(variant: Variant, model: nn.Module, scan: Scan) -> dict[str, NDArray[np.
     """fa, md (n,) and v1 (n, 3) of a scan's voxels: outputs, or fits of the predicted signal."""
     observer = Observer(scan.dwi.gradients, "cpu")
     seen = observer.observe(scan.dwi.signals(), scan.sigma[scan.dwi.brain()])
-    answer = model(extract(observer, seen))
+    features = extract(observer, seen)
+    answer = model(features, features.invariants)
     if variant.on_signal:
         return fitted(observer.encoder.signal(answer.z, READ_AT).numpy(), READ_AT)
     mean = possible(answer.mean).double().numpy()

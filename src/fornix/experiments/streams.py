@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from fornix.bench.families import Block
 from fornix.core.gradients import Gradients
 from fornix.experiments.heads import somewhere, training_anatomy, turned
-from fornix.learn.bank import Head, Voxels, anatomical_voxels, join, loose_voxels, random_head
+from fornix.learn.bank import Head, Voxels, anatomical_voxels, loose_voxels, random_head
 from fornix.learn.features import matrix
 from fornix.learn.patches import PatchBatch, PatchStream
 from fornix.learn.recipes import Recipe
@@ -30,14 +30,16 @@ class FixedVoxels(VoxelStream):
         self._gradients, self._block = gradients, block
         super().__init__(training_anatomy(), recipe.bank, seed, recipe.noise, device)
 
-    def _new_lot(self) -> Voxels:
+    def _new_lot(self) -> tuple[Voxels, Voxels]:
         seed = 1000 * (self._seed + 1) + self._made
         self._made += 1
         half = self._lot_size // 2
         piece = somewhere(self._source, self._block, seed)
-        made = join([loose_voxels(half, seed), anatomical_voxels(piece, half, seed)])
-        turn = Rotation.random(len(made), random_state=seed).as_matrix().astype(np.float32)
-        return turned_voxels(made, torch.from_numpy(turn))
+        turn = Rotation.random(half, random_state=seed).as_matrix().astype(np.float32)
+        made = (loose_voxels(half, seed), anatomical_voxels(piece, half, seed))
+        return turned_voxels(made[0], torch.from_numpy(turn)), turned_voxels(
+            made[1], torch.from_numpy(turn)
+        )
 
     def batch(self, count: int, gradients: Gradients | None = None) -> Batch:
         return super().batch(count, gradients or self._gradients)

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fornix.learn.targets import METRICS
 from fornix.physics import anatomy, random_tissue, truth
 from fornix.physics.anatomy import Anatomy
+from fornix.physics.anatomy.variation import smooth_field
 from fornix.physics.noise import stream
 from fornix.physics.tissue import Tissue
 
@@ -96,8 +98,8 @@ def loose_voxels(count: int, seed: int) -> Voxels:
 def tempered(tissue: Tissue, seed: int) -> Tissue:
     """An anatomy's voxels with microstructure spread far beyond what the anatomy holds.
 
-    Half of the voxels: neurite density, dispersion, water and diffusivities each drawn about their
-    value; extra-neurite water unlinked from the density in half of those.
+    A share of the voxels, up to two thirds: neurite density, dispersion, water and diffusivities
+    each drawn about their value; extra-neurite water unlinked from the density in half of those.
     """
     count, draw = len(tissue), stream(seed, 502)
 
@@ -107,7 +109,7 @@ def tempered(tissue: Tissue, seed: int) -> Tissue:
     def uniform(low: float, high: float) -> torch.Tensor:
         return low + (high - low) * torch.rand(count, generator=draw)
 
-    chosen = torch.rand(count, generator=draw) < 0.5
+    chosen = torch.rand(count, generator=draw) < 0.67 * float(torch.rand(1, generator=draw))
     unlinked = chosen & (torch.rand(count, generator=draw) < 0.5)
     ndi = (tissue.ndi[:, 0] + normal(0.12)).clamp(0.05, 0.95)
     odi = (tissue.odi * torch.exp(normal(0.4))[:, None]).clamp(0.01, 0.95)
@@ -125,6 +127,59 @@ def tempered(tissue: Tissue, seed: int) -> Tissue:
         d_par=pick(d_par, tissue.d_par[:, :1]),
         d_perp=pick(d_perp, tissue.d_perp_extra[:, :1]),
     )
+
+
+def shifted(tissue: Tissue, rng: np.random.Generator) -> Tissue:
+    """A head's tissue with density, dispersion, diffusivities and restricted water changed as a whole.
+
+    The networks are to read such constants from the scan, not to learn one subject's. In some heads
+    water hardly feels the neurites' walls, as if they let it through: the diffusivities stay, the
+    kurtosis falls.
+    """
+    count = len(tissue)
+    ndi = (tissue.ndi * float(np.exp(rng.normal(0, 0.12)))).clamp(0.02, 0.95)
+    odi = (tissue.odi * float(np.exp(rng.normal(0, 0.3)))).clamp(0.01, 0.95)
+    d_par = tissue.d_par * float(np.exp(rng.normal(0, 0.1)))
+    ratio = tissue.d_perp_extra / tissue.d_par.clamp(min=0.1)
+    if rng.random() < 0.1:
+        held = ndi * float(rng.uniform(0.4, 1))
+        ratio, ndi = ratio * (1 - ndi) / (1 - held), held
+    d_perp = d_par * (ratio * float(np.exp(rng.normal(0, 0.25)))).clamp(0.02, 0.98)
+    most = max(0.0, float(rng.uniform(-0.08, 0.1)))  # in nearly half of the heads there is none
+    dot = (most * torch.as_tensor(rng.random(count), dtype=ndi.dtype)).clamp(max=1) * (
+        1 - tissue.fwf
+    )
+    return tissue.with_(
+        ndi=ndi, odi=odi, d_par=d_par, d_perp=d_perp, restricted=dot,
+        d_restricted=torch.zeros_like(dot),
+    )  # fmt: skip
+
+
+def uneven(head: Anatomy, rng: np.random.Generator) -> Anatomy:
+    """A head whose microstructure drifts in space, each property by a smooth field of its own.
+
+    Neighbours stay alike, but density, dispersion, water and diffusivities no longer go together as
+    they do in one subject: a network that sees patches must not learn that they do.
+    """
+    amount = float(rng.uniform(0, 1))
+
+    def field(size: float) -> NDArray[np.float64]:
+        return amount * size * smooth_field(head, rng, float(rng.uniform(8, 25)))
+
+    ndi = np.clip(head.ndi + field(0.1), 0.03, 0.95)
+    odi = np.clip(head.odi * np.exp(field(0.4))[..., None], 0.01, 0.95)
+    fwf = np.clip(head.fwf + np.maximum(field(0.08), 0), 0, 1)
+    d_par = np.clip(head.d_par * np.exp(field(0.12)), 0.5, 3.0)
+    ratio = head.d_perp / np.maximum(head.d_par, 0.1) * np.exp(field(0.3))
+    d_perp = d_par * np.clip(ratio, 0.02, 0.98)
+    made: dict[str, NDArray[np.floating]] = {
+        "ndi": ndi,
+        "odi": odi,
+        "fwf": fwf,
+        "d_par": d_par,
+        "d_perp": d_perp,
+    }
+    return head.with_(**{k: v.astype(np.float32) for k, v in made.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,33 +200,24 @@ def source_anatomy(folder: str | Path | None, seed: int) -> Anatomy:
 
 
 def random_head(source: Anatomy, seed: int) -> Head:
-    """A variation of a head: deformed, perturbed, aged, with lesions, and shifted as a whole.
-
-    The shift (density, dispersion, diffusivities of the whole head) keeps the networks from
-    learning one scanner's or one subject's normal values.
-    """
+    """A variation of a head: deformed, perturbed, aged, with lesions, made uneven, and shifted."""
     rng = np.random.default_rng([seed, 503])
-    varied = anatomy.vary(source, seed, lesions=int(rng.integers(3, 14)))
+    varied = uneven(anatomy.vary(source, seed, lesions=int(rng.integers(3, 14))), rng)
     tissue = varied.tissue()
-    ndi = (tissue.ndi * float(np.exp(rng.normal(0, 0.12)))).clamp(0.02, 0.95)
-    odi = (tissue.odi * float(np.exp(rng.normal(0, 0.3)))).clamp(0.01, 0.95)
-    d_par = tissue.d_par * float(np.exp(rng.normal(0, 0.1)))
-    ratio = tissue.d_perp_extra / tissue.d_par.clamp(min=0.1)
-    d_perp = d_par * (ratio * float(np.exp(rng.normal(0, 0.2)))).clamp(0.02, 0.98)
-    s0 = _of(tissue, "s0") / varied.reference
-    shifted = tissue.with_(ndi=ndi, odi=odi, d_par=d_par, d_perp=d_perp, s0=s0)
+    tissue = shifted(tissue, rng).with_(s0=_of(tissue, "s0") / varied.reference)
     index = torch.full(varied.grid, -1, dtype=torch.long)
     mask = torch.as_tensor(varied.mask)
     index[mask] = torch.arange(int(mask.sum()))
     size = np.linalg.norm(varied.affine[:3, :3], axis=0)
-    return Head(with_truth(shifted), index, (float(size[0]), float(size[1]), float(size[2])))
+    return Head(with_truth(tissue), index, (float(size[0]), float(size[1]), float(size[2])))
 
 
 def anatomical_voxels(source: Anatomy, count: int, seed: int) -> Voxels:
-    """Voxels of one varied head, drawn at random, half of them tempered."""
-    varied = anatomy.vary(source, seed, lesions=10)
+    """Voxels of one varied and shifted head, drawn at random, some of them tempered."""
+    rng = np.random.default_rng([seed, 507])
+    varied = uneven(anatomy.vary(source, seed, lesions=10), rng)
     tissue = varied.tissue()
     some = torch.randint(len(tissue), (count,), generator=stream(seed, 504))
     tissue = tissue[some]
-    scaled = tissue.with_(s0=_of(tissue, "s0") / varied.reference)
+    scaled = shifted(tissue, rng).with_(s0=_of(tissue, "s0") / varied.reference)
     return with_truth(tempered(scaled, seed))

@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from fornix.learn.context import Attention
-from fornix.learn.estimator import Around, read
+from fornix.learn.estimator import read
 from fornix.learn.features import extract
+from fornix.learn.observe import Observed
 from fornix.learn.patches import PatchStream
 from fornix.learn.stream import Batch, VoxelStream
+from fornix.learn.tasks import around
 from fornix.trust import Calibration, Evidence, Familiar, strata
 
 #: Added to the training seed: protocols, tissue and noise of the calibration are its own.
@@ -34,11 +36,12 @@ def calibrate(
     evidence: list[np.ndarray] = []
     invariants: list[np.ndarray] = []
     for k in range(protocols):
-        batch, chosen, around = _next(stream, context, per_protocol)
+        batch, chosen, others, near = _next(stream, context, per_protocol)
         seen = batch.seen.take(chosen)
         rows = chosen.cpu().numpy()
-        answer, found = read(network, batch.observer, seen, batch.signals[rows], around)
-        features = extract(batch.observer, seen, () if around is None else (around,))
+        scan = extract(batch.observer, others).invariants
+        answer, found = read(network, batch.observer, seen, batch.signals[rows], scan, near)
+        features = extract(batch.observer, seen, near)
         collected["mean"].append(answer.mean.cpu().numpy())
         collected["std"].append(answer.std.cpu().numpy())
         collected["truth"].append(batch.voxels.metrics[chosen.cpu()].numpy())
@@ -67,14 +70,13 @@ def held_out_stream(task: Any, seed: int, device: torch.device) -> VoxelStream |
 
 def _next(
     stream: VoxelStream | PatchStream, context: Attention | None, count: int
-) -> tuple[Batch, torch.Tensor, Around | None]:
+) -> tuple[Batch, torch.Tensor, Observed, tuple[Observed, ...]]:
+    """A scan: its voxels, those chosen of them, others that show what it is like, the context."""
     if isinstance(stream, VoxelStream):
         batch = stream.batch(count)
-        return batch, torch.arange(count, device=batch.observer.device), None
+        return batch, torch.arange(count, device=batch.observer.device), batch.seen, ()
     assert context is not None
     made = stream.batch(1)
-    average, noise = context(made.neighbourhood())
     inner = ((made.place[:, 1:] > 0) & (made.place[:, 1:] < stream.edge - 1)).all(1)
     chosen = inner.nonzero()[:, 0][:count]
-    where = tuple(made.place[chosen].T)
-    return made.batch, chosen, (average[where], noise[where])
+    return made.batch, chosen, made.others, around(made, context, chosen)

@@ -14,7 +14,7 @@ from torch import nn
 
 from fornix.learn.equivariant import Trunk
 from fornix.learn.features import Features
-from fornix.learn.targets import ANCHORED, METRICS, linked
+from fornix.learn.targets import METRICS, linked
 
 
 @dataclass(eq=False)  # not frozen: Fabric wraps what passes through a network
@@ -44,7 +44,12 @@ def on_grid(
 
     inside = torch.zeros((count, *grid), dtype=torch.bool, device=place.device)
     inside[where] = True
-    return Grid(put(features.invariants), inside, put(features.anchor), put(features.anchor_std))
+    return Grid(
+        put(features.invariants),
+        inside,
+        put(features.anchor[:, 0]),
+        put(features.anchor_std[:, 0]),
+    )
 
 
 class Cnn(nn.Module):
@@ -77,4 +82,4 @@ class Cnn(nn.Module):
         around = x.movedim(1, -1)[seen.inside]
         raw, log_std = self.scalars(self.trunk(torch.cat([own, around], 1))).chunk(2, 1)
         anchor, anchor_std = (v[seen.inside] for v in (seen.anchor, seen.anchor_std))
-        return linked(raw, log_std, anchor[:, :ANCHORED], anchor_std[:, :ANCHORED])
+        return linked(raw, log_std, anchor, anchor_std)

@@ -2,7 +2,8 @@
 
 A neighbour counts by how far its signals differ beyond what noise explains, how far away it is and
 how noisy the scan is; the weights are rotation invariant, and what is averaged are the encoder's
-coordinates, so the average is equivariant and its noise is known. A second pass compares the
+coordinates, so the average is equivariant and its noise is known. Coordinates in which tissue varies
+more than the noise count for more: there a fibre's turn shows first. A second pass compares the
 averages of the first. Edges stay: a voxel of other tissue differs by more than noise.
 
 Non-local means (Buades et al., CVPR 2005) with a learned kernel, on q-space coordinates.
@@ -12,7 +13,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from fornix.learn.observe import Observed
@@ -21,7 +24,9 @@ from fornix.learn.observe import Observed
 COMPARED = 30
 #: Voxels that a pass looks away from the centre, per axis.
 REACH = 2
-_INPUTS = 7
+#: Averages that are made, each of neighbours compared by the one before.
+PASSES = 2
+_INPUTS = 8
 
 
 def offsets(radius_squared: int = 5) -> list[tuple[int, int, int]]:
@@ -37,7 +42,8 @@ class Neighbourhood:
     """Patches or a whole scan on a grid. B patches of (X, Y, Z).
 
     projected: (B, X, Y, Z, R). sigma: (B, X, Y, Z) noise of these, over S0. scale: (B, X, Y, Z) S0.
-    s0_std: (B, X, Y, Z) relative error of S0. inside: (B, X, Y, Z) bool. size: voxel edges in mm.
+    s0_std: (B, X, Y, Z) relative error of S0. inside: (B, X, Y, Z) bool. variance: (R,) of the
+    coordinates over all tissue. size: voxel edges in mm.
     """
 
     projected: torch.Tensor
@@ -45,17 +51,19 @@ class Neighbourhood:
     scale: torch.Tensor
     s0_std: torch.Tensor
     inside: torch.Tensor
+    variance: torch.Tensor
     size: tuple[float, float, float]
 
 
 def neighbourhood(
     seen: Observed,
+    variance: torch.Tensor,
     place: torch.Tensor,
     count: int,
     grid: tuple[int, int, int],
     size: tuple[float, float, float],
 ) -> Neighbourhood:
-    """Observed voxels (n) put on `count` grids at place (n, 4)."""
+    """Observed voxels (n) put on `count` grids at place (n, 4); variance: `Encoder.variance`."""
     where = tuple(place.T)
 
     def put(values: torch.Tensor, fill: float = 0.0) -> torch.Tensor:
@@ -67,37 +75,38 @@ def neighbourhood(
     inside[where] = True
     return Neighbourhood(
         put(seen.projected), put(seen.sigma, 1.0), put(seen.scale, 1.0), put(seen.s0_std, 1.0),
-        inside, size,
+        inside, variance, size,
     )  # fmt: skip
 
 
-class Attention(nn.Module):
-    """Two passes of weighted averages. hidden: width of the small network that weighs a neighbour."""
+Average = tuple[torch.Tensor, torch.Tensor]
 
-    def __init__(self, hidden: int = 16, passes: int = 2) -> None:
+
+class Attention(nn.Module):
+    """Passes of weighted averages. hidden: width of the small network that weighs a neighbour."""
+
+    def __init__(self, hidden: int = 24, passes: int = PASSES) -> None:
         super().__init__()
         self.scores = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(_INPUTS, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(),
-                nn.Linear(hidden, 1),
-            )
+            nn.Sequential(nn.Linear(_INPUTS, hidden), nn.SiLU(), nn.Linear(hidden, 1))
             for _ in range(passes)
-        )  # fmt: skip
+        )
         self.own = nn.ModuleList(
             nn.Sequential(nn.Linear(2, hidden), nn.SiLU(), nn.Linear(hidden, 1))
             for _ in range(passes)
         )
 
-    def forward(self, seen: Neighbourhood) -> tuple[torch.Tensor, torch.Tensor]:
-        """The averaged coordinates (B, X, Y, Z, R) and their noise (B, X, Y, Z)."""
+    def forward(self, seen: Neighbourhood) -> list[Average]:
+        """After each pass: averaged coordinates (B, X, Y, Z, R) and their noise (B, X, Y, Z)."""
         compared = min(COMPARED, seen.projected.shape[-1])
         guide, guide_noise = seen.projected[..., :compared], seen.sigma
         raw: list[torch.Tensor] = []
-        made, noise = seen.projected, seen.sigma
-        for i, (score, own) in enumerate(zip(self.scores, self.own)):
-            made, noise = self._pass(score, own, seen, guide, guide_noise, raw, i == 0)
+        passes: list[Average] = []
+        for score, own in zip(self.scores, self.own):
+            made, noise = self._pass(score, own, seen, guide, guide_noise, raw, not passes)
             guide, guide_noise = made[..., :compared], noise
-        return made, noise
+            passes.append((made, noise))
+        return passes
 
     def _pass(
         self,
@@ -108,36 +117,90 @@ class Attention(nn.Module):
         guide_noise: torch.Tensor,
         raw: list[torch.Tensor],
         first: bool,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> Average:
         count = guide.shape[-1]
         near = offsets()
+        variance = seen.variance[:count]
+        telling = variance / (variance + guide_noise[..., None].square())
+        expected, width = telling.sum(-1), (2 * telling.square().sum(-1)).sqrt()
         log_noise = torch.log(seen.sigma.clamp(min=1e-4) / 0.05)
-        constant = torch.full_like(log_noise, (count / 20) ** 0.5 - 1)
+        known = expected.sqrt() / 2 - 1
         s0 = torch.log(seen.scale.clamp(min=1e-6))
         padded = _Padded(guide, guide_noise.square(), s0, seen.s0_std, seen.inside)
-        logits = [own(torch.stack([log_noise, constant], -1))[..., 0]]
+        logits = [own(torch.stack([log_noise, known], -1))[..., 0]]
         for k, offset in enumerate(near):
             g, v, s, e, inside = padded.at(offset)
-            excess = (guide - g).square().sum(-1) / (guide_noise.square() + v).clamp(min=1e-8)
-            excess = torch.asinh((excess - count) / (2 * count) ** 0.5 / 2)
+            squares = (guide - g).square()
+            noise = (guide_noise.square() + v).clamp(min=1e-8)
+            excess = ((squares * telling).sum(-1) / noise - expected) / width
+            excess = torch.asinh(excess / 2)
+            over_all = torch.asinh((squares.sum(-1) / noise - count) / (2 * count) ** 0.5 / 2)
             if first:
                 raw.append(excess)
             jump = (s0 - s).abs() / (seen.s0_std.square() + e.square()).sqrt().clamp(min=1e-3)
             mm = sum((o * edge) ** 2 for o, edge in zip(offset, seen.size)) ** 0.5
             far = torch.full_like(log_noise, mm / 3)
-            inputs = [excess, raw[k], torch.asinh(jump), far, log_noise, constant,
+            inputs = [excess, over_all, raw[k], torch.asinh(jump), far, log_noise, known,
                       torch.asinh(20 * (s0 - s).abs())]  # fmt: skip
             logit = score(torch.stack(inputs, -1))[..., 0]
             logits.append(torch.where(inside, logit, -1e4))
         weights = torch.softmax(torch.stack(logits), 0)
         average = _Padded(seen.projected, seen.sigma.square())
         made = weights[0][..., None] * seen.projected
-        variance = weights[0].square() * seen.sigma.square()
+        total = weights[0].square() * seen.sigma.square()
         for k, offset in enumerate(near):
             p, v = average.at(offset)
             made = made + weights[k + 1][..., None] * p
-            variance = variance + weights[k + 1].square() * v
-        return made, variance.sqrt()
+            total = total + weights[k + 1].square() * v
+        return made, total.sqrt()
+
+
+def averages(
+    attention: Attention,
+    seen: Observed,
+    variance: torch.Tensor,
+    place: NDArray[np.int64],
+    size: tuple[float, float, float],
+) -> list[Average]:
+    """What `attention` makes of the voxels (n) of one scan at place (n, 3): per pass (n, R) and (n,).
+
+    Compiled, on the CPU, on all threads numba is set to use.
+    """
+    from fornix.learn._context_kernel import attend
+
+    low = place.min(0)
+    index = np.full(place.max(0) + 1 - low, -1, dtype=np.int32)
+    index[tuple((place - low).T)] = np.arange(len(place))
+    near = np.array(offsets())
+    far = np.sqrt(((near * np.array(size)) ** 2).sum(1))
+    projected, sigma, s0_std = (_f32(v) for v in (seen.projected, seen.sigma, seen.s0_std))
+    log_s0 = np.log(np.maximum(_f32(seen.scale), 1e-6))
+    compared = min(COMPARED, projected.shape[1])
+    guide, guide_noise = np.ascontiguousarray(projected[:, :compared]), sigma
+    raw = np.empty((len(place), len(near)), dtype=np.float32)
+    passes: list[Average] = []
+    for score, own in zip(attention.scores, attention.own):
+        made, noise = np.empty_like(projected), np.empty_like(sigma)
+        attend(
+            place - low, index, near, far, projected, sigma, log_s0, s0_std, guide, guide_noise,
+            _f32(variance)[:compared], raw, not passes, *_layers(score), *_layers(own), made, noise,
+        )  # fmt: skip
+        guide, guide_noise = np.ascontiguousarray(made[:, :compared]), noise
+        passes.append((torch.from_numpy(made), torch.from_numpy(noise)))
+    return passes
+
+
+def _layers(network: nn.Module) -> tuple[NDArray[np.float64], ...]:
+    """Weights (H, inputs), biases (H,), and weights of the output with its bias last (H + 1,)."""
+    assert isinstance(network, nn.Sequential)
+    first, last = network[0], network[2]
+    assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
+    numbers = (first.weight, first.bias, torch.cat([last.weight[0], last.bias]))
+    return tuple(n.detach().double().cpu().numpy() for n in numbers)
+
+
+def _f32(values: torch.Tensor) -> NDArray[np.float32]:
+    return np.ascontiguousarray(values.detach().cpu().numpy(), dtype=np.float32)
 
 
 class _Padded:

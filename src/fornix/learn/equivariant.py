@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from fornix.learn.features import Features, joined, order2_to_six
-from fornix.learn.targets import METRICS, linked
+from fornix.learn.features import Features, joined, order2_to_six, size
+from fornix.learn.population import Population
+from fornix.learn.targets import ANCHORED, METRICS, linked, mixed
 from fornix.qspace import SignalPrior, default_prior
 
 #: Covariant tensors: the order-2 features, two axes and the fitted tensor's anisotropic part.
@@ -41,9 +42,9 @@ class Answer:
 
 
 class Trunk(nn.Module):
-    """Residual perceptron: (n, size) -> (n, width)."""
+    """Residual perceptron: (n, size), and `known` numbers of the whole scan, -> (n, width)."""
 
-    def __init__(self, size: int, width: int, depth: int) -> None:
+    def __init__(self, size: int, width: int, depth: int, known: int = 0) -> None:
         super().__init__()
         self.first = nn.Linear(size, width)
         self.blocks = nn.ModuleList(
@@ -51,40 +52,57 @@ class Trunk(nn.Module):
             for _ in range(depth)
         )
         self.last = nn.LayerNorm(width)
+        self.scan = nn.Linear(known, width * (depth + 1)) if known else None
+        if self.scan is not None:
+            nn.init.zeros_(self.scan.weight)
+            nn.init.zeros_(self.scan.bias)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = nn.functional.silu(self.first(x))
-        for block in self.blocks:
-            x = x + block(x)
-        return self.last(x)
+    def forward(self, x: torch.Tensor, scan: torch.Tensor | None = None) -> torch.Tensor:
+        x = self.first(x)
+        shifts = x.new_zeros(len(self.blocks) + 1, 1)
+        if self.scan is not None:
+            assert scan is not None
+            shifts = self.scan(scan).unflatten(0, (len(self.blocks) + 1, -1))
+        x = nn.functional.silu(x + shifts[0])
+        for block, shift in zip(self.blocks, shifts[1:]):
+            x = x + block(x + shift)
+        made: torch.Tensor = self.last(x)
+        return made
 
 
 class Equivariant(nn.Module):
     """From `Features` to an `Answer`.
 
-    size: number of invariants; width, depth: of the perceptron; prior: that of the encoder.
+    sources: views of a voxel, 1 for itself alone, one more for each average of its neighbourhood.
+    width, depth: of the perceptron; prior: that of the encoder.
     """
 
     def __init__(
-        self, size: int, width: int = 256, depth: int = 4, prior: SignalPrior | None = None
+        self, width: int = 256, depth: int = 4, sources: int = 1, prior: SignalPrior | None = None
     ) -> None:
         super().__init__()
         counts = [len(f) for f in (prior or default_prior()).factors]
         self.counts = counts
-        self.trunk = Trunk(size, width, depth)
+        self.population = Population(size(1, prior))
+        self.trunk = Trunk(size(sources, prior), width, depth, self.population.places)
         self.scalars = nn.Linear(width, 2 * len(METRICS))
         tensors = counts[1] + _FIT_AND_AXES
         self.tensor = nn.Linear(width, tensors + 2)
         self.dyad = nn.Linear(width, tensors)
         self.signal = nn.Linear(width, counts[0] + sum(k * (k + 3) for k in counts[1:]))
-        for head in (self.scalars, self.tensor, self.dyad, self.signal):
+        self.anchor = nn.Linear(width, sources * ANCHORED)
+        for head in (self.scalars, self.tensor, self.dyad, self.signal, self.anchor):
             nn.init.normal_(head.weight, std=0.01)
             nn.init.zeros_(head.bias)
 
-    def forward(self, seen: Features) -> Answer:
-        hidden = self.trunk(seen.invariants)
+    def forward(self, seen: Features, scan: torch.Tensor) -> Answer:
+        """scan: what is known of the whole scan, `Population`'s (P,), or invariants (k, `size()`) of
+        some of its voxels."""
+        known = self.population(scan) if scan.ndim == 2 else scan
+        hidden = self.trunk(seen.invariants, known)
         raw, log_std = self.scalars(hidden).chunk(2, 1)
-        mean, std = linked(raw, log_std, seen.anchor, seen.anchor_std)
+        anchor, anchor_std = mixed(seen.anchor, seen.anchor_std, self.anchor(hidden))
+        mean, std = linked(raw, log_std, anchor, anchor_std)
 
         trace = seen.tensor[:, :3].mean(1, keepdim=True)
         isotropic = torch.tensor([1.0, 1, 1, 0, 0, 0]).to(seen.tensor)

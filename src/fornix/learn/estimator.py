@@ -10,13 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from fornix.learn import weights as shipped
-from fornix.learn.equivariant import Answer
-from fornix.learn.features import extract, matrix
+from fornix.learn.equivariant import Answer, Equivariant
+from fornix.learn.features import eigen, extract
 from fornix.learn.observe import Observed, Observer
 from fornix.learn.targets import METRICS, possible, upper
 from fornix.trust import Calibration, Evidence, Familiar, strata
-
-Around = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +42,17 @@ class Estimator:
 
     def __init__(self, name: str, device: torch.device) -> None:
         self.weights = shipped.load(name)
-        self.network = shipped.network(self.weights).to(device)
+        network = shipped.network(self.weights)
+        assert isinstance(network, Equivariant)
+        self.network = network.to(device)
         self.calibration = Calibration.from_state(self.weights.groups["calibration"])
         self.familiar = Familiar.from_state(self.weights.groups["familiar"])
+
+    @torch.inference_mode()
+    def population(self, observer: Observer, some: Observed) -> torch.Tensor:
+        """What some of a scan's voxels, seen alone, say of all of them."""
+        known: torch.Tensor = self.network.population(extract(observer, some).invariants)
+        return known
 
     @torch.inference_mode()
     def estimate(
@@ -54,12 +60,14 @@ class Estimator:
         observer: Observer,
         seen: Observed,
         signals: NDArray[np.float32],
-        around: Around | None = None,
+        scan: torch.Tensor,
+        around: tuple[Observed, ...] = (),
         levels: Sequence[float] = (),
     ) -> Estimates:
-        """Estimates of observed voxels; signals: (n, N) as measured; around: their context."""
+        """Estimates of observed voxels; signals: (n, N) as measured; scan: `population` of the whole
+        scan; around: their context."""
         answer, evidence = read(
-            self.network, observer, seen, signals, around, self.familiar.distance
+            self.network, observer, seen, signals, scan, around, self.familiar.distance
         )
         stratum = strata(observer.gradients, seen.sigma.cpu().numpy())
         raw_mean, raw_std = answer.mean.cpu().numpy(), answer.std.cpu().numpy()
@@ -85,15 +93,17 @@ def read(
     observer: Observer,
     seen: Observed,
     signals: NDArray[np.float32],
-    around: Around | None,
+    scan: torch.Tensor,
+    around: tuple[Observed, ...] = (),
     distance: object = None,
 ) -> tuple[Answer, Evidence]:
     """A network's answer and the evidence for or against it.
 
-    distance: function of the invariants (n, F) that gives (n,); None leaves that evidence at 0.
+    scan: of `Population`, or invariants of some of the scan's voxels. distance: function of the
+    invariants (n, F) that gives (n,); None leaves that evidence at 0.
     """
-    features = extract(observer, seen, () if around is None else (around,))
-    answer = network(features)
+    features = extract(observer, seen, around)
+    answer = network(features, scan)
     y = torch.as_tensor(signals, device=observer.device) / seen.scale[:, None]
     y = y.clamp(0, 5)
     predicted, std = observer.encoder.leave_one_out(y, seen.sigma)
@@ -111,13 +121,13 @@ def _directions(answer: Answer) -> tuple[NDArray, NDArray, NDArray]:
     With E[v vᵀ] = D and its first eigenpair (l, u), the variance of v's elements about u is
     diag(D) - l u².
     """
-    values, vectors = torch.linalg.eigh(matrix(answer.tensor))
+    values, vectors = eigen(answer.tensor)
     made = (vectors * values.clamp(min=1e-3)[:, None, :]) @ vectors.transpose(1, 2)
     six = torch.stack(
         [made[:, 0, 0], made[:, 1, 1], made[:, 2, 2], made[:, 0, 1], made[:, 0, 2], made[:, 1, 2]],
         1,
     )
-    values, vectors = torch.linalg.eigh(matrix(answer.dyad))
+    values, vectors = eigen(answer.dyad)
     first, v1 = values[:, -1:].clamp(0, 1), vectors[:, :, -1]
     variance = (answer.dyad[:, :3] - first * v1.square()).clamp(min=1e-6, max=1 / 3)
     return six.cpu().numpy(), v1.cpu().numpy(), variance.sqrt().cpu().numpy()

@@ -22,6 +22,8 @@ from fornix.qspace import SignalPrior, default_prior
 
 #: b-value whose signal gives the axes, ms/µm².
 _B_AXES = 1.0
+#: Scales of FA, MD, AD, RD of a tensor fit.
+FIT_SCALE = (1.0, 2.0, 2.0, 2.0)
 
 
 @dataclass(eq=False)  # not frozen: Fabric wraps what passes through a network
@@ -30,7 +32,9 @@ class Features:
 
     invariants: (n, `size()`) of order 1. blocks: per order l = 0, 2, … (n, K_l, 2l + 1) features.
     axes: per order from 2 up, (n, 3, 2l + 1) harmonics of the three axes, faded out where two of
-    them cannot be told apart. anchor, anchor_std: (n, 4) tensor fit. tensor: (n, 6), its own.
+    them cannot be told apart. anchor, anchor_std: (n, S, 4) tensor fits, of the voxel and of each
+    average of its neighbourhood. tensor: (n, 6) of the last of them. Blocks and axes too are those
+    of the last.
     """
 
     invariants: torch.Tensor
@@ -41,48 +45,59 @@ class Features:
     tensor: torch.Tensor
 
 
+def view_size(prior: SignalPrior | None = None) -> int:
+    """Number of invariants of one view, its tensor fit aside."""
+    counts = [len(f) for f in (prior or default_prior()).factors]
+    grams = sum(k * (k + 1) // 2 + 3 * k for k in counts[1:])
+    return counts[0] + grams + 3 + sum(counts) + 2
+
+
 def size(sources: int = 1, prior: SignalPrior | None = None) -> int:
-    """Number of invariants of voxels seen through `sources` sets of features."""
-    prior = prior or default_prior()
-    counts = [len(f) for f in prior.factors]
-    per_source = counts[0] + sum(k * (k + 1) // 2 for k in counts[1:]) + 3 + 3 * sum(counts[1:])
-    return sources * (per_source + sum(counts) + 2) + 2 * 4 + 3 + PROTOCOL_SIZE
+    """Number of invariants of voxels seen in `sources` views: these, their fits, what they share."""
+    return sources * (view_size(prior) + 2 * len(FIT_SCALE)) + 3 + PROTOCOL_SIZE
 
 
-def extract(
-    observer: Observer,
-    seen: Observed,
-    context: tuple[tuple[torch.Tensor, torch.Tensor], ...] = (),
-    extra: torch.Tensor | None = None,
-) -> Features:
+def extract(observer: Observer, seen: Observed, context: tuple[Observed, ...] = ()) -> Features:
     """Features of observed voxels.
 
-    context: further sets of (projected (n, R), noise (n,)), for example averages over neighbours;
-    the last set gives `blocks` and `axes`. extra: (n, E) further invariants.
+    context: the same voxels averaged over ever more neighbours (`Observer.averaged`).
     """
     parts = []
     blocks: tuple[torch.Tensor, ...] = ()
     axes: tuple[torch.Tensor, ...] = ()
-    for projected, sigma in ((seen.projected, seen.sigma), *context):
-        posterior = observer.encoder.shrink(projected, sigma)
+    for view in (seen, *context):
+        posterior = observer.encoder.shrink(view.projected, view.sigma)
         blocks = split(posterior.z, observer.encoder.prior)
         axes, values = _axes(blocks, observer.encoder.prior)
         information = observer.encoder.information(posterior.weight)
-        noise = torch.log(sigma[:, None] / 0.05)
+        noise = torch.log(view.sigma[:, None] / 0.05)
         parts += [_invariants(blocks, axes, values), 2 * information - 1, noise]
-        parts += [torch.log(sigma[:, None] / seen.sigma[:, None])]
-    top = torch.tensor([1.0, 2.0, 2.0, 2.0]).to(seen.fit)
+        parts += [torch.log(view.sigma[:, None] / seen.sigma[:, None])]
+    scale = torch.tensor(FIT_SCALE).to(seen.fit)
+    for view in (seen, *context):
+        parts += [view.fit / scale - 0.4, torch.log(view.fit_std / scale / 0.05).clamp(-4, 4) / 2]
     parts += [
-        seen.fit / top - 0.4,
-        torch.log(seen.fit_std / top / 0.05).clamp(-4, 4) / 2,
         torch.log(seen.s0_std[:, None].clamp(min=1e-3) / 0.03),
         seen.odd[:, None],
         torch.log(seen.misfit[:, None].clamp(0.05, 20.0)),
         observer.protocol.expand(len(seen.fit), -1),
     ]
-    if extra is not None:
-        parts.append(extra)
-    return Features(torch.cat(parts, 1), blocks, axes, seen.fit, seen.fit_std, seen.tensor)
+    return Features(
+        torch.cat(parts, 1),
+        blocks,
+        axes,
+        torch.stack([view.fit for view in (seen, *context)], 1),
+        torch.stack([view.fit_std for view in (seen, *context)], 1),
+        (context[-1] if context else seen).tensor,
+    )
+
+
+def alone(features: Features, prior: SignalPrior | None = None) -> torch.Tensor:
+    """The invariants (n, `size()`) that the voxels would have without their context."""
+    x, sources = features.invariants, features.anchor.shape[1]
+    view, fit = view_size(prior), 2 * len(FIT_SCALE)
+    fits = sources * view
+    return torch.cat([x[:, :view], x[:, fits : fits + fit], x[:, sources * (view + fit) :]], 1)
 
 
 def split(z: torch.Tensor, prior: SignalPrior) -> tuple[torch.Tensor, ...]:
@@ -121,6 +136,19 @@ def matrix(six: torch.Tensor) -> torch.Tensor:
     return torch.stack([xx, xy, xz, xy, yy, yz, xz, yz, zz], -1).unflatten(-1, (3, 3))
 
 
+@torch.no_grad()
+def eigen(six: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Eigenvalues (n, 3), ascending, and vectors (n, 3, 3) as columns, of tensors (n, 6)."""
+    if six.device.type != "cpu":
+        values, vectors = torch.linalg.eigh(matrix(six))
+        return values, vectors
+    from fornix.microstructure._algebra import eigen_rows
+
+    values, vectors = six.new_empty(len(six), 3), six.new_empty(len(six), 3, 3)
+    eigen_rows(six.numpy(), values.numpy(), vectors.numpy())
+    return values, vectors
+
+
 @lru_cache(maxsize=4)
 def _order2_at(prior: SignalPrior, b: float) -> np.ndarray:
     """(K_2,) weights of the order-2 features in the signal at b."""
@@ -137,7 +165,7 @@ def _axes(
     with torch.no_grad():
         weights = torch.as_tensor(_order2_at(prior, _B_AXES)).to(blocks[1])
         part = torch.einsum("nkm,k->nm", blocks[1], weights)
-        values, vectors = torch.linalg.eigh(matrix(order2_to_six(part)))
+        values, vectors = eigen(order2_to_six(part))
         basis = harmonics.evaluate_torch(prior.lmax, vectors.transpose(1, 2))  # (n, 3, J)
         gaps = values[:, 1:] - values[:, :-1]
         apart = gaps / (gaps + 0.03)  # two axes that differ by nothing have no direction

@@ -32,11 +32,15 @@ LIMITS = """\
 * Not a medical device.
 """
 
+_HEADS = (
+    "heads varied from the anatomy (deformed, perturbed, aged, with lesions, uneven in space, shifted as "
+    "a whole, a tenth of them with walls that let water through)"
+)
 _DATA = {
-    True: "half voxels of the broad prior of `physics.random_tissue` with restricted parts, half of heads "
-    "varied from the anatomy (deformed, perturbed, aged, lesions, tempered)",
-    False: "patches of heads varied from the anatomy (deformed, perturbed, aged, lesions, shifted as a "
-    "whole) with blobs of foreign tissue",
+    True: "each batch is a population of its own, a mix of voxels of one head with voxels of the broad "
+    f"prior of `physics.random_tissue` with restricted parts; {_HEADS}, some voxels tempered",
+    False: f"patches of {_HEADS}, with blobs of foreign tissue; the head as a whole is shown by up to "
+    "1,000 of its other voxels",
 }
 
 
@@ -49,13 +53,15 @@ def make(
     devices: int = 1,
     folder: Path = weights.FOLDER,
     protocols: int = 240,
+    on: bool = False,
     tell: Callable[[str], None] = print,
 ) -> Path:
     """Train the network of a recipe from nothing (or on from its checkpoint) and save its weights.
 
     work: folder for checkpoint, log and plot. anatomy: folder of a subject (see
     `anatomy.from_subject`); None takes the embedded head. steps: instead of the recipe's. protocols:
-    of the calibration. Returns the path of the weights; a card stands beside it.
+    of the calibration. on: begin with the weights of this name in `folder`; parts of the network that
+    they lack begin anew. Returns the path of the weights; a card stands beside it.
 
     Raises FornixError for unknown recipes, missing anatomy and weights that the recipe needs.
     """
@@ -71,23 +77,37 @@ def make(
         return weights.network(weights.load(other, folder))
 
     task = task_of(wanted, source, needed)
-    trained = train(wanted, task, Path(work) / name, device, devices, tell)
+    before = weights.load(name, folder) if on else None
+    begin = None if before is None else before.groups["net"]
+    trained = train(wanted, task, Path(work) / name, device, devices, tell, begin=begin)
     groups = {"net": dict(trained.model.state_dict())}
     if wanted.kind != "context":
         context = task.context if isinstance(task, SpatialTask) else None
         stream = held_out_stream(task, wanted.seed, where)
         network = trained.model.to(where)
         groups |= calibrate(network, stream, context, protocols, tell=tell)
-    about = {"recipe": asdict(wanted), "fornix": __version__, "steps": trained.steps}
+    earlier = [] if before is None else [*before.about.get("earlier", []), _run_of(before)]
+    about = {
+        "recipe": asdict(wanted), "fornix": __version__, "steps": trained.steps, "earlier": earlier,
+    }  # fmt: skip
     path = weights.save(name, groups, about, folder)
     command = f"fornix train {name}" + (f" --anatomy {source}" if source else "")
     if steps is not None:
         command += f" --steps {steps}"
-    _card(path, wanted, trained, command, Path(work) / name / "log.csv")
+    if on:
+        command += " --on"
+    _card(path, wanted, trained, command, Path(work) / name / "log.csv", earlier)
     return path
 
 
-def _card(path: Path, made: Recipe, trained: Trained, command: str, log: Path) -> None:
+def _run_of(made: weights.Weights) -> str:
+    """An earlier run in a word, for the weights that went on from it."""
+    return f"{made.about['steps']:,} steps with fornix {made.about['fornix']}, {made.label}"
+
+
+def _card(
+    path: Path, made: Recipe, trained: Trained, command: str, log: Path, earlier: list[str]
+) -> None:
     last = log.read_text().splitlines()
     table = f"| {last[0].replace(',', ' | ')} |\n|{'---|' * len(last[0].split(','))}\n" + "\n".join(
         f"| {line.replace(',', ' | ')} |" for line in _some(last[1:])
@@ -100,6 +120,7 @@ def _card(path: Path, made: Recipe, trained: Trained, command: str, log: Path) -
         f"`{weights.manifest(path.parent)[made.name]}`.",
         "## Made by",
         f"    {command}",
+        *(f"On from {run}." for run in earlier),
         f"Commit {_commit()} (on top of it), seed {made.seed}, {trained.steps:,} steps, "
         f"{trained.seconds / 60:.0f} minutes on {trained.device} ({torch.get_num_threads()} threads "
         f"for the calibration, two for training), {_rate(last):,.0f} voxels/s; written "

@@ -7,7 +7,7 @@ import torch
 from fornix.core.compute import pick_device
 from fornix.learn import losses
 from fornix.learn.equivariant import Answer
-from fornix.learn.stream import Batch, balance
+from fornix.learn.stream import Batch
 
 
 def answer_loss(
@@ -15,22 +15,17 @@ def answer_loss(
     batch: Batch,
     chosen: torch.Tensor | None = None,
     loss: str = "gaussian",
-    balanced: bool = False,
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """The loss of an answer, and its parts for the log.
 
     chosen: the voxels of the batch that were answered; None is all. loss: of the metrics, a name of
-    `losses.PARAMETER_LOSSES`. balanced: weigh the voxels' metrics by `stream.balance`, for voxels
-    that were not drawn by it.
+    `losses.PARAMETER_LOSSES`; voxels count by `batch.worth`.
     """
     device = pick_device(answer.mean.device)
     every = torch.arange(len(batch.voxels)) if chosen is None else chosen.cpu()
     metrics = batch.voxels.metrics[every].to(device)
     parameter = losses.PARAMETER_LOSSES[loss]
-    worth = torch.ones(len(metrics), 1, device=device)
-    if balanced:
-        worth = balance(metrics[:, :1])
-        worth = worth / worth.mean()
+    worth = batch.worth[every].to(device)
     parts = {"metrics": (worth * _tamed(parameter(answer.mean, answer.std, metrics))).mean()}
 
     fa = metrics[:, 0]

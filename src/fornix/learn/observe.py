@@ -6,7 +6,7 @@ estimate, the q-space encoder the harmonic features, both with what the noise le
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fornix.core.compute import pick_device
 from fornix.core.gradients import Gradients
 from fornix.microstructure.design import dti_volumes
+from fornix.microstructure.fit import Fit
 from fornix.microstructure.tensor import fit_tensor
 from fornix.qspace import Encoder, SignalPrior
 
@@ -90,22 +91,36 @@ class Observer:
         values = np.clip(signals / scale[:, None], 0, 5)
         y, level = self._tensor(values), self._tensor(relative)
         projected = self.encoder.project(y)
-        top = np.array(_TOP)
-        means = np.stack([fit[p] for p in _PARAMS], 1)
-        errors = np.stack([fit.std_of(p) for p in _PARAMS], 1)
-        errors = np.where(np.isfinite(errors), errors, top)
         s0_std = np.nan_to_num(fit.std_of("s0") / scale, nan=1.0)
         return Observed(
             projected=projected,
             scale=self._tensor(scale),
             sigma=level,
             s0_std=self._tensor(np.clip(s0_std, 0, 1)),
-            fit=self._tensor(np.clip(means, 0, top)),
-            fit_std=self._tensor(np.clip(errors, 1e-4, top)),
-            tensor=self._tensor(_bounded(fit["tensor"])),
             odd=self._tensor(fit.flags != 0),
             misfit=self.encoder.misfit(y, projected, level),
+            **self._tensor_part(fit),
         )
+
+    def averaged(self, seen: Observed, projected: torch.Tensor, sigma: torch.Tensor) -> Observed:
+        """The same voxels with other coordinates (n, R) of noise (n,), averages over neighbours, and
+        the tensor fitted to these."""
+        signals = self.encoder.restore(projected, self._rows).cpu().numpy()
+        noise = sigma.cpu().numpy().astype(np.float64)
+        fit = fit_tensor(signals, self._for_tensor, "wls", sigma=noise)
+        return replace(seen, projected=projected, sigma=sigma, **self._tensor_part(fit))
+
+    def _tensor_part(self, fit: Fit) -> dict[str, torch.Tensor]:
+        """FA, MD, AD, RD, their standard deviations and the tensor, none beyond what is possible."""
+        top = np.array(_TOP)
+        means = np.stack([fit[p] for p in _PARAMS], 1)
+        errors = np.stack([fit.std_of(p) for p in _PARAMS], 1)
+        errors = np.where(np.isfinite(errors), errors, top)
+        return {
+            "fit": self._tensor(np.clip(means, 0, top)),
+            "fit_std": self._tensor(np.clip(errors, 1e-4, top)),
+            "tensor": self._tensor(_bounded(fit["tensor"])),
+        }
 
     def _scale(self, signals: NDArray, s0: NDArray, sigma: NDArray) -> NDArray:
         """The tensor fit's S0 uses every volume; kept near the b0s' mean and above the noise."""

@@ -12,16 +12,22 @@ from scipy.spatial.transform import Rotation
 from fornix.core.gradients import Gradients
 from fornix.learn.bank import Head, Voxels, join, loose_voxels, random_head, source_anatomy
 from fornix.learn.context import Neighbourhood, neighbourhood
-from fornix.learn.observe import Observer
+from fornix.learn.observe import Observed, Observer
 from fornix.learn.stream import (
+    Balance,
     Batch,
+    Conditions,
     NoiseRange,
     beyond,
+    noisy,
     training_protocol,
     with_artefacts,
 )
 from fornix.physics.noise import smooth
 from fornix.physics.tissue import signal
+
+#: Voxels that show what the head is like as a whole.
+OTHERS = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +36,8 @@ class PatchBatch:
 
     batch: their voxels inside the brain, patch by patch in C order. place: (n, 4) patch and voxel
     of each. grid: (X, Y, Z). size: voxel edges in mm. clean: (n, R) coordinates of the signals
-    without noise, over the scale that was measured.
+    without noise, over the scale that was measured. others: voxels of the same head from anywhere in
+    it, as the same scan sees them.
     """
 
     batch: Batch
@@ -39,10 +46,13 @@ class PatchBatch:
     grid: tuple[int, int, int]
     size: tuple[float, float, float]
     clean: torch.Tensor
+    others: Observed
 
     def neighbourhood(self) -> Neighbourhood:
         """What the attention reads."""
-        return neighbourhood(self.batch.seen, self.place, self.count, self.grid, self.size)
+        batch = self.batch
+        variance = batch.observer.encoder.variance
+        return neighbourhood(batch.seen, variance, self.place, self.count, self.grid, self.size)
 
 
 class PatchStream:
@@ -67,6 +77,7 @@ class PatchStream:
         self._made = 0
         self._heads = [self._new_head() for _ in range(heads)]
         self._foreign = loose_voxels(8000, seed + 77)
+        self._balance = Balance(join([h.voxels for h in self._heads]).metrics)
 
     def _new_head(self) -> Head:
         self._made += 1
@@ -95,13 +106,19 @@ class PatchStream:
         clean = signal(voxels.tissue, both)
         measured = clean[:, : len(gradients)]
         grid = (self.edge, self.edge, self.edge)
-        signals, told = _noisy(measured, place, count, grid, self.noise, rng)
+        scan = Conditions.draw(self.noise, rng)
+        signals, told = _noisy(measured, place, count, grid, self.noise, scan, rng)
         observer = Observer(gradients, self.device)
         seen = observer.observe(signals, told)
         ahead = clean[:, len(gradients) :].to(observer.device) / seen.scale[:, None]
         true = observer.encoder.project(measured.to(observer.device) / seen.scale[:, None])
-        batch = Batch(observer, seen, voxels, signals, told, there, ahead)
-        return PatchBatch(batch, place.to(observer.device), count, grid, head.size, true)
+        worth = self._balance(voxels.metrics)
+        batch = Batch(observer, seen, voxels, signals, told, worth, there, ahead)
+        some = torch.as_tensor(rng.integers(len(head.voxels), size=int(rng.integers(100, OTHERS))))
+        elsewhere = signal(head.voxels.tissue[some], gradients)
+        others = observer.observe(*noisy(elsewhere, self.noise, scan, rng))
+        place = place.to(observer.device)
+        return PatchBatch(batch, place, count, grid, head.size, true, others)
 
     def _crop(self, head: Head, rng: np.random.Generator) -> torch.Tensor:
         """A patch around a random voxel of the brain; places beyond the grid count as outside."""
@@ -118,8 +135,8 @@ class PatchStream:
         return out
 
     def _with_blobs(self, voxels: Voxels, place: torch.Tensor, rng: np.random.Generator) -> Voxels:
-        """Up to two ellipsoids per batch of tissue that does not belong there."""
-        blobs = int(rng.integers(0, 3))
+        """Up to six ellipsoids per batch of tissue that does not belong there."""
+        blobs = int(rng.integers(0, 7))
         foreign = self._foreign[
             torch.as_tensor(rng.integers(len(self._foreign), size=max(blobs, 1)))
         ]
@@ -141,32 +158,25 @@ def _noisy(
     count: int,
     grid: tuple[int, int, int],
     noise: NoiseRange,
+    scan: Conditions,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Magnitudes (n, N), in a third of the scans with noise that interpolation has correlated."""
+    """As `stream.noisy`, with a level that drifts in space and noise that interpolation correlated."""
     n, volumes = clean.shape
-    snr = np.exp(rng.uniform(*np.log(noise.snr)))
     slope = rng.normal(0, 0.15, 3) / max(grid)
     middle = place[:, 1:].numpy() - np.array(grid) / 2
-    level = (np.exp(middle @ slope) / snr).astype(np.float32)[:, None]
-    fwhm = float(rng.uniform(0.6, 1.3)) if rng.random() < 0.3 else 0.0
-    coils = (
-        1
-        if noise.most_coils == 1 or rng.random() < 0.6
-        else int(rng.integers(2, noise.most_coils + 1))
-    )
+    level = (np.exp(middle @ slope) / scan.snr).astype(np.float32)[:, None]
 
     def field() -> np.ndarray:
-        if not fwhm:
+        if not scan.fwhm:
             return rng.standard_normal((n, volumes), dtype=np.float32)
         white = torch.from_numpy(rng.standard_normal((count * volumes, *grid), dtype=np.float32))
-        smoothed = smooth(white, fwhm).view(count, volumes, *grid)
+        smoothed = smooth(white, scan.fwhm).view(count, volumes, *grid)
         patch, x, y, z = place.T
         return smoothed[patch, :, x, y, z].numpy()
 
     values = with_artefacts(clean.numpy(), noise, rng)
     total = (values + level * field()) ** 2 + (level * field()) ** 2
-    if coils > 1:
-        total += level**2 * rng.chisquare(2 * coils - 2, (n, volumes)).astype(np.float32)
-    told = level[:, 0] * np.exp(rng.normal(0, noise.told))
-    return np.sqrt(total), told.astype(np.float32)
+    if scan.coils > 1:
+        total += level**2 * rng.chisquare(2 * scan.coils - 2, (n, volumes)).astype(np.float32)
+    return np.sqrt(total), (level[:, 0] * scan.told).astype(np.float32)

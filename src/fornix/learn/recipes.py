@@ -44,16 +44,16 @@ RECIPES = {
     for r in (
         Recipe(
             "voxelwise", "voxelwise", "tensor, kurtosis and NODDI metrics, directions and signal of "
-            "single voxels, any protocol", width=256, depth=4, steps=13_000, batch=2048,
+            "single voxels, any protocol", width=256, depth=4, steps=20_000, batch=2048,
             bank=240_000,
         ),
         Recipe(
             "context", "context", "which neighbours of a voxel may be averaged with it",
-            width=16, depth=2, steps=500, batch=2, bank=4, rate=5e-3, renew=150,
+            width=24, depth=2, steps=800, batch=1, bank=4, rate=1e-2, renew=150,
         ),
         Recipe(
             "spatial", "spatial", "as voxelwise, from a voxel and its neighbours",
-            width=256, depth=4, steps=4_000, batch=2, bank=6, renew=250, rate=1e-3, workers=2,
+            width=256, depth=4, steps=3_000, batch=2, bank=6, renew=250, rate=1.5e-3, workers=2,
             needs=("context", "voxelwise"),
         ),
     )

@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from fornix.core.gradients import Gradients
 from fornix.learn.bank import Voxels, anatomical_voxels, join, loose_voxels, source_anatomy
 from fornix.learn.observe import Observed, Observer
+from fornix.learn.targets import ANCHORED
 from fornix.microstructure.design import why_not_dti
 from fornix.physics.protocol import SCHEMES, random_protocol, scheme
 from fornix.physics.tissue import signal
@@ -22,8 +23,8 @@ class Batch:
     """Voxels as one protocol sees them, with their truth.
 
     signals: (n, N) noisy, white matter at b = 0 near 1; sigma: (n,) noise level as it is told,
-    which may be wrong. gradients_beyond, clean_beyond: other gradients and the signal (n, M) there,
-    over the scale that `seen` holds.
+    which may be wrong. worth: (n, M) weight of each metric in the loss. gradients_beyond,
+    clean_beyond: other gradients and the signal (n, M) there, over the scale that `seen` holds.
     """
 
     observer: Observer
@@ -31,6 +32,7 @@ class Batch:
     voxels: Voxels
     signals: np.ndarray
     sigma: np.ndarray
+    worth: torch.Tensor
     gradients_beyond: Gradients
     clean_beyond: torch.Tensor
 
@@ -73,31 +75,46 @@ def with_artefacts(values: np.ndarray, noise: NoiseRange, rng: np.random.Generat
     return made
 
 
+@dataclass(frozen=True)
+class Conditions:
+    """The noise of one scan: SNR of white matter at b = 0, number of coils (1 is Rician), by which
+    factor its level is told wrong, and the noise's correlation by interpolation (0 is none)."""
+
+    snr: float
+    coils: int
+    told: float
+    fwhm: float
+
+    @staticmethod
+    def draw(noise: NoiseRange, rng: np.random.Generator) -> Conditions:
+        """Those of a random scan."""
+        several = noise.most_coils > 1 and rng.random() < 0.3
+        return Conditions(
+            snr=float(np.exp(rng.uniform(*np.log(noise.snr)))),
+            coils=int(rng.integers(2, noise.most_coils + 1)) if several else 1,
+            told=float(np.exp(rng.normal(0, noise.told))),
+            fwhm=float(rng.uniform(0.6, 1.3)) if rng.random() < 0.3 else 0.0,
+        )
+
+
 def noisy(
-    clean: torch.Tensor, noise: NoiseRange, rng: np.random.Generator
+    clean: torch.Tensor, noise: NoiseRange, scan: Conditions, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Magnitudes (n, N) with the noise of one scan, and the level (n,) as it will be told."""
-    values = clean.numpy()
-    n, volumes = values.shape
-    snr = np.exp(rng.uniform(*np.log(noise.snr)))
-    level = (np.exp(rng.normal(0, 0.15, n)) / snr).astype(np.float32)
-    coils = (
-        1
-        if noise.most_coils == 1 or rng.random() < 0.6
-        else int(rng.integers(2, noise.most_coils + 1))
-    )
-    values = with_artefacts(values, noise, rng)
+    n, volumes = clean.shape
+    level = (np.exp(rng.normal(0, 0.15, n)) / scan.snr).astype(np.float32)
+    values = with_artefacts(clean.numpy(), noise, rng)
     real = rng.standard_normal((n, volumes), dtype=np.float32) * level[:, None]
     real += values
     total = real * real
-    rest = 2 * coils - 1
+    rest = 2 * scan.coils - 1
     others = (
         np.square(rng.standard_normal((n, volumes), dtype=np.float32))
         if rest == 1
         else rng.chisquare(rest, (n, volumes)).astype(np.float32)
     )
     total += others * np.square(level)[:, None]
-    told = level * np.exp(rng.normal(0, noise.told)) * np.exp(rng.normal(0, 0.05, n))
+    told = level * scan.told * np.exp(rng.normal(0, 0.05, n))
     return np.sqrt(total), told.astype(np.float32)
 
 
@@ -112,13 +129,33 @@ def beyond(rng: np.random.Generator, measured: Gradients, count: int = 12) -> Gr
     return Gradients(b, directions)
 
 
-def balance(fa: torch.Tensor) -> torch.Tensor:
-    """Weight of a voxel of this true FA: flattens the prior, in which low FA is most common.
+class Balance:
+    """Weights that flatten the prior: what a voxel of some true value counts for each metric.
 
-    A posterior mean leans to where the prior is dense; a prior flat in FA does not lean, so that
-    white matter is not pulled down where data are few.
+    A posterior mean leans to where the prior is dense: with a prior that is flat in a metric it does
+    not lean, so that white matter is not pulled to grey matter's anisotropy nor a lesion to the
+    healthy value. The tensor's metrics, which every protocol determines, are flattened wholly; the
+    others, of which few measurements tell little, less.
     """
-    return torch.exp(2.7 * fa.clamp(max=0.6))
+
+    def __init__(self, metrics: torch.Tensor, bins: int = 24) -> None:
+        """metrics: (n, M) true values as the stream draws them."""
+        share = torch.tensor([0.5, 99.5]).double() / 100
+        low, high = torch.quantile(metrics[:200_000].double(), share, dim=0).float()
+        self._low, self._step = low, ((high - low) / bins).clamp(min=1e-6)
+        place = self._place(metrics, bins)
+        count = torch.zeros(bins, metrics.shape[1]).scatter_add_(0, place, torch.ones_like(metrics))
+        power = torch.full((metrics.shape[1],), 0.25)
+        power[:ANCHORED] = 1.0
+        worth = (count.mean(0) / count.clamp(min=1)).clamp(0.1, 10) ** power
+        self._worth = worth / (worth * count).sum(0) * count.sum(0)
+
+    def __call__(self, metrics: torch.Tensor) -> torch.Tensor:
+        """(n, M) weights of mean about 1."""
+        return self._worth.gather(0, self._place(metrics, len(self._worth)))
+
+    def _place(self, metrics: torch.Tensor, bins: int) -> torch.Tensor:
+        return ((metrics - self._low) / self._step).long().clamp(0, bins - 1)
 
 
 class VoxelStream:
@@ -139,39 +176,46 @@ class VoxelStream:
         self.noise, self.device, self._seed = noise, device, seed
         self._rng = np.random.default_rng([seed, 505])
         self._source = source_anatomy(folder, seed)
-        self._lots: list[Voxels] = []
+        self._lots: list[tuple[Voxels, Voxels]] = []
         self._lot_size = size // 8
         self._made = 0
         for _ in range(8):
             self._lots.append(self._new_lot())
-        self._all = join(self._lots)
+        self._balance = Balance(join([part for lot in self._lots for part in lot]).metrics)
 
-    def _new_lot(self) -> Voxels:
+    def _new_lot(self) -> tuple[Voxels, Voxels]:
+        """Voxels of no place, and voxels of one head."""
         seed = 1000 * (self._seed + 1) + self._made
         self._made += 1
         half = self._lot_size // 2
-        return join([loose_voxels(half, seed), anatomical_voxels(self._source, half, seed)])
+        return loose_voxels(half, seed), anatomical_voxels(self._source, half, seed)
 
     def renew(self) -> None:
         """Replace the oldest eighth of the bank."""
         self._lots = [*self._lots[1:], self._new_lot()]
-        self._all = join(self._lots)
 
     def batch(self, count: int, gradients: Gradients | None = None) -> Batch:
-        """The next voxels, at a random protocol unless one is given."""
+        """The next voxels, at a random protocol unless one is given: one population, with its own
+        mix of a head's voxels and those of no place."""
         rng = self._rng
-        weights = balance(self._all.metrics[:, 0]).double().numpy()
-        chosen = torch.as_tensor(
-            np.searchsorted(np.cumsum(weights), rng.random(count) * weights.sum())
-        ).clamp(max=len(self._all) - 1)
-        return observed(self._all[chosen], gradients or training_protocol(rng), self.noise, rng,
-                        self.device)  # fmt: skip
+        share = float(rng.choice([rng.uniform(0, 0.5), rng.uniform(0.5, 1.0), 1.0]))
+        some = round(share * count)
+        loose, head = self._lots[int(rng.integers(len(self._lots)))]
+        parts = [
+            part[torch.as_tensor(rng.integers(len(part), size=number))]
+            for part, number in ((head, some), (loose, count - some))
+            if number
+        ]
+        voxels = join(parts)[torch.as_tensor(rng.permutation(count))]
+        gradients = gradients or training_protocol(rng)
+        return observed(voxels, gradients, self.noise, self._balance, rng, self.device)
 
 
 def observed(
     voxels: Voxels,
     gradients: Gradients,
     noise: NoiseRange,
+    balance: Balance,
     rng: np.random.Generator,
     device: str | torch.device = "auto",
 ) -> Batch:
@@ -185,8 +229,10 @@ def observed(
         np.concatenate([gradients.directions, there.directions]),
     )
     clean = signal(voxels.tissue, both)
-    signals, told = noisy(clean[:, : len(gradients)], noise, rng)
+    scan = Conditions.draw(noise, rng)
+    signals, told = noisy(clean[:, : len(gradients)], noise, scan, rng)
     observer = Observer(gradients, device)
     seen = observer.observe(signals, told)
     clean_beyond = clean[:, len(gradients) :].to(observer.device) / seen.scale[:, None]
-    return Batch(observer, seen, voxels, signals, told, there, clean_beyond)
+    worth = balance(voxels.metrics)
+    return Batch(observer, seen, voxels, signals, told, worth, there, clean_beyond)

@@ -59,6 +59,15 @@ def linked(
     return mean, std
 
 
+def mixed(
+    anchor: torch.Tensor, anchor_std: torch.Tensor, logits: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One anchor (n, ANCHORED) and its standard deviation from several (n, S, ANCHORED), weighted by
+    the softmax of logits (n, S * ANCHORED) over S."""
+    share = torch.softmax(logits.unflatten(1, anchor.shape[1:]), 1)
+    return (share * anchor).sum(1), (share * anchor_std).sum(1)
+
+
 def possible(mean: torch.Tensor) -> torch.Tensor:
     """Means inside their range."""
     return torch.minimum(mean.clamp(min=0), upper(mean))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,15 +12,18 @@ import torch
 from torch import nn
 
 from fornix.core.compute import available_threads
-from fornix.learn.context import Attention
+from fornix.learn.context import REACH, Attention, averages
 from fornix.learn.equivariant import Equivariant
-from fornix.learn.features import extract, size
+from fornix.learn.features import FIT_SCALE, Features, extract, size, view_size
 from fornix.learn.objective import answer_loss
+from fornix.learn.observe import Observed
 from fornix.learn.patches import PatchBatch, PatchStream
 from fornix.learn.recipes import Recipe
 from fornix.learn.stream import Batch, VoxelStream
 
 Parts = dict[str, float]
+#: Edges of patches in voxels: the context's few weights learn from less.
+_SMALL, _LARGE = 11, 14
 
 
 class Task(Protocol):
@@ -40,18 +45,22 @@ class VoxelwiseTask:
         self.recipe, self.anatomy = recipe, anatomy
 
     def model(self) -> nn.Module:
-        return Equivariant(size(1), self.recipe.width, self.recipe.depth)
+        return Equivariant(self.recipe.width, self.recipe.depth)
 
     def stream(self, seed: int, device: torch.device) -> VoxelStream:
         return VoxelStream(self.anatomy, self.recipe.bank, seed, self.recipe.noise, device)
 
-    def prepare(self, stream: VoxelStream) -> tuple[Batch, Any]:
+    def prepare(self, stream: VoxelStream) -> tuple[Batch, Features]:
         batch = stream.batch(self.recipe.batch)
         return batch, extract(batch.observer, batch.seen)
 
-    def loss(self, model: nn.Module, made: tuple[Batch, Any]) -> tuple[torch.Tensor, Parts]:
+    def loss(self, model: nn.Module, made: tuple[Batch, Features]) -> tuple[torch.Tensor, Parts]:
         batch, features = made
-        return answer_loss(model(features), batch, loss=self.recipe.loss)
+        # A scan may show few voxels or many: the population is read from a part of the batch.
+        least = math.log(min(100, len(features.invariants)))
+        part = math.exp(random.uniform(least, math.log(len(features.invariants))))
+        answer = model(features, features.invariants[: round(part)])
+        return answer_loss(answer, batch, loss=self.recipe.loss)
 
 
 class ContextTask:
@@ -64,20 +73,31 @@ class ContextTask:
         return Attention(self.recipe.width, self.recipe.depth)
 
     def stream(self, seed: int, device: torch.device) -> PatchStream:
-        return PatchStream(self.anatomy, self.recipe.bank, 14, seed, self.recipe.noise, device)
+        return PatchStream(self.anatomy, self.recipe.bank, _SMALL, seed, self.recipe.noise, device)
 
     def prepare(self, stream: PatchStream) -> PatchBatch:
         return stream.batch(self.recipe.batch)
 
     def loss(self, model: nn.Module, made: PatchBatch) -> tuple[torch.Tensor, Parts]:
         where = tuple(made.place.T)
-        average, _ = model(made.neighbourhood())
-        level = made.batch.seen.sigma[:, None]
-        error = ((average[where] - made.clean) / level).square().mean(1)
-        before = ((made.batch.seen.projected - made.clean) / level).square().mean(1)
+        seen = made.batch.seen
+        level = seen.sigma[:, None]
+        variance = made.batch.observer.encoder.variance
+        # What noise hides anyway is not worth averaging for; what shows is not to be blurred.
+        telling = variance / (variance + level.square() / 4)
+
+        def left(projected: torch.Tensor) -> torch.Tensor:
+            return (telling * ((projected - made.clean) / level).square()).mean(1)
+
         # In units of the noise variance; where scanners told a wrong level, by what there was.
-        total = (error / before.mean().clamp(min=0.1)).clamp(max=20).mean()
-        return total, {"left": float(total.detach())}
+        before = left(seen.projected).mean().clamp(min=0.02)
+        passes = [left(average[where]) / before for average, _ in model(made.neighbourhood())]
+        means = [error.clamp(max=20).mean() for error in passes]
+        total = torch.stack(means).mean()
+        return total, {f"left{i + 1}": float(m.detach()) for i, m in enumerate(means)}
+
+
+Spatial = tuple[Batch, Features, torch.Tensor, torch.Tensor]
 
 
 class SpatialTask:
@@ -93,38 +113,58 @@ class SpatialTask:
         self.context, self.start = context.eval(), start
 
     def model(self) -> nn.Module:
-        made = Equivariant(size(2), self.recipe.width, self.recipe.depth)
+        sources = 1 + len(self.context.scores)
+        made = Equivariant(self.recipe.width, self.recipe.depth, sources)
         state = {k: v.clone() for k, v in self.start.state_dict().items()}
+        # Views stand first, the widest average last of them, then their fits, then what they share.
         first = state["trunk.first.weight"]
-        own = size(2) - size(1)
-        wide = first.new_zeros((first.shape[0], size(2)))
-        wide[:, own:] = (
-            first  # the voxel's own block stands first, then the context's, then the rest
-        )
+        wide = first.new_zeros((first.shape[0], size(sources)))
+        view, fit = view_size(), 2 * len(FIT_SCALE)
+        wide[:, (sources - 1) * view : sources * view] = first[:, :view]
+        wide[:, sources * view + (sources - 1) * fit :] = first[:, view:]
         state["trunk.first.weight"] = wide
+        for part in ("weight", "bias"):
+            grown = made.state_dict()[f"anchor.{part}"].clone()
+            grown[-len(state[f"anchor.{part}"]) :] = state[f"anchor.{part}"]
+            state[f"anchor.{part}"] = grown
         made.load_state_dict(state)
         return made
 
     def stream(self, seed: int, device: torch.device) -> PatchStream:
         self.context.to(device)
-        return PatchStream(self.anatomy, self.recipe.bank, 14, seed, self.recipe.noise, device)
+        return PatchStream(self.anatomy, self.recipe.bank, _LARGE, seed, self.recipe.noise, device)
 
-    def prepare(self, stream: PatchStream) -> tuple[Batch, Any, torch.Tensor]:
+    def prepare(self, stream: PatchStream) -> Spatial:
         made = stream.batch(self.recipe.batch)
-        seen = made.batch.seen
-        with torch.no_grad():
-            average, noise = self.context(made.neighbourhood())
-        where = tuple(made.place.T)
         inner = ((made.place[:, 1:] > 0) & (made.place[:, 1:] < stream.edge - 1)).all(1)
         chosen = inner.nonzero()[:, 0]
-        around = (average[where][chosen], noise[where][chosen])
-        return made.batch, extract(made.batch.observer, seen.take(chosen), (around,)), chosen
+        observer = made.batch.observer
+        features = extract(
+            observer, made.batch.seen.take(chosen), around(made, self.context, chosen)
+        )
+        return made.batch, features, chosen, extract(observer, made.others).invariants
 
-    def loss(
-        self, model: nn.Module, made: tuple[Batch, Any, torch.Tensor]
-    ) -> tuple[torch.Tensor, Parts]:
-        batch, features, chosen = made
-        return answer_loss(model(features), batch, chosen, self.recipe.loss, balanced=True)
+    def loss(self, model: nn.Module, made: Spatial) -> tuple[torch.Tensor, Parts]:
+        batch, features, chosen, others = made
+        answer = model(features, others)
+        return answer_loss(answer, batch, chosen, self.recipe.loss)
+
+
+@torch.no_grad()
+def around(made: PatchBatch, context: Attention, chosen: torch.Tensor) -> tuple[Observed, ...]:
+    """The voxels `chosen` of some patches, averaged with their neighbours by every pass."""
+    seen, observer = made.batch.seen, made.batch.observer
+    if observer.device.type == "cpu":
+        # Patches side by side in one grid, too far apart to be neighbours.
+        place = made.place[:, 1:].clone()
+        place[:, 0] += made.place[:, 0] * (made.grid[0] + REACH)
+        wide = averages(context, seen, observer.encoder.variance, place.numpy(), made.size)
+        passes = [(mean[chosen], noise[chosen]) for mean, noise in wide]
+    else:
+        where = tuple(made.place[chosen].T)
+        passes = [(mean[where], noise[where]) for mean, noise in context(made.neighbourhood())]
+    some = seen.take(chosen)
+    return tuple(observer.averaged(some, mean, noise) for mean, noise in passes)
 
 
 def task_of(

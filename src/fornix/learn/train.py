@@ -49,11 +49,13 @@ def train(
     devices: int = 1,
     tell: Callable[[str], None] = print,
     checkpoint_every: float = 60.0,
+    begin: dict[str, torch.Tensor] | None = None,
 ) -> Trained:
     """Train a network from nothing, or on from the checkpoint in `folder`.
 
     folder: receives checkpoint.pt, log.csv and log.png. devices: GPUs to use together.
-    checkpoint_every: seconds. The average of the weights over the last steps is what is kept.
+    checkpoint_every: seconds. begin: weights to start with where there is no
+    checkpoint. The average of the weights over the last steps is what is kept.
 
     Raises FornixError where lightning-fabric is not installed.
     """
@@ -69,6 +71,8 @@ def train(
     where = fabric.device
     torch.manual_seed(recipe.seed)
     plain = task.model()
+    if begin is not None:
+        _begin(plain, begin, tell)
     count = sum(p.numel() for p in plain.parameters())
     optimiser = torch.optim.AdamW(plain.parameters(), lr=recipe.rate, weight_decay=1e-4)
     model, optimiser = fabric.setup(plain, optimiser)
@@ -114,6 +118,16 @@ def train(
     rate = voxels / max(time.perf_counter() - began, 1e-9)
     name = torch.cuda.get_device_name(where) if where.type == "cuda" else "CPU"
     return Trained(plain.cpu().eval(), recipe.steps, seconds, rate, name)
+
+
+def _begin(model: nn.Module, state: dict[str, torch.Tensor], tell: Callable[[str], None]) -> None:
+    """Take over the weights that fit; say which parts begin anew."""
+    own = model.state_dict()
+    fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+    anew = sorted({k.rpartition(".")[0] for k in own if k not in fitting})
+    model.load_state_dict(own | fitting)
+    if anew:
+        tell(f"begun anew, since the given weights do not hold them: {', '.join(anew)}")
 
 
 def _schedule(step: int, steps: int) -> float:

@@ -124,17 +124,16 @@ def verify(folder: Path = FOLDER) -> dict[str, str]:
 
 def network(weights: Weights) -> nn.Module:
     """The network that these weights belong to, ready to be asked."""
-    from fornix.learn.context import Attention
+    from fornix.learn.context import PASSES, Attention
     from fornix.learn.equivariant import Equivariant
-    from fornix.learn.features import size
 
     recipe = weights.about["recipe"]
     model: nn.Module
     if recipe["kind"] == "context":
         model = Attention(recipe["width"], recipe["depth"])
     else:
-        sources = 2 if recipe["kind"] == "spatial" else 1
-        model = Equivariant(size(sources), recipe["width"], recipe["depth"])
+        sources = 1 + PASSES if recipe["kind"] == "spatial" else 1
+        model = Equivariant(recipe["width"], recipe["depth"], sources)
     try:
         model.load_state_dict(weights.groups["net"])
     except (RuntimeError, KeyError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 
 from fornix.microstructure.flags import BAD_DATA, EMPTY, TOO_FEW
 
@@ -234,3 +234,15 @@ def prepare_signals(
         confidence[:] = 1.0
         return largest, TOO_FEW
     return largest, 0
+
+
+@compiled_parallel
+def eigen_rows(six: np.ndarray, values: np.ndarray, vectors: np.ndarray) -> None:
+    """Of tensors (n, 6): eigenvalues (n, 3), ascending, and vectors (n, 3, 3) as columns."""
+    for v in prange(len(six)):
+        lam, vec = np.empty(3), np.empty((3, 3))
+        eigen_symmetric(six[v].astype(np.float64), lam, vec)
+        for i in range(3):
+            values[v, i] = lam[2 - i]
+            for k in range(3):
+                vectors[v, k, i] = vec[k, 2 - i]

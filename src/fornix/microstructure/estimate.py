@@ -68,6 +68,7 @@ def microstructure(
     dti_bmax: float | None = DTI_BMAX,
     std: bool = True,
     quantiles: Sequence[float] = (),
+    adapt: bool = False,
 ) -> Maps:
     """Estimate tissue maps in every voxel of the mask, each with its standard deviation.
 
@@ -88,11 +89,14 @@ def microstructure(
         tensor, since kurtosis biases it above; None uses all.
     std: also estimate standard deviations (about a third of a fit's time).
     quantiles: levels (0.005 to 0.995) of calibrated quantile maps; learned methods only.
+    adapt: fit the network's idea of this scan to the scan's own volumes first, without labels, kept
+        only if volumes it was not shown are predicted better (`learn.adapt`); learned methods only.
 
     Returns Maps `dti_fa`, … in file units (diffusivities mm²/s), 0 outside the mask and where a
     voxel could not be estimated. `trust` is False outside the mask, where the data are bad (NaN, inf,
     all zero), where a fit's unconstrained solution is not physical or did not settle, and where a
-    voxel is foreign to the network; `source` then says what stands there (1 learned, 3 classical)
+    voxel is foreign to the network; `source` then says what stands there (1 learned, 2 kurtosis combined
+    with its fit, 3 classical)
     and `ood` how foreign each voxel is, in decades.
     Raises FornixError for unknown models and methods and for models that the protocol cannot give.
     """
@@ -104,6 +108,10 @@ def microstructure(
     joint = [m for m in chosen if methods[m].joint]
     if quantiles and len(joint) < len(chosen):
         raise FornixError("quantile maps are given by the methods learned and voxelwise only")
+    if adapt and not joint:
+        raise FornixError(
+            "only the methods learned and voxelwise adapt to a scan; leave --adapt out"
+        )
     notes: list[str] = []
     result = Maps()
     total = len(inside) * len(chosen)
@@ -114,7 +122,16 @@ def microstructure(
             level = np.broadcast_to(np.asarray(noise, dtype=np.float64), inside.shape)
             size = block_size(4.0 * (3 * len(dwi.gradients) + 2000), max_memory)
             learned = methods[joint[0]].run(
-                dwi, joint, methods[joint[0]].name, level, inside, where, size, quantiles, progress
+                dwi,
+                joint,
+                methods[joint[0]].name,
+                level,
+                inside,
+                where,
+                size,
+                quantiles,
+                adapt,
+                progress,
             )
             for model in joint:
                 named = replace(methods[model], name=_label(methods[model], learned))
@@ -265,7 +282,7 @@ def _beside(dwi: DWI, learned: Learned, method: Method, inside: NDArray[np.int64
         _on_grid(dwi, learned.source, inside),
         dwi.affine,
         method=told,
-        description="1 learned estimate, 3 classical fit, 0 none",
+        description="1 learned estimate, 2 kurtosis combined with the fit, 3 classical fit, 0 none",
     )
     return Maps({"ood": score, "source": source})
 

@@ -17,14 +17,16 @@ from fornix.core.compute import blocks
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients
-from fornix.learn import weights as shipped
-from fornix.learn.context import Attention, neighbourhood
-from fornix.learn.estimator import INDEX, Around, Estimates, Estimator
+from fornix.learn.estimator import INDEX, Estimates, Estimator
 from fornix.learn.observe import Observed, Observer
+from fornix.learn.population import ENOUGH
 from fornix.microstructure import flags as why
 from fornix.microstructure import noddi, tensor
+from fornix.microstructure.adaptation import neighbours, to_scan
+from fornix.microstructure.combination import combine, rich
 from fornix.microstructure.design import dti_volumes, what_can_be_estimated
 from fornix.microstructure.fit import Fit, Progress, gather
+from fornix.microstructure.tables import CLASSICAL_DEFAULT, TABLES
 from fornix.qspace.prior import BMAX
 
 #: Weights behind each method.
@@ -34,8 +36,9 @@ FOREIGN_FROM = 3.0
 #: Invariants further from the training's than this (decades) are not trusted.
 DISTANT_FROM = 4.0
 #: Codes of the source map.
-LEARNED, CLASSICAL = 1, 3
-_HALO = 4
+LEARNED, COMBINED, CLASSICAL = 1, 2, 3
+#: Voxels that show whether a scan is rich.
+_SAMPLE = 2000
 _DKI_COLUMNS = {"mk": slice(0, 1), "ak": slice(1, 2), "rk": slice(2, 3), "kfa": slice(3, 4)}
 _COLUMNS = {"dti": tensor.COLUMNS, "dki": _DKI_COLUMNS, "noddi": noddi.COLUMNS}
 
@@ -45,7 +48,8 @@ class Learned:
     """Fits by model over the voxels asked for, and what stands beside them.
 
     quantiles: by model_param and level, (n,), diffusivities in µm²/ms. score: (n,) surprise in
-    decades. source: (n,) LEARNED or CLASSICAL, 0 where nothing could be said. notes; weights: label.
+    decades. source: (n,) LEARNED, COMBINED or CLASSICAL, 0 where nothing could be said. notes;
+    weights: label.
     """
 
     fits: dict[str, Fit]
@@ -59,7 +63,8 @@ class Learned:
 @dataclass(frozen=True, eq=False)
 class Reading:
     """What a network read in a scan: the observer, signals (n, N) and flags (n,) of the voxels asked
-    for, which of them were `good`, and for these, block by block, what was seen and estimated."""
+    for, which of them were `good`, and for these, block by block, what was seen, what averages over
+    neighbours show (none for `voxelwise`) and what was estimated."""
 
     observer: Observer
     estimator: Estimator
@@ -67,8 +72,8 @@ class Reading:
     flags: NDArray[np.uint8]
     good: NDArray[np.int64]
     seen: list[Observed]
+    around: list[tuple[Observed, ...]]
     made: list[Estimates]
-    around: Around | None
     notes: list[str]
 
 
@@ -80,11 +85,13 @@ def read_scan(
     device: torch.device,
     size: int = 16384,
     quantiles: Sequence[float] = (),
+    adapted: bool = False,
     progress: Progress | None = None,
 ) -> Reading:
     """Ask a network about the voxels `inside` (flat indices of the grid).
 
     method: of `NETWORKS`. sigma: (n,) noise. size: voxels per block. quantiles: levels to give.
+    adapted: fit what the network takes the scan to be to its own volumes first (`learn.adapt`).
     progress: called with (voxels done, voxels in all).
     """
     dwi, notes = _known_range(dwi)
@@ -99,19 +106,35 @@ def read_scan(
     seen: list[Observed] = [
         observer.observe(signals[good[b]], level[b]) for b in blocks(len(good), size)
     ]
-    around = None
-    if method == "learned":
-        around = _contexts(dwi, Observed.joined(seen), inside[good], device)
+    every = Observed.joined(seen)
+    wide = neighbours(dwi, observer, every, inside[good]) if method == "learned" else []
+    scan = estimator.population(observer, every.take(_some(inside, good, device)))
+    if adapted:
+        shift, note = to_scan(estimator, dwi, method, signals[good], level, inside[good], device)
+        scan = scan + shift
+        notes.append(note)
+    around: list[tuple[Observed, ...]] = []
     made: list[Estimates] = []
     start = 0
     for part in seen:
         rows = slice(start, start + len(part.scale))
-        near = None if around is None else (around[0][rows], around[1][rows])
-        made.append(estimator.estimate(observer, part, signals[good[rows]], near, quantiles))
+        near = tuple(observer.averaged(part, mean[rows], noise[rows]) for mean, noise in wide)
+        made.append(estimator.estimate(observer, part, signals[good[rows]], scan, near, quantiles))
+        around.append(near)
         start = rows.stop
         if progress is not None:
             progress(start, len(good))
-    return Reading(observer, estimator, signals, flags, good, seen, made, around, notes)
+    return Reading(observer, estimator, signals, flags, good, seen, around, made, notes)
+
+
+def _some(inside: NDArray[np.int64], good: NDArray[np.int64], device: torch.device) -> torch.Tensor:
+    """Voxels that show what the scan is like: told by their place, so that a bad voxel elsewhere
+    does not change who they are. Returns places in `good`."""
+    places = inside[good]
+    every = max(1, len(inside) // ENOUGH)
+    # A multiplication scatters the places, so that no line of the grid is favoured.
+    found = np.flatnonzero((places * 2654435761 >> 8) % every == 0)
+    return torch.as_tensor(found if len(found) else np.arange(len(places)), device=device)
 
 
 def estimate(
@@ -123,6 +146,7 @@ def estimate(
     device: torch.device,
     size: int = 16384,
     quantiles: Sequence[float] = (),
+    adapted: bool = False,
     progress: Progress | None = None,
 ) -> Learned:
     """Estimate the models in the voxels `inside`; see `read_scan`."""
@@ -132,7 +156,7 @@ def estimate(
         if progress is not None:
             progress(count * len(models) * voxels // total, count * len(models))
 
-    read = read_scan(dwi, method, sigma, inside, device, size, quantiles, done)
+    read = read_scan(dwi, method, sigma, inside, device, size, quantiles, adapted, done)
     flags, good, made = read.flags, read.good, read.made
     evidence = np.concatenate([m.surprise for m in made])
     surprise = evidence.max(1)
@@ -155,6 +179,10 @@ def estimate(
         }
         for model in models for param in _COLUMNS[model] if f"{model}_{param}" in INDEX
     }  # fmt: skip
+    if "dki" in fits:
+        sure = np.zeros(count, dtype=bool)
+        sure[good] = source[good] == LEARNED
+        source[_combined(fits["dki"], "dki", read, sigma, sure, found)] = COMBINED
     score = _spread_out(surprise, good, count)
     return Learned(fits, found, score, source, read.notes, read.estimator.weights.label)
 
@@ -195,35 +223,6 @@ def _usable_noise(
     return np.asarray(level)
 
 
-def _contexts(dwi: DWI, seen: Observed, voxels: NDArray[np.int64], device: torch.device) -> Around:
-    """Every voxel averaged with its like, slab by slab along the first axis."""
-    attention = shipped.network(shipped.load("context")).to(device)
-    assert isinstance(attention, Attention)
-    index = np.stack(np.unravel_index(voxels, dwi.grid), 1)
-    low = index.min(0)
-    shape = [int(v) for v in index.max(0) + 1 - low]
-    place = torch.zeros((len(index), 4), dtype=torch.long, device=device)
-    place[:, 1:] = torch.as_tensor(index - low)
-    made, noise = torch.empty_like(seen.projected), torch.empty_like(seen.sigma)
-    width = max(1, 40_000 // (shape[1] * shape[2]))
-    x, y, z = (float(v) for v in dwi.voxel_size)
-    for first in range(0, shape[0], width):
-        last, start = min(first + width, shape[0]), max(first - _HALO, 0)
-        end = min(last + _HALO, shape[0])
-        here = ((place[:, 1] >= start) & (place[:, 1] < end)).nonzero()[:, 0]
-        if not len(here):
-            continue
-        at = place[here] - torch.tensor([0, start, 0, 0], device=device)
-        grid = (end - start, shape[1], shape[2])
-        with torch.inference_mode():
-            average, left = attention(neighbourhood(seen.take(here), at, 1, grid, (x, y, z)))
-        own = (place[here, 1] >= first) & (place[here, 1] < last)
-        where = tuple(at[own].T)
-        made[here[own]] = average[where]
-        noise[here[own]] = left[where]
-    return made, noise
-
-
 def _fit_of(
     model: str,
     made: list[Estimates],
@@ -254,6 +253,34 @@ def _fit_of(
     return Fit(columns, values, spread, flags)
 
 
+def _combined(
+    fit: Fit,
+    model: str,
+    read: Reading,
+    sigma: NDArray[np.float64],
+    sure: NDArray[np.bool_],
+    quantiles: dict[str, dict[float, NDArray[np.float32]]],
+) -> NDArray[np.bool_]:
+    """Combine with the classical fit what a sample of the voxels shows to be rich; (n,) where."""
+    gradients = read.observer.gradients
+    nothing = np.zeros(len(sure), dtype=bool)
+    places = np.flatnonzero(sure)
+    if what_can_be_estimated(gradients)[model] or not len(places):
+        return nothing
+
+    def classical(voxels: NDArray[np.int64]) -> Fit:
+        fitted: Fit = TABLES[model][CLASSICAL_DEFAULT[model]].run(
+            read.signals[voxels], gradients, sigma=sigma[voxels], std=True
+        )
+        return fitted
+
+    params = rich(classical(places[:: max(1, len(places) // _SAMPLE)]), model)
+    if not params:
+        return nothing
+    everywhere = classical(np.arange(len(sure)))
+    return combine(fit, everywhere, params, sure, quantiles, model)
+
+
 def _fall_back(
     fit: Fit,
     model: str,
@@ -264,8 +291,6 @@ def _fall_back(
     source: NDArray[np.uint8],
 ) -> None:
     """Put the classical fit into foreign voxels, where the protocol gives one."""
-    from fornix.microstructure.tables import CLASSICAL_DEFAULT, TABLES
-
     if not len(foreign) or what_can_be_estimated(gradients)[model]:
         return
     keep = np.ones(len(gradients), dtype=bool)

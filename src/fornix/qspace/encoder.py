@@ -62,6 +62,17 @@ class Encoder:
         standard deviation, R = min(N, F). Averages of these are those of averaged signals."""
         return (signals - self._mean) @ self._left
 
+    def restore(self, projected: torch.Tensor, volumes: NDArray[np.int64]) -> torch.Tensor:
+        """Signals (…, len(volumes)) at some of the measured volumes, from projected ones (…, R): as
+        they were measured, less what the prior cannot hold."""
+        rows = torch.as_tensor(volumes, device=self.device)
+        return self._mean[rows] + projected @ self._left[rows].T
+
+    @property
+    def variance(self) -> torch.Tensor:
+        """(R,) prior variance of the projected coordinates, largest first."""
+        return self._values**2
+
     def shrink(self, projected: torch.Tensor, sigma: torch.Tensor) -> Posterior:
         """Features from projected signals (voxels, R) whose noise is sigma (voxels,)."""
         variance = self._values**2

@@ -24,7 +24,7 @@ def predict(
     gradients: Gradients,
     method: str = "learned",
     *,
-    adapt: bool = True,
+    adapt: bool | None = None,
     threads: int | None = None,
     device: str = "auto",
     progress: Callable[[int, int], None] | None = None,
@@ -33,8 +33,9 @@ def predict(
 
     dwi: with its noise level known (`estimate_noise`) and at least one b0. gradients: any b up to
     6000 s/mm² and any directions, world axes. method: `encoder`, the Gaussian process alone;
-    `voxelwise` or `learned`, the networks of `microstructure`. adapt: fit the prior's variances to
-    this scan first; `encoder` only.
+    `voxelwise` or `learned`, the networks of `microstructure`. adapt: fit to this scan first the
+    prior's variances (`encoder`, whose default it is), or what a network takes the scan to be
+    (`learn.adapt`; not by default).
 
     Returns the predicted scan (X, Y, Z, M) in units of the data, on the same grid, zero outside the
     mask, and a map of the standard deviation of each value (X, Y, Z, M), noise not included. For the
@@ -47,11 +48,11 @@ def predict(
             f"no method {method!r} predicts signals; choose one of: {', '.join(PREDICT_METHODS)}"
         )
     if method != "encoder":
-        return _by_network(dwi, gradients, method, threads, device, progress)
+        return _by_network(dwi, gradients, method, bool(adapt), threads, device, progress)
     signals, scale, sigma = normalised(dwi)
     with use_threads(threads):
         encoder = Encoder(dwi.gradients, device=device)
-        if adapt:
+        if adapt is not False:
             some = torch.from_numpy(_some_voxels(len(signals)))
             encoder = encoder.adapted(
                 signals[some].to(encoder.device), sigma[some].to(encoder.device)
@@ -74,6 +75,7 @@ def _by_network(
     dwi: DWI,
     gradients: Gradients,
     method: str,
+    adapt: bool,
     threads: int | None,
     device: str,
     progress: Callable[[int, int], None] | None,
@@ -87,18 +89,15 @@ def _by_network(
     mean = np.zeros((len(inside), len(gradients)), dtype=np.float32)
     std = np.zeros_like(mean)
     with use_threads(threads), torch.inference_mode():
-        read = read_scan(dwi, method, sigma, inside, pick_device(device), progress=progress)
+        read = read_scan(
+            dwi, method, sigma, inside, pick_device(device), adapted=adapt, progress=progress
+        )
         start, encoder = 0, read.observer.encoder
-        for seen, made in zip(read.seen, read.made, strict=True):
+        for seen, near, made in zip(read.seen, read.around, read.made, strict=True):
             rows = slice(start, start + len(seen.scale))
             start = rows.stop
-            around = read.around
-            projected, level = (
-                (seen.projected, seen.sigma)
-                if around is None
-                else (around[0][rows], around[1][rows])
-            )
-            _, spread = encoder.predict(encoder.shrink(projected, level), gradients)
+            last = near[-1] if near else seen
+            _, spread = encoder.predict(encoder.shrink(last.projected, last.sigma), gradients)
             assert spread is not None
             value = encoder.signal(made.z, gradients).clamp(min=0) * seen.scale[:, None]
             mean[read.good[rows]] = value.cpu().numpy()

@@ -81,30 +81,31 @@ class Calibration:
             raise FornixError(
                 f"quantiles are calibrated from {LEVELS[0]} to {LEVELS[-1]}, not {list(levels)}"
             )
-        out = np.empty((len(wanted), *mean.shape), dtype=np.float32)
-        for m in range(mean.shape[1]):
-            rows = self._rows(mean[:, m], m, stratum)
-            for i, level in enumerate(wanted):
-                j = int(np.clip(np.searchsorted(LEVELS, level), 1, len(LEVELS) - 1))
-                share = (level - LEVELS[j - 1]) / (LEVELS[j] - LEVELS[j - 1])
-                factor = (1 - share) * rows[:, j - 1] + share * rows[:, j]
-                out[i, :, m] = mean[:, m] + std[:, m] * factor
-        return out
+        if not len(wanted):
+            return np.empty((0, *mean.shape), dtype=np.float32)
+        known = np.array(LEVELS)
+        upper = np.clip(np.searchsorted(known, wanted), 1, len(known) - 1)
+        share = ((wanted - known[upper - 1]) / (known[upper] - known[upper - 1])).astype(np.float32)
+        factors = (1 - share) * self.table[..., upper - 1] + share * self.table[..., upper]
+        found = mean[..., None] + std[..., None] * self._of(factors, mean, stratum)
+        return np.ascontiguousarray(np.moveaxis(found, -1, 0), dtype=np.float32)
 
     def scaled(
         self, mean: NDArray, std: NDArray, stratum: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """Standard deviations (n, M) so that mean ± 1.645 std spans the 90% interval's width."""
-        out = np.empty_like(std, dtype=np.float32)
         low, high = LEVELS.index(0.05), LEVELS.index(0.95)
-        for m in range(mean.shape[1]):
-            rows = self._rows(mean[:, m], m, stratum)
-            out[:, m] = std[:, m] * (rows[:, high] - rows[:, low]) / (2 * 1.6449)
-        return out
+        factors = (self.table[..., high] - self.table[..., low]) / np.float32(2 * 1.6449)
+        return np.asarray(std * self._of(factors, mean, stratum), dtype=np.float32)
 
-    def _rows(self, mean: NDArray, metric: int, stratum: NDArray[np.int64]) -> NDArray[np.float32]:
-        band = np.searchsorted(self.edges[metric], mean)
-        return np.asarray(self.table[stratum, metric, band])
+    def _of(
+        self, factors: NDArray[np.float32], mean: NDArray, stratum: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Entries (n, M, …) of factors (COUNT, M, BANDS, …) for estimates (n, M)."""
+        metrics = mean.shape[1]
+        band = (mean[:, :, None] > self.edges).sum(2)
+        place = (stratum[:, None] * metrics + np.arange(metrics)) * BANDS + band
+        return np.asarray(factors.reshape(-1, *factors.shape[3:])[place])
 
     def state(self) -> dict[str, torch.Tensor]:
         """As tensors, to be kept beside a network's weights."""

@@ -1,0 +1,87 @@
+"""Where a scan is rich: the learned estimate and the classical fit, weighted by their precision.
+
+A network's standard deviation holds for tissue like that it was trained on. A rich scan shows where it
+does not: averaged over many voxels of like estimate, the classical fit has next to no noise left, and
+what it differs by is the network's lean. That lean is added to the network's variance, and the two are
+weighted by precision (a random-effects combination: DerSimonian & Laird, Control Clin Trials 1986),
+so that tissue foreign to the network goes to the fit, and tissue it knows stays with the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fornix.learn.targets import METRICS, SPREAD
+from fornix.microstructure.fit import Fit
+
+#: A metric is rich where the fit's median standard deviation is below this share of the metric's
+#: spread over tissue: noisier fits lean themselves, by their noise.
+RICH = 0.25
+#: Voxels of like estimate that show a lean, and how many such groups at most.
+_GROUP, _GROUPS = 300, 12
+#: Correlation that is assumed between the errors of the two: they come from the same noise.
+_SHARED = 0.5
+
+
+def rich(classical: Fit, model: str) -> list[str]:
+    """The parameters that a fit of some of the scan's voxels gives well enough to be combined."""
+    found = []
+    assert classical.std is not None
+    usable = classical.flags == 0
+    for name, spread in zip(METRICS, SPREAD, strict=True):
+        of, _, param = name.partition("_")
+        if of == model and param in classical.columns and usable.sum() >= _GROUP:
+            error = np.nanmedian(classical.std_of(param)[usable])
+            if np.isfinite(error) and error < RICH * spread:
+                found.append(param)
+    return found
+
+
+def combine(
+    learned: Fit,
+    classical: Fit,
+    params: list[str],
+    use: NDArray[np.bool_],
+    quantiles: dict[str, dict[float, NDArray[np.float32]]],
+    model: str,
+) -> NDArray[np.bool_]:
+    """Put the combination into `learned` and its quantiles (by model_param and level), in place.
+
+    learned, classical: of the same n voxels; use: (n,) where both hold. params: of `rich`.
+    Returns (n,) where something was combined.
+    """
+    both = use & (classical.flags == 0)
+    done = np.zeros(len(both), dtype=bool)
+    assert learned.std is not None and classical.std is not None
+    for param in params:
+        column = learned.columns[param].start
+        mean, std = learned.values[both, column], learned.std[both, column]
+        fit, error = classical[param][both], classical.std_of(param)[both]
+        fine = np.isfinite(error) & (error > 0)
+        error = np.where(fine, error, np.inf)
+        lean = _lean(mean[fine], fit[fine])(mean)
+        wide = std**2 + lean**2
+        share = wide / (wide + error**2)  # of the fit
+        value = np.where(fine, mean + share * (fit - mean), mean)
+        own, other = (1 - share) * np.sqrt(wide), np.where(fine, share * error, 0.0)
+        spread = np.sqrt(own**2 + other**2 + 2 * _SHARED * own * other)
+        for limits in (quantiles.get(f"{model}_{param}") or {}).values():
+            limits[both] = value + (limits[both] - mean) * spread / np.maximum(std, 1e-9)
+        learned.values[both, column] = value
+        learned.std[both, column] = spread
+        done[both] |= fine
+    return done
+
+
+def _lean(mean: NDArray, fit: NDArray) -> Callable[[NDArray], NDArray]:
+    """A function from estimates to how far the fit lies from them on average, at that height."""
+    groups = min(_GROUPS, len(mean) // _GROUP)
+    if groups < 1:
+        return lambda at: np.zeros_like(at)
+    edges = np.quantile(mean, np.linspace(0, 1, groups + 1)[1:-1])
+    group = np.searchsorted(edges, mean)
+    lean = np.array([np.median((fit - mean)[group == g]) for g in range(groups)])
+    return lambda at: lean[np.searchsorted(edges, at)]
