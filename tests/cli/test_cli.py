@@ -210,6 +210,21 @@ def test_track_takes_the_orientations_in_the_folder(scan: Path, tmp_path):
     assert {"mask", "noise", "fod", "microstructure", "track"} <= set(steps)
 
 
+def test_track_takes_a_fod_of_another_tool(scan: Path, tmp_path):
+    assert fornix("fod", scan, "-o", tmp_path / "a", "--method", "csd").returncode == 0
+    made = tmp_path / "a" / "sub-phantom_param-fod_dwimap.nii.gz"
+    given = ("--fod", made, "--streamlines", "50")
+    done = fornix("track", scan, "-o", tmp_path / "b", *given)
+    assert done.returncode == 0 and "50 streamlines" in done.stdout, done.stdout + done.stderr
+    image = nib.load(made)
+    nib.Nifti1Image(image.get_fdata()[..., :-1].astype("f4"), image.affine).to_filename(
+        tmp_path / "short.nii.gz"
+    )
+    given = ("--fod", tmp_path / "short.nii.gz")
+    done = fornix("track", scan, "-o", tmp_path / "c", *given)
+    assert done.returncode == 1 and "coefficients" in done.stdout + done.stderr
+
+
 def test_info_tells_and_checks(scan: Path):
     done = fornix("info", scan)
     assert done.returncode == 0

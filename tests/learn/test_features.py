@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from fornix.core import harmonics
 from fornix.learn.equivariant import Equivariant
-from fornix.learn.features import alone, eigen, extract, joined, matrix, order2_to_six, size, split
+from fornix.learn.features import eigen, extract, joined, matrix, order2_to_six, size, split
 from fornix.learn.observe import Observer
 from fornix.learn.population import Population
 from fornix.physics.protocol import scheme
@@ -88,13 +88,6 @@ def test_size_counts_the_invariants(sight):
     near = observer.averaged(seen, seen.projected, 0.5 * seen.sigma)
     assert extract(observer, seen).invariants.shape[1] == size(1)
     assert extract(observer, seen, (near,)).invariants.shape[1] == size(2)
-
-
-def test_the_context_can_be_taken_away_again(sight):
-    observer, seen, _ = sight
-    near = observer.averaged(seen, 0.9 * seen.projected, 0.5 * seen.sigma)
-    both = extract(observer, seen, (near, near))
-    torch.testing.assert_close(alone(both), extract(observer, seen).invariants)
 
 
 def test_an_average_of_one_voxel_is_the_voxel(sight):

@@ -12,6 +12,7 @@ from fornix.cli.show import console
 from fornix.cli.stages import _job
 
 _SEEDS = "Mask to start in; the white matter if absent."
+_FOD = "Orientations of another tool (harmonics, MRtrix3's basis) on the scan's grid."
 _SEEDING = "voxel, interface (grey meets white) or dynamic (where streamlines are still few)."
 _TISSUE = "T1 segmentation aligned with the scan: 5ttgen's, 3 volumes (white, grey, fluid) or FAST labels."
 
@@ -44,6 +45,7 @@ def track_command(
     ] = 0.1,
     min_length: Annotated[float, typer.Option("--min-length", help="mm.")] = 20.0,
     max_length: Annotated[float, typer.Option("--max-length", help="mm.")] = 250.0,
+    fod: Annotated[Path | None, typer.Option("--fod", help=_FOD)] = None,
     tissue: Annotated[Path | None, typer.Option("--tissue", help=_TISSUE)] = None,
     include: Annotated[
         list[Path] | None,
@@ -83,18 +85,24 @@ def track_command(
     """
     from fornix import stages as p
     from fornix.io import derivative, load_maps
+    from fornix.orientation import read_fod
     from fornix.tracking.options import TrackOptions
 
     o.check_tractogram(tractogram)
     settings = p.Options(seed=seed, threads=threads, device=device, tractogram_format=tractogram)
     asked = TrackOptions(
         seeds, seeding, seeds_per_voxel, step, angle, threshold, min_length, max_length, tissue,
-        tuple(include or ()), tuple(avoid or ()), tuple(stop or ()), any_end,
+        tuple(include or ()), tuple(avoid or ()), tuple(stop or ()), any_end, fod,
     )  # fmt: skip
     with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
         asked.arguments(state.dwi)  # says what is wrong before the long part
+        given = None if fod is None else read_fod(fod, state.dwi)
         known = job.out / derivative(job.stem, "dwimap", param="fod")
-        if job.made_here(known):
+        if given is not None:
+            if tissue is None:
+                p.microstructure_stage(job, state, ("dti",), "auto", settings)
+            state.maps = state.maps.merged(given)
+        elif job.made_here(known):
             found = load_maps(job.out, job.stem)
             console.print(f"  orientations  found in {job.out}, by {found['fod'].method}")
             job.go_on_from(known)

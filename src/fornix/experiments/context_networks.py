@@ -18,7 +18,7 @@ from fornix.learn import losses
 from fornix.learn.cnn import Cnn, on_grid
 from fornix.learn.context import Attention, averages
 from fornix.learn.equivariant import Equivariant
-from fornix.learn.features import Features, alone, extract, size
+from fornix.learn.features import Features, extract, size
 from fornix.learn.observe import Observer
 from fornix.learn.patches import PatchBatch
 from fornix.learn.recipes import Recipe
@@ -116,7 +116,7 @@ def said(model: nn.Module, seen: Any) -> Said:
     if not isinstance(seen, Features):
         mean, std = model(seen)
         return mean, std
-    answer = model(seen, alone(seen))
+    answer = model(seen, seen.invariants)
     return answer.mean, answer.std
 
 

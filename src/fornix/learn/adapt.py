@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fornix.core.gradients import Gradients
 from fornix.learn.equivariant import Equivariant
-from fornix.learn.features import Features, alone
+from fornix.learn.features import Features
 from fornix.learn.losses import rician
 from fornix.microstructure.design import why_not_dti
 from fornix.qspace import Encoder
@@ -88,7 +88,7 @@ def adapt(network: Equivariant, folds: Sequence[Fold]) -> Adapted:
     """Fit the shift on all folds but two; stop by the last but one, judge by the last."""
     *fitted, watched, judge = folds
     with torch.no_grad():
-        codes = [network.population(alone(fold.features)) for fold in folds]
+        codes = [network.population(fold.features.invariants) for fold in folds]
     shift = torch.zeros_like(codes[0], requires_grad=True)
     best, lowest, best_step = torch.zeros_like(codes[0]), np.inf, 0
     optimiser = torch.optim.Adam([shift], lr=_RATE)

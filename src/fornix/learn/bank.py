@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from fornix.learn.targets import METRICS
 from fornix.physics import anatomy, random_tissue, truth
@@ -155,6 +156,32 @@ def shifted(tissue: Tissue, rng: np.random.Generator) -> Tissue:
     )  # fmt: skip
 
 
+def smoothed(head: Anatomy, rng: np.random.Generator) -> Anatomy:
+    """A head with its microstructure smoothed over up to a voxel or so, by chance not at all.
+
+    Maps fitted to a scan are as rough as its noise; real tissue, seen through a scanner, is smoother.
+    How rough it is decides how far averages over neighbours are off: networks must meet both.
+    """
+    width = float(rng.uniform(-0.4, 1.2))
+    if width <= 0.3:
+        return head
+    inside = ndimage.gaussian_filter(head.mask.astype(np.float32), width)
+
+    def blurred(values: NDArray[np.floating]) -> NDArray[np.floating]:
+        over = values.reshape(*head.grid, -1)
+        made = np.empty_like(over)
+        for k in range(over.shape[3]):
+            held = np.where(head.mask, over[..., k], 0)
+            made[..., k] = ndimage.gaussian_filter(held, width) / np.maximum(inside, 1e-3)
+        return np.where(head.mask[..., None], made, over).reshape(values.shape)
+
+    names = ("ndi", "odi", "fwf", "d_par", "d_perp", "s0", "fraction")
+    made = {name: blurred(getattr(head, name)) for name in names}
+    total = made["fraction"].sum(-1, keepdims=True)
+    made["fraction"] = made["fraction"] / np.maximum(total, 1e-6)
+    return head.with_(**{k: v.astype(np.float32) for k, v in made.items()})
+
+
 def uneven(head: Anatomy, rng: np.random.Generator) -> Anatomy:
     """A head whose microstructure drifts in space, each property by a smooth field of its own.
 
@@ -200,9 +227,10 @@ def source_anatomy(folder: str | Path | None, seed: int) -> Anatomy:
 
 
 def random_head(source: Anatomy, seed: int) -> Head:
-    """A variation of a head: deformed, perturbed, aged, with lesions, made uneven, and shifted."""
+    """A variation of a head: smoothed, deformed, perturbed, aged, with lesions, uneven, shifted."""
     rng = np.random.default_rng([seed, 503])
-    varied = uneven(anatomy.vary(source, seed, lesions=int(rng.integers(3, 14))), rng)
+    lesions = int(rng.integers(3, 14))
+    varied = uneven(anatomy.vary(smoothed(source, rng), seed, lesions=lesions), rng)
     tissue = varied.tissue()
     tissue = shifted(tissue, rng).with_(s0=_of(tissue, "s0") / varied.reference)
     index = torch.full(varied.grid, -1, dtype=torch.long)

@@ -36,12 +36,13 @@ def calibrate(
     evidence: list[np.ndarray] = []
     invariants: list[np.ndarray] = []
     for k in range(protocols):
-        batch, chosen, others, near = _next(stream, context, per_protocol)
+        batch, chosen, near = _next(stream, context, per_protocol)
         seen = batch.seen.take(chosen)
         rows = chosen.cpu().numpy()
-        scan = extract(batch.observer, others).invariants
-        answer, found = read(network, batch.observer, seen, batch.signals[rows], scan, near)
         features = extract(batch.observer, seen, near)
+        answer, found = read(
+            network, batch.observer, seen, batch.signals[rows], features.invariants, near
+        )
         collected["mean"].append(answer.mean.cpu().numpy())
         collected["std"].append(answer.std.cpu().numpy())
         collected["truth"].append(batch.voxels.metrics[chosen.cpu()].numpy())
@@ -70,13 +71,13 @@ def held_out_stream(task: Any, seed: int, device: torch.device) -> VoxelStream |
 
 def _next(
     stream: VoxelStream | PatchStream, context: Attention | None, count: int
-) -> tuple[Batch, torch.Tensor, Observed, tuple[Observed, ...]]:
-    """A scan: its voxels, those chosen of them, others that show what it is like, the context."""
+) -> tuple[Batch, torch.Tensor, tuple[Observed, ...]]:
+    """A scan: its voxels, those chosen of them, and their context."""
     if isinstance(stream, VoxelStream):
         batch = stream.batch(count)
-        return batch, torch.arange(count, device=batch.observer.device), batch.seen, ()
+        return batch, torch.arange(count, device=batch.observer.device), ()
     assert context is not None
     made = stream.batch(1)
     inner = ((made.place[:, 1:] > 0) & (made.place[:, 1:] < stream.edge - 1)).all(1)
     chosen = inner.nonzero()[:, 0][:count]
-    return made.batch, chosen, made.others, around(made, context, chosen)
+    return made.batch, chosen, around(made, context, chosen)

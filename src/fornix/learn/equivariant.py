@@ -83,7 +83,7 @@ class Equivariant(nn.Module):
         super().__init__()
         counts = [len(f) for f in (prior or default_prior()).factors]
         self.counts = counts
-        self.population = Population(size(1, prior))
+        self.population = Population(size(sources, prior))
         self.trunk = Trunk(size(sources, prior), width, depth, self.population.places)
         self.scalars = nn.Linear(width, 2 * len(METRICS))
         tensors = counts[1] + _FIT_AND_AXES

@@ -49,9 +49,11 @@ class Estimator:
         self.familiar = Familiar.from_state(self.weights.groups["familiar"])
 
     @torch.inference_mode()
-    def population(self, observer: Observer, some: Observed) -> torch.Tensor:
-        """What some of a scan's voxels, seen alone, say of all of them."""
-        known: torch.Tensor = self.network.population(extract(observer, some).invariants)
+    def population(
+        self, observer: Observer, some: Observed, around: tuple[Observed, ...] = ()
+    ) -> torch.Tensor:
+        """What some of a scan's voxels, with their context, say of all of them."""
+        known: torch.Tensor = self.network.population(extract(observer, some, around).invariants)
         return known
 
     @torch.inference_mode()

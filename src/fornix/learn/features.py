@@ -92,14 +92,6 @@ def extract(observer: Observer, seen: Observed, context: tuple[Observed, ...] = 
     )
 
 
-def alone(features: Features, prior: SignalPrior | None = None) -> torch.Tensor:
-    """The invariants (n, `size()`) that the voxels would have without their context."""
-    x, sources = features.invariants, features.anchor.shape[1]
-    view, fit = view_size(prior), 2 * len(FIT_SCALE)
-    fits = sources * view
-    return torch.cat([x[:, :view], x[:, fits : fits + fit], x[:, sources * (view + fit) :]], 1)
-
-
 def split(z: torch.Tensor, prior: SignalPrior) -> tuple[torch.Tensor, ...]:
     """Features (n, F) as one (n, K_l, 2l + 1) per order."""
     made, start = [], 0

@@ -12,22 +12,18 @@ from scipy.spatial.transform import Rotation
 from fornix.core.gradients import Gradients
 from fornix.learn.bank import Head, Voxels, join, loose_voxels, random_head, source_anatomy
 from fornix.learn.context import Neighbourhood, neighbourhood
-from fornix.learn.observe import Observed, Observer
+from fornix.learn.observe import Observer
 from fornix.learn.stream import (
     Balance,
     Batch,
     Conditions,
     NoiseRange,
     beyond,
-    noisy,
     training_protocol,
     with_artefacts,
 )
 from fornix.physics.noise import smooth
 from fornix.physics.tissue import signal
-
-#: Voxels that show what the head is like as a whole.
-OTHERS = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +32,7 @@ class PatchBatch:
 
     batch: their voxels inside the brain, patch by patch in C order. place: (n, 4) patch and voxel
     of each. grid: (X, Y, Z). size: voxel edges in mm. clean: (n, R) coordinates of the signals
-    without noise, over the scale that was measured. others: voxels of the same head from anywhere in
-    it, as the same scan sees them.
+    without noise, over the scale that was measured.
     """
 
     batch: Batch
@@ -46,7 +41,6 @@ class PatchBatch:
     grid: tuple[int, int, int]
     size: tuple[float, float, float]
     clean: torch.Tensor
-    others: Observed
 
     def neighbourhood(self) -> Neighbourhood:
         """What the attention reads."""
@@ -114,11 +108,8 @@ class PatchStream:
         true = observer.encoder.project(measured.to(observer.device) / seen.scale[:, None])
         worth = self._balance(voxels.metrics)
         batch = Batch(observer, seen, voxels, signals, told, worth, there, ahead)
-        some = torch.as_tensor(rng.integers(len(head.voxels), size=int(rng.integers(100, OTHERS))))
-        elsewhere = signal(head.voxels.tissue[some], gradients)
-        others = observer.observe(*noisy(elsewhere, self.noise, scan, rng))
         place = place.to(observer.device)
-        return PatchBatch(batch, place, count, grid, head.size, true, others)
+        return PatchBatch(batch, place, count, grid, head.size, true)
 
     def _crop(self, head: Head, rng: np.random.Generator) -> torch.Tensor:
         """A patch around a random voxel of the brain; places beyond the grid count as outside."""

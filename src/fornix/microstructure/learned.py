@@ -108,7 +108,10 @@ def read_scan(
     ]
     every = Observed.joined(seen)
     wide = neighbours(dwi, observer, every, inside[good]) if method == "learned" else []
-    scan = estimator.population(observer, every.take(_some(inside, good, device)))
+    some = _some(inside, good, device)
+    shown = every.take(some)
+    with_near = tuple(observer.averaged(shown, mean[some], noise[some]) for mean, noise in wide)
+    scan = estimator.population(observer, shown, with_near)
     if adapted:
         shift, note = to_scan(estimator, dwi, method, signals[good], level, inside[good], device)
         scan = scan + shift

@@ -18,10 +18,10 @@ FOD_METHODS = MethodTable(
     "fod",
     [
         Method(
-            "msmt", msmt, "multi-tissue deconvolution, batched", "Jeurissen et al., NeuroImage 2014"
+            "msmt", msmt, "multi-tissue deconvolution, interior point", "Jeurissen et al., NeuroImage 2014"
         ),
         Method(
-            "csd", csd, "single-tissue deconvolution, batched", "Tournier et al., NeuroImage 2007"
+            "csd", csd, "single-tissue deconvolution, Newton", "Tournier et al., NeuroImage 2007"
         ),
         Method(
             "csd-dipy", csd_dipy, "DIPY's deconvolution (slow)", "Tournier et al., NeuroImage 2007"

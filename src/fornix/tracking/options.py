@@ -30,13 +30,14 @@ class TrackOptions:
     exclude: tuple[Path, ...] = ()
     stop: tuple[Path, ...] = ()
     any_end: bool = False
+    fod: Path | None = None
 
     def arguments(self, dwi: DWI) -> dict[str, Any]:
         """Keyword arguments of `track`: masks read and checked to lie on the scan.
 
         Raises FornixError that names the file where one is missing, empty or off the scan's grid.
         """
-        made = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        made = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "fod"}
         made["seeds"] = None if self.seeds is None else _mask(self.seeds, dwi, "seeds")
         for what in ("include", "exclude", "stop"):
             made[what] = tuple(_mask(path, dwi, what) for path in getattr(self, what))
