@@ -13,7 +13,8 @@ class Recipe:
     """How one network is trained.
 
     kind: `voxelwise` (equivariant, one voxel), `context` (attention over neighbours, trained to
-        restore the signal), `spatial` (equivariant, on a voxel and its context).
+        restore the signal), `spatial` (equivariant, on a voxel and its context), `fod` (fibre
+        orientations of one voxel).
     width, depth: of the perceptron; for `context` the width of the weighing network.
     loss: of the metrics, a name of `losses.PARAMETER_LOSSES`.
     steps, batch: batch counts voxels, or patches where neighbours are seen. rate: highest learning
@@ -55,6 +56,10 @@ RECIPES = {
             "spatial", "spatial", "as voxelwise, from a voxel and its neighbours",
             width=256, depth=4, steps=3_000, batch=2, bank=6, renew=250, rate=1.5e-3, workers=2,
             needs=("context", "voxelwise"),
+        ),
+        Recipe(
+            "fod", "fod", "fibre orientation distributions and tissue fractions of single voxels, any "
+            "protocol", width=192, depth=3, steps=3_600, batch=512, bank=4, renew=500,
         ),
     )
 }  # fmt: skip

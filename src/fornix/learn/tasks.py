@@ -15,6 +15,7 @@ from fornix.core.compute import available_threads
 from fornix.learn.context import REACH, Attention, averages
 from fornix.learn.equivariant import Equivariant
 from fornix.learn.features import FIT_SCALE, Features, extract, size, view_size
+from fornix.learn.fod_task import FodTask
 from fornix.learn.objective import answer_loss
 from fornix.learn.observe import Observed
 from fornix.learn.patches import PatchBatch, PatchStream
@@ -169,12 +170,14 @@ def around(made: PatchBatch, context: Attention, chosen: torch.Tensor) -> tuple[
 
 def task_of(
     recipe: Recipe, anatomy: Path | None, load: Callable[[str], nn.Module]
-) -> VoxelwiseTask | ContextTask | SpatialTask:
+) -> VoxelwiseTask | ContextTask | SpatialTask | FodTask:
     """The task of a recipe; load: gives trained weights by name, for recipes that need others."""
     if recipe.kind == "voxelwise":
         return VoxelwiseTask(recipe, anatomy)
     if recipe.kind == "context":
         return ContextTask(recipe, anatomy)
+    if recipe.kind == "fod":
+        return FodTask(recipe, anatomy)
     context, start = (load(name) for name in recipe.needs)
     assert isinstance(context, Attention) and isinstance(start, Equivariant)
     return SpatialTask(recipe, anatomy, context, start)

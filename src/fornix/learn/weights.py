@@ -126,11 +126,14 @@ def network(weights: Weights) -> nn.Module:
     """The network that these weights belong to, ready to be asked."""
     from fornix.learn.context import PASSES, Attention
     from fornix.learn.equivariant import Equivariant
+    from fornix.learn.fod_network import FodNetwork
 
     recipe = weights.about["recipe"]
     model: nn.Module
     if recipe["kind"] == "context":
         model = Attention(recipe["width"], recipe["depth"])
+    elif recipe["kind"] == "fod":
+        model = FodNetwork(recipe["width"], recipe["depth"])
     else:
         sources = 1 + PASSES if recipe["kind"] == "spatial" else 1
         model = Equivariant(recipe["width"], recipe["depth"], sources)

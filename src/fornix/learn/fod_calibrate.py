@@ -1,0 +1,82 @@
+"""After training of the network of orientations: which of its peaks are fibres, on unseen voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fornix.learn.features import extract
+from fornix.learn.fod_network import FodNetwork
+from fornix.learn.fod_peaks import NEAR, PeakTrust, describe
+from fornix.learn.fod_stream import FodBatch, FodStream
+from fornix.learn.fod_truth import true_axes
+from fornix.orientation.matching import match
+from fornix.orientation.peaks import measure_peaks
+
+#: Peaks looked at in a voxel, and the smallest, as a share of the largest and per steradian.
+MOST, RELATIVE, ABSOLUTE, SEPARATION = 4, 0.03, 0.02, 20.0
+
+
+@dataclass(frozen=True, eq=False)
+class Lobes:
+    """Peaks of n voxels, largest first, zeros where there are fewer.
+
+    directions: (n, MOST, 3) unit vectors. amplitude, std: (n, MOST) per steradian. dispersion:
+    (n, MOST) degrees. numbers: (n, MOST, F) of `describe`.
+    """
+
+    directions: NDArray[np.float32]
+    amplitude: NDArray[np.float32]
+    std: NDArray[np.float32]
+    dispersion: NDArray[np.float32]
+    numbers: NDArray[np.float64]
+
+
+def lobes(
+    fod: NDArray[np.float32], floor: NDArray[np.float32], share: NDArray[np.float32]
+) -> Lobes:
+    """The peaks of FODs (n, 45) whose standard deviation is that of `FodAnswer`."""
+    found = measure_peaks(fod, MOST, relative=RELATIVE, absolute=ABSOLUTE, separation=SEPARATION)
+    std = np.hypot(floor[:, None], share[:, None] * found.amplitude).astype(np.float32)
+    numbers = describe(found.amplitude, std, found.dispersion)
+    return Lobes(found.directions, found.amplitude, std, found.dispersion, numbers)
+
+
+@torch.inference_mode()
+def calibrate_fod(
+    network: FodNetwork,
+    stream: FodStream,
+    protocols: int = 240,
+    per_protocol: int = 1000,
+    tell: Callable[[str], None] = print,
+) -> dict[str, dict[str, torch.Tensor]]:
+    """Tables of `PeakTrust` from random protocols, as a group to be saved with the weights."""
+    numbers: list[np.ndarray] = []
+    angles: list[np.ndarray] = []
+    for k in range(protocols):
+        batch = stream.batch(per_protocol)
+        found, angle = _scored(network, batch)
+        there = found.amplitude > 0
+        numbers.append(found.numbers[there])
+        angles.append(angle[there])
+        if (k + 1) % 40 == 0:
+            tell(f"calibration: {k + 1} of {protocols} protocols")
+    made = PeakTrust.fit(np.concatenate(numbers), np.concatenate(angles))
+    return {"peaks": made.state()}
+
+
+def _scored(network: FodNetwork, batch: FodBatch) -> tuple[Lobes, NDArray[np.float32]]:
+    """Peaks and the angle (n, MOST) of each to its true axis, NaN without one."""
+    features = extract(batch.observer, batch.seen)
+    answer = network(features, features.invariants)
+    found = lobes(*(v.cpu().numpy() for v in (answer.fod, answer.floor, answer.share)))
+    axes, real = true_axes(batch.voxels.tissue)
+    apart, partner = match(found.directions, axes.numpy(), real.numpy(), NEAR)
+    angle = np.full(found.amplitude.shape, np.nan, dtype=np.float32)
+    rows, which = np.nonzero(partner >= 0)
+    angle[rows, partner[rows, which]] = apart[rows, which]
+    return found, angle
