@@ -54,7 +54,7 @@ RECIPES = {
         ),
         Recipe(
             "spatial", "spatial", "as voxelwise, from a voxel and its neighbours",
-            width=256, depth=4, steps=3_000, batch=2, bank=6, renew=250, rate=1.5e-3, workers=2,
+            width=256, depth=4, steps=4_000, batch=2, bank=6, renew=250, rate=1.5e-3, workers=2,
             needs=("context", "voxelwise"),
         ),
         Recipe(
