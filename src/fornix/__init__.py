@@ -32,6 +32,7 @@ _PUBLIC = {
     "denoise": "fornix.preprocess",
     "describe": "fornix.info",
     "estimate_noise": "fornix.preprocess",
+    "filter_tractogram": "fornix.tracking",
     "fod": "fornix.orientation",
     "load": "fornix.io",
     "load_maps": "fornix.io",
@@ -60,6 +61,7 @@ __all__ = [
     "denoise",
     "describe",
     "estimate_noise",
+    "filter_tractogram",
     "fod",
     "load",
     "load_maps",
@@ -88,7 +90,7 @@ if TYPE_CHECKING:
     from fornix.pipeline import run
     from fornix.preprocess import brain_mask, correct, denoise, estimate_noise
     from fornix.qspace import predict
-    from fornix.tracking import score, track
+    from fornix.tracking import filter_tractogram, score, track
 
 
 class _Package(ModuleType):

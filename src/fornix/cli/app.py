@@ -13,6 +13,7 @@ from fornix.cli import (
     bench,
     cite,
     experiment,
+    filter,
     info,
     learn,
     predict,
@@ -73,6 +74,7 @@ app.command("correct")(stages.correct_command)
 app.command("microstructure")(stages.microstructure_command)
 app.command("fod")(stages.fod_command)
 app.command("track")(track.track_command)
+app.command("filter")(filter.filter_command)
 app.command("score")(score.score_command)
 app.command("predict")(predict.predict_command)
 app.command("report")(stages.report_command)
