@@ -46,14 +46,13 @@ LIMITS_FOD = """\
 """
 
 _HEADS = (
-    "heads varied from the anatomy (deformed, perturbed, aged, with lesions, uneven in space, shifted as "
+    "heads varied from the anatomy (some smoothed, deformed, perturbed, aged, with lesions, uneven in space, shifted as "
     "a whole, a tenth of them with walls that let water through)"
 )
 _DATA = {
     "voxelwise": "each batch is a population of its own, a mix of voxels of one head with voxels of the "
     f"broad prior of `physics.random_tissue` with restricted parts; {_HEADS}, some voxels tempered",
-    "patches": f"patches of {_HEADS}, with blobs of foreign tissue; the head as a whole is shown by up "
-    "to 1,000 of its other voxels",
+    "patches": f"patches of {_HEADS}, with blobs of foreign tissue",
     "fod": "each batch is a scan of its own, a mix of coherent crossings at 15 to 90° "
     f"(`fod_stream.crossings`), of `physics.random_tissue` and of a head's voxels; {_HEADS}",
 }
