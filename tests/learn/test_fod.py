@@ -166,7 +166,8 @@ def test_peak_trust_is_calibrated_where_the_truth_is_known():
     count = 20_000
     amplitude = np.sort(np.exp(rng.normal(0, 0.7, (count, 2))), axis=1)[:, ::-1]
     std = np.full_like(amplitude, 0.5)
-    numbers = describe(amplitude, std, rng.uniform(8, 30, amplitude.shape)).reshape(-1, 5)
+    width = rng.uniform(8, 30, amplitude.shape)
+    numbers = describe(amplitude, std, 1.5 * amplitude, width).reshape(-1, 6)
     chance = 1 / (1 + np.exp(-2 * numbers[:, 1]))
     spread = 4 * np.exp(-0.7 * numbers[:, 1])
     angle = np.abs(rng.normal(0, spread))

@@ -15,7 +15,7 @@ weights_app = typer.Typer(help="The weights that ship with the package.", no_arg
 
 
 def train_command(
-    name: Annotated[str, typer.Argument(help="voxelwise, context or spatial.")],
+    name: Annotated[str, typer.Argument(help="voxelwise, context, spatial or fod.")],
     work: Annotated[
         Path, typer.Option("--work", help="Folder for checkpoint, log and plot.")
     ] = Path("runs"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,39 +10,11 @@ from numpy.typing import NDArray
 
 from fornix.learn.features import extract
 from fornix.learn.fod_network import FodNetwork
-from fornix.learn.fod_peaks import NEAR, PeakTrust, describe
+from fornix.learn.fod_peaks import NEAR, PeakTrust
 from fornix.learn.fod_stream import FodBatch, FodStream
 from fornix.learn.fod_truth import true_axes
+from fornix.orientation.lobes import Lobes, lobes
 from fornix.orientation.matching import match
-from fornix.orientation.peaks import measure_peaks
-
-#: Peaks looked at in a voxel, and the smallest, as a share of the largest and per steradian.
-MOST, RELATIVE, ABSOLUTE, SEPARATION = 4, 0.03, 0.02, 20.0
-
-
-@dataclass(frozen=True, eq=False)
-class Lobes:
-    """Peaks of n voxels, largest first, zeros where there are fewer.
-
-    directions: (n, MOST, 3) unit vectors. amplitude, std: (n, MOST) per steradian. dispersion:
-    (n, MOST) degrees. numbers: (n, MOST, F) of `describe`.
-    """
-
-    directions: NDArray[np.float32]
-    amplitude: NDArray[np.float32]
-    std: NDArray[np.float32]
-    dispersion: NDArray[np.float32]
-    numbers: NDArray[np.float64]
-
-
-def lobes(
-    fod: NDArray[np.float32], floor: NDArray[np.float32], share: NDArray[np.float32]
-) -> Lobes:
-    """The peaks of FODs (n, 45) whose standard deviation is that of `FodAnswer`."""
-    found = measure_peaks(fod, MOST, relative=RELATIVE, absolute=ABSOLUTE, separation=SEPARATION)
-    std = np.hypot(floor[:, None], share[:, None] * found.amplitude).astype(np.float32)
-    numbers = describe(found.amplitude, std, found.dispersion)
-    return Lobes(found.directions, found.amplitude, std, found.dispersion, numbers)
 
 
 @torch.inference_mode()

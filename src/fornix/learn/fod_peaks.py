@@ -84,20 +84,23 @@ class PeakTrust:
 
 
 def describe(
-    amplitude: NDArray[np.floating], std: NDArray[np.floating], dispersion: NDArray[np.floating]
+    amplitude: NDArray[np.floating],
+    std: NDArray[np.floating],
+    raised: NDArray[np.floating],
+    dispersion: NDArray[np.floating],
 ) -> NDArray[np.float64]:
-    """What is seen of peaks, (n, K, 5), from their amplitude, its standard deviation and their
-    dispersion in degrees, all (n, K), largest first: its size, its size over its standard deviation
-    and over the voxel's largest, its width, and how much the next larger one exceeds it."""
-    safe = np.maximum(amplitude, 1e-4).astype(np.float64)
-    largest = safe[:, :1]
-    before = np.concatenate([largest, safe[:, :-1]], axis=1)
+    """What is seen of peaks, (n, K, 6), all given as (n, K): the logarithms of the amplitude, of the
+    amplitude over its standard deviation, of the sharpened amplitude over the voxel's largest, over
+    the next larger one and over the plain one, and of the width in degrees."""
+    safe, sharp = (np.maximum(v, 1e-3).astype(np.float64) for v in (amplitude, raised))
+    before = np.concatenate([sharp[:, :1], sharp[:, :-1]], axis=1)
     numbers = [
         np.log(safe),
-        np.log(safe / np.maximum(std, 1e-4)),
-        np.log(safe / largest),
+        np.log(safe / np.maximum(std, 1e-3)),
+        np.log(sharp / sharp[:, :1]),
+        np.log(sharp / before),
+        np.log(sharp / safe),
         np.log(np.clip(dispersion, 3, 60) / 15),
-        np.log(safe / before),
     ]
     return np.stack(numbers, axis=-1)
 

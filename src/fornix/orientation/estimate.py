@@ -11,6 +11,7 @@ from fornix.core.maps import Map, Maps
 from fornix.core.methods import Method, MethodTable
 from fornix.microstructure import microstructure
 from fornix.orientation.csd import csd, csd_dipy, msmt
+from fornix.orientation.learned import learned_fod
 from fornix.orientation.peaks import find_peaks
 from fornix.orientation.response import estimate_responses
 
@@ -25,6 +26,9 @@ FOD_METHODS = MethodTable(
         ),
         Method(
             "csd-dipy", csd_dipy, "DIPY's deconvolution (slow)", "Tournier et al., NeuroImage 2007"
+        ),
+        Method(
+            "learned", learned_fod, "equivariant network, any protocol, with uncertainty", joint=True
         ),
     ],
 )
@@ -50,11 +54,13 @@ def fod(
 
     method: an entry of FOD_METHODS; `auto` is `msmt` where there are two b-levels, else `csd`.
     tensor: maps with dti_fa and dti_md, fitted here if not given.
-    lmax: harmonic order; by default the highest up to 8 that the directions support.
+    lmax: harmonic order; by default the highest up to 8 that the directions support. `learned`
+        always gives 8.
 
     Returns Maps `fod` (X, Y, Z, coefficients; MRtrix3 convention, world axes, unit integral for one
     whole voxel of fibre), `wm`, `gm`, `csf` where the method gives them, and `peaks` (X, Y, Z, 9:
-    three vectors in world axes, length = amplitude).
+    three vectors in world axes, length = amplitude); `learned` also gives the maps of
+    `orientation.learned.learned_fod`.
 
     Raises FornixError where fewer than six directions were measured.
     """
@@ -68,6 +74,12 @@ def fod(
         raise FornixError(
             f"fibre orientations need 6 directions or more, this scan has {everything}"
         )
+    if entry.joint:
+        if lmax not in (None, 8):
+            raise FornixError(f"the method {method} gives order 8; leave lmax out")
+        with use_threads(threads):
+            found_maps: Maps = entry.run(dwi, peaks, device)
+        return found_maps
     if lmax is None:
         richest = max(directions, everything if method == "msmt" else 0)
         lmax = 8 if richest >= 28 else 6 if richest >= 15 else 4

@@ -1,0 +1,113 @@
+"""The learned orientations of a whole scan: right, turning with it, sure where they may be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fornix.core.dwi import DWI
+from fornix.core.errors import FornixError
+from fornix.core.maps import Maps
+from fornix.learn.fod_peaks import NEAR
+from fornix.orientation import check_fod, fod
+from fornix.orientation.learned import CONFIDENT, learned_fod
+from fornix.orientation.matching import match
+from fornix.physics import Phantom, simulate
+from fornix.testing import assert_gradient_order_free, assert_rotates
+
+
+@pytest.fixture(scope="module")
+def found(phantom: Phantom) -> Maps:
+    dwi = phantom.dwi.with_(mask=phantom.mask, sigma=phantom.sigma)
+    return fod(dwi, "learned", peaks=4)
+
+
+def test_first_peak_follows_the_true_fibre(phantom: Phantom, found: Maps) -> None:
+    coherent = phantom.mask & (phantom.truth["dti_fa"].data > 0.45)
+    ours = found["peaks"].data[..., :3][coherent]
+    true = phantom.truth["peaks"].data[..., :3][coherent]
+    length = np.linalg.norm(ours, axis=-1) * np.linalg.norm(true, axis=-1)
+    cosine = np.abs((ours * true).sum(-1)) / np.maximum(length, 1e-9)
+    assert len(cosine) > 300
+    assert np.median(np.degrees(np.arccos(np.clip(cosine, 0, 1)))) < 5
+    assert check_fod(found["fod"].data) == 8
+
+
+def test_tissue_fractions(phantom: Phantom, found: Maps) -> None:
+    inside = phantom.mask
+    total = found["wm"].data + found["gm"].data + found["csf"].data
+    np.testing.assert_allclose(total[inside], 1, atol=1e-4)
+    water = phantom.truth["noddi_fwf"].data
+    assert np.abs(found["csf"].data - water)[inside].mean() < 0.12
+    assert found["csf"].data[inside & (water > 0.9)].mean() > 0.75
+
+
+def test_probabilities_and_cones_hold_on_a_head(phantom: Phantom) -> None:
+    """Of peaks called fibres with probability p about a share p are; cones hold their fibres."""
+    dwi = phantom.dwi.with_(mask=phantom.mask, sigma=phantom.sigma)
+    maps = learned_fod(dwi, 4, confident=0.0)
+    inside = phantom.mask
+    vectors = maps["peaks"].data[inside].reshape(-1, 4, 3)
+    probability, cone = maps["peakprob"].data[inside], maps["peakcone"].data[inside]
+    tissue = phantom.tissue
+    share = (tissue.fraction * tissue.neural[:, None]).numpy()
+    real = (share >= 0.1) & (tissue.odi.numpy() <= 0.45)
+    angle, partner = match(vectors, tissue.mu.numpy(), real, NEAR)
+    right = np.zeros(probability.shape, dtype=bool)
+    rows, which = np.nonzero(partner >= 0)
+    right[rows, partner[rows, which]] = True
+    there = probability > 0
+    # A head unlike the training's in detail: sure peaks are mostly fibres, doubted ones mostly not.
+    assert right[there & (probability > 0.9)].mean() > 0.8
+    assert right[there & (probability < 0.1)].mean() < 0.2
+    inside_cone = angle[rows, which] <= cone[rows, partner[rows, which]]
+    assert 0.88 < inside_cone.mean() <= 1
+
+
+def test_only_confident_peaks_are_shown(found: Maps, head: DWI) -> None:
+    length = np.linalg.norm(found["peaks"].data.reshape(*head.grid, 4, 3), axis=-1)
+    probability = found["peakprob"].data
+    np.testing.assert_array_equal(length > 0, probability > 0)
+    assert probability[probability > 0].min() >= CONFIDENT
+    assert bool((np.diff(probability, axis=-1) <= 0).all())
+    assert found["peakcone"].units == "degrees" and bool((found["fodstd"].data >= 0).all())
+
+
+def test_symmetries(head: DWI) -> None:
+    small = head.with_(mask=head.brain() & (np.indices(head.grid)[2] == head.grid[2] // 2))
+    assert_rotates(lambda d: fod(d, "learned")["fod"].data, small, "harmonics", atol=1e-3)
+    assert_gradient_order_free(lambda d: fod(d, "learned")["fod"].data, small, atol=1e-3)
+
+
+def test_six_directions_are_enough() -> None:
+    phantom = simulate(protocol="dti6", snr=30, voxel_size=6.0, seed=5, threads=1)
+    maps = fod(phantom.dwi.with_(mask=phantom.mask, sigma=phantom.sigma), "learned")
+    coherent = phantom.mask & (phantom.truth["dti_fa"].data > 0.5)
+    ours, true = (m["peaks"].data[..., :3][coherent] for m in (maps, phantom.truth))
+    length = np.linalg.norm(ours, axis=-1) * np.linalg.norm(true, axis=-1)
+    cosine = np.abs((ours * true).sum(-1)) / np.maximum(length, 1e-9)
+    assert np.median(np.degrees(np.arccos(np.clip(cosine, 0, 1)))) < 10
+
+
+def test_bad_voxels_are_told_and_do_not_spread(head: DWI) -> None:
+    mask = head.brain() & (np.indices(head.grid)[2] == head.grid[2] // 2)
+    bad = tuple(np.argwhere(mask)[3])
+    data = head.data.copy()
+    data[bad] = np.nan
+    broken = fod(head.with_(data=data, mask=mask), "learned")
+    assert broken.trust is not None and not broken.trust[bad]
+    assert bool((broken["fod"].data[bad] == 0).all()) and np.isfinite(broken["fod"].data).all()
+    assert broken.trust.sum() == mask.sum() - 1
+
+
+def test_bad_input(head: DWI) -> None:
+    with pytest.raises(FornixError, match="order 8"):
+        fod(head, "learned", lmax=6)
+    with pytest.raises(FornixError, match="1 to 4 peaks"):
+        fod(head, "learned", peaks=5)
+    with pytest.raises(FornixError, match=r"lie in \[0, 1\]"):
+        learned_fod(head, confident=2.0)
+    with pytest.raises(FornixError, match="noise level"):
+        fod(head.with_(sigma=np.zeros(head.grid, np.float32)), "learned")
+    with pytest.raises(FornixError, match="usable signals"):
+        fod(head.with_(data=np.full_like(head.data, np.nan)), "learned")
