@@ -17,6 +17,7 @@ from fornix.core.maps import Maps
 from fornix.core.tractogram import Tractogram
 from fornix.io.files import atomic
 from fornix.io.sidecar import command_line
+from fornix.report import fibres
 from fornix.report import figures as f
 from fornix.report.canvas import picture
 
@@ -191,13 +192,41 @@ def _fibres(dwi: DWI, maps: Maps, tractogram: Tractogram | None) -> str:
         "Peaks of the fibre orientation distributions over FA, axial and coronal.",
         dark=True,
     )
+    if "fod" in maps:
+        drawn = (
+            _figure(
+                fibres.fod_glyphs(dwi, maps),
+                "Fibre orientation distributions over FA, axial and coronal (from behind), coloured by "
+                "direction: red left-right, green front-back, blue up-down.",
+                dark=True,
+            )
+            + drawn
+        )
     if tractogram is None or not len(tractogram):
         return drawn
     shown = min(len(tractogram), 12_000)
-    return drawn + _figure(
-        f.streamlines(tractogram, dwi),
-        f"{shown:,} of {len(tractogram):,} streamlines, coloured by direction; nearer is brighter.",
-        dark=True,
+    density = fibres.density_colours(fibres.track_density(tractogram, dwi))
+    return "".join(
+        [
+            drawn,
+            _figure(
+                f.streamlines(tractogram, dwi),
+                f"{shown:,} of {len(tractogram):,} streamlines, coloured by direction; nearer is "
+                "brighter.",
+                dark=True,
+            ),
+            _figure(
+                fibres.streamline_slices(tractogram, dwi, maps),
+                "What runs within 2.5 mm of an axial, a coronal and a sagittal slice, over FA.",
+                dark=True,
+            ),
+            "<h3>Track density</h3>",
+            _figure(
+                f.mosaic(density, dwi, 0, 1),
+                "Where streamlines run: brightness is their density, colour their direction.",
+                dark=True,
+            ),
+        ]
     )
 
 
