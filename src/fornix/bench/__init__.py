@@ -6,6 +6,7 @@ from typing import Any
 from fornix.bench.classical import run_classical
 from fornix.bench.microstructure import run_microstructure
 from fornix.bench.mosaics import run_mosaics
+from fornix.bench.orientation import run_orientation
 from fornix.bench.speed import run_speed
 from fornix.bench.tracking_speed import run_tracking_speed
 from fornix.bench.unseen import run_unseen
@@ -18,6 +19,7 @@ SUITES: dict[str, Callable[..., Any]] = {
     "unseen": run_unseen,
     "mosaics": run_mosaics,
     "microstructure": run_microstructure,
+    "orientation": run_orientation,
 }
 
 __all__ = ["SUITES", "run_classical", "run_microstructure", "run_speed", "run_unseen"]

@@ -14,7 +14,9 @@ from fornix.core.errors import FornixError
 def bench_command(
     suite: Annotated[
         str,
-        typer.Argument(help="speed, tracking-speed, classical, unseen, microstructure or mosaics."),
+        typer.Argument(
+            help="speed, tracking-speed, classical, unseen, microstructure, orientation or mosaics."
+        ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for tables and plots.")] = Path(
         "docs/benchmarks"
@@ -33,6 +35,7 @@ def bench_command(
       fornix bench classical -o /tmp/tables --quick
       fornix bench unseen          (real scans, from FORNIX_TEST_DATA)
       fornix bench microstructure  (learned and classical estimates, uncertainty, speed)
+      fornix bench orientation     (missed and spurious fibres, angles, close crossings)
     """
     from fornix.bench import SUITES
 

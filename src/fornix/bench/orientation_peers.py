@@ -1,0 +1,54 @@
+"""MRtrix3's deconvolution of loose voxels, with the responses that our own methods use."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from fornix.bench.peers import PeerMissing
+from fornix.core.dwi import DWI
+from fornix.orientation.response import Responses
+
+
+def mrtrix(
+    dwi: DWI, responses: Responses, lmax: int, method: str, threads: int
+) -> NDArray[np.float32]:
+    """FOD (n, coefficients) by `dwi2fod csd` or `dwi2fod msmt_csd`.
+
+    msmt_csd gets grey matter as a third tissue where there are three b-levels, as `msmt` does.
+    Raises PeerMissing where MRtrix3 is not installed, or refuses, with what it says.
+    """
+    if shutil.which("dwi2fod") is None:
+        raise PeerMissing("MRtrix3 is not installed: apt install mrtrix3")
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        # MRtrix3 writes responses as coefficients of orthonormal harmonics.
+        root = np.sqrt(4 * np.pi)
+        zonal = responses.white * root / np.sqrt(2 * np.arange(0, lmax + 1, 2) + 1)
+        nib.save(nib.Nifti1Image(dwi.data, dwi.affine), work / "dwi.nii")
+        np.savetxt(work / "grad.txt", dwi.gradients.to_mrtrix())
+        np.savetxt(work / "wm.txt", zonal)
+        np.savetxt(work / "last.txt", zonal[-1:])
+        np.savetxt(work / "gm.txt", responses.grey[:, None] * root)
+        np.savetxt(work / "csf.txt", responses.fluid[:, None] * root)
+        grey = len(responses.levels) >= 3
+        if method == "csd":
+            tail, order = "last.txt fod.nii", str(lmax)
+        else:
+            tail = "wm.txt fod.nii csf.txt c.nii" + (" gm.txt g.nii" if grey else "")
+            order = f"{lmax},0" + (",0" if grey else "")
+        command = (
+            f"dwi2fod {method} -quiet -nthreads {threads} -lmax {order} -grad grad.txt dwi.nii"
+        )
+        done = subprocess.run(f"{command} {tail}".split(), cwd=work, capture_output=True, text=True)
+        if done.returncode:
+            said = done.stderr.strip().splitlines()
+            raise PeerMissing(f"dwi2fod {method}: {said[-1] if said else 'failed'}")
+        fod = np.asarray(nib.load(work / "fod.nii").dataobj, dtype=np.float32)
+    return np.nan_to_num(fod.reshape(len(dwi.data), -1))
