@@ -46,8 +46,8 @@ LIMITS_FOD = """\
 """
 
 _HEADS = (
-    "heads varied from the anatomy (some smoothed, deformed, perturbed, aged, with lesions, uneven in space, shifted as "
-    "a whole, a tenth of them with walls that let water through)"
+    "heads varied from the anatomy (some smoothed, deformed, perturbed, aged, with lesions, uneven in "
+    "space, shifted as a whole, a tenth of them with walls that let water through)"
 )
 _DATA = {
     "voxelwise": "each batch is a population of its own, a mix of voxels of one head with voxels of the "
