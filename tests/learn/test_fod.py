@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from fornix.learn.fod_truth import LEAST_ODI, true_axes, true_fod
 from fornix.learn.make import make
 from fornix.learn.recipes import RECIPES
 from fornix.physics import anatomy, random_tissue
+from fornix.physics.anatomy import Anatomy
 from fornix.physics.protocol import scheme
 
 from .test_features import turned
@@ -27,8 +29,13 @@ from .test_features import turned
 
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch):
-    """A head of large voxels."""
-    monkeypatch.setattr(fod_stream, "source_anatomy", lambda folder, seed: anatomy.embedded(8.0, 1))
+    """A head of large voxels, made once."""
+    monkeypatch.setattr(fod_stream, "source_anatomy", lambda folder, seed: small_head())
+
+
+@lru_cache(maxsize=1)
+def small_head() -> Anatomy:
+    return anatomy.embedded(8.0, 1)
 
 
 @pytest.mark.parametrize("name", ["dti6", "bench96"])
