@@ -84,6 +84,7 @@ def parts(gradients: Gradients, seed: int = 0) -> list[NDArray[np.int64]]:
     return lots
 
 
+@torch.enable_grad()
 def adapt(network: Equivariant, folds: Sequence[Fold]) -> Adapted:
     """Fit the shift on all folds but two; stop by the last but one, judge by the last."""
     *fitted, watched, judge = folds

@@ -88,7 +88,7 @@ def _by_network(
     sigma = np.broadcast_to(np.asarray(dwi.sigma, dtype=np.float64), dwi.grid).reshape(-1)[inside]
     mean = np.zeros((len(inside), len(gradients)), dtype=np.float32)
     std = np.zeros_like(mean)
-    with use_threads(threads), torch.inference_mode():
+    with use_threads(threads), torch.no_grad():
         read = read_scan(
             dwi, method, sigma, inside, pick_device(device), adapted=adapt, progress=progress
         )
