@@ -57,11 +57,15 @@ class VoxelwiseTask:
 
     def loss(self, model: nn.Module, made: tuple[Batch, Features]) -> tuple[torch.Tensor, Parts]:
         batch, features = made
-        # A scan may show few voxels or many: the population is read from a part of the batch.
-        least = math.log(min(100, len(features.invariants)))
-        part = math.exp(random.uniform(least, math.log(len(features.invariants))))
-        answer = model(features, features.invariants[: round(part)])
+        answer = model(features, _some_of(features.invariants))
         return answer_loss(answer, batch, loss=self.recipe.loss)
+
+
+def _some_of(invariants: torch.Tensor) -> torch.Tensor:
+    """A part of a batch's voxels (n, size): a scan may show few or many to read its population from."""
+    least, most = min(100, len(invariants)), len(invariants)
+    count = round(math.exp(random.uniform(math.log(least), math.log(most))))
+    return invariants[torch.randperm(most, device=invariants.device)[:count]]
 
 
 class ContextTask:
@@ -98,7 +102,7 @@ class ContextTask:
         return total, {f"left{i + 1}": float(m.detach()) for i, m in enumerate(means)}
 
 
-Spatial = tuple[Batch, Features, torch.Tensor, torch.Tensor]
+Spatial = tuple[Batch, Features, torch.Tensor]
 
 
 class SpatialTask:
@@ -124,6 +128,11 @@ class SpatialTask:
         wide[:, (sources - 1) * view : sources * view] = first[:, :view]
         wide[:, sources * view + (sources - 1) * fit :] = first[:, view:]
         state["trunk.first.weight"] = wide
+        each = state["population.each.0.weight"]
+        wide = each.new_zeros((each.shape[0], size(sources)))
+        wide[:, :view], wide[:, sources * view :][:, :fit] = each[:, :view], each[:, view:][:, :fit]
+        wide[:, sources * (view + fit) :] = each[:, view + fit :]
+        state["population.each.0.weight"] = wide
         for part in ("weight", "bias"):
             grown = made.state_dict()[f"anchor.{part}"].clone()
             grown[-len(state[f"anchor.{part}"]) :] = state[f"anchor.{part}"]
@@ -143,11 +152,11 @@ class SpatialTask:
         features = extract(
             observer, made.batch.seen.take(chosen), around(made, self.context, chosen)
         )
-        return made.batch, features, chosen, extract(observer, made.others).invariants
+        return made.batch, features, chosen
 
     def loss(self, model: nn.Module, made: Spatial) -> tuple[torch.Tensor, Parts]:
-        batch, features, chosen, others = made
-        answer = model(features, others)
+        batch, features, chosen = made
+        answer = model(features, _some_of(features.invariants))
         return answer_loss(answer, batch, chosen, self.recipe.loss)
 
 
