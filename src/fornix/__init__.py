@@ -90,7 +90,9 @@ if TYPE_CHECKING:
     from fornix.pipeline import run
     from fornix.preprocess import brain_mask, correct, denoise, estimate_noise
     from fornix.qspace import predict
-    from fornix.tracking import filter_tractogram, score, track
+    from fornix.tracking import filter_tractogram
+    from fornix.tracking.score import score
+    from fornix.tracking.track import track
 
 
 class _Package(ModuleType):

@@ -19,7 +19,10 @@ FOD_METHODS = MethodTable(
     "fod",
     [
         Method(
-            "msmt", msmt, "multi-tissue deconvolution, interior point", "Jeurissen et al., NeuroImage 2014"
+            "msmt",
+            msmt,
+            "multi-tissue deconvolution, interior point",
+            "Jeurissen et al., NeuroImage 2014",
         ),
         Method(
             "csd", csd, "single-tissue deconvolution, Newton", "Tournier et al., NeuroImage 2007"
@@ -28,7 +31,10 @@ FOD_METHODS = MethodTable(
             "csd-dipy", csd_dipy, "DIPY's deconvolution (slow)", "Tournier et al., NeuroImage 2007"
         ),
         Method(
-            "learned", learned_fod, "equivariant network, any protocol, with uncertainty", joint=True
+            "learned",
+            learned_fod,
+            "equivariant network, any protocol, with uncertainty",
+            joint=True,
         ),
     ],
 )
