@@ -9,7 +9,7 @@ import torch
 import fornix
 from fornix.core import harmonics
 from fornix.core.dwi import DWI
-from fornix.core.errors import FornixError
+from fornix.core.errors import FornixError, FornixWarning
 from fornix.core.gradients import Gradients
 from fornix.core.maps import Map, Maps
 from fornix.core.tractogram import Tractogram
@@ -168,8 +168,9 @@ def test_scores_stay_with_the_streamlines_in_the_file(scene, tmp_path):
     dwi, maps, tissue, made = scene
     named = Tractogram(made.points, made.offsets, made.affine, made.grid,
                        {"number": np.arange(len(made), dtype=np.float32)})  # fmt: skip
-    every = score_streamlines(named, dwi, maps, tissue=tissue, threads=1)
-    kept = fornix.filter_tractogram(named, dwi, maps, keep=0.3, tissue=tissue, threads=1)
+    with pytest.warns(FornixWarning, match="among 20 streamlines only"):
+        every = score_streamlines(named, dwi, maps, tissue=tissue, threads=1)
+        kept = fornix.filter_tractogram(named, dwi, maps, keep=0.3, tissue=tissue, threads=1)
     assert len(kept) == 6
     path = fornix.write_tractogram(kept, tmp_path / "kept.trx")
     again = fornix.io.read_tractogram(path)

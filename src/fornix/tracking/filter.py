@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fornix.core.dwi import DWI
-from fornix.core.errors import FornixError
+from fornix.core.errors import FornixError, tell
 from fornix.core.maps import Maps
 from fornix.core.tractogram import Tractogram
 from fornix.tracking.filter_features import Features, features
@@ -29,6 +29,8 @@ from fornix.tracking.tissue import Tissue, tissue_from_segmentation, tissue_shar
 THRESHOLDS = {"plausibility": 0.5, "weight": 0.0}
 #: Least share of white matter of a voxel whose fixels count.
 _WHITE = 0.05
+#: Fewer streamlines than this hold too few neighbours to tell much by.
+_FEW = 3_000
 
 
 def filter_tractogram(
@@ -71,6 +73,11 @@ def score_streamlines(
 ) -> Tractogram:
     """The tractogram with its scores, all streamlines kept. Arguments as in `filter_tractogram`."""
     seen, fit = observe(tractogram, dwi, maps, tissue=tissue, threads=threads)
+    if len(tractogram) < _FEW:
+        tell(
+            f"plausibility is judged among {len(tractogram):,} streamlines only: with {_FEW:,} or more, "
+            "more true ones are recognised"
+        )
     scores = {
         "plausibility": judge(seen, threads=threads),
         "weight": fit.weight.astype(np.float32),
