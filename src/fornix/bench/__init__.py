@@ -9,12 +9,14 @@ from fornix.bench.mosaics import run_mosaics
 from fornix.bench.orientation import run_orientation
 from fornix.bench.speed import run_speed
 from fornix.bench.tracking_speed import run_tracking_speed
+from fornix.bench.tractography import run_tractography
 from fornix.bench.unseen import run_unseen
 
 #: What `fornix bench` knows, by name.
 SUITES: dict[str, Callable[..., Any]] = {
     "speed": run_speed,
     "tracking-speed": run_tracking_speed,
+    "tractography": run_tractography,
     "classical": run_classical,
     "unseen": run_unseen,
     "mosaics": run_mosaics,

@@ -1,0 +1,261 @@
+"""`fornix bench tractography`: how right streamlines are, before and after filtering, beside peers.
+
+Phantoms whose heads no network was trained on. Every tracker gets the same scan, mask, tissue, seeds and
+lengths and keeps streamlines that end in grey matter; all tractograms are then filtered alike and
+scored with Tractometer's measures (`fornix.score`). A peer's cutoff is tuned on the very scans that are
+scored, by the mean F1, which favours it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fornix.bench.peers import PeerMissing
+from fornix.bench.speed import _writable
+from fornix.bench.table import Row, environment, markdown, write_csv, write_page
+from fornix.bench.tractography_peers import CUTOFFS, mrtrix_fod, mrtrix_track
+from fornix.core.errors import FornixError
+from fornix.core.tractogram import Tractogram
+from fornix.physics import from_bundles
+from fornix.tracking.filter import THRESHOLDS, score_streamlines
+from fornix.tracking.filter_scenes import Scene, Setting, make_scene
+from fornix.tracking.filter_training import auc
+from fornix.tracking.score import INVALID, VALID, Score, score
+from fornix.tracking.track import track
+
+#: Heads of the benchmark: seeds that neither training nor its validation used.
+SCENES = (Setting(900, "dti32", 20, "mild"), Setting(901, "bench96", 20, "mild"))
+COUNT, QUICK_COUNT = 10_000, 300
+OURS = ("probabilistic", "deterministic", "ptt")
+DIPYS = ("probabilistic-dipy", "ptt-dipy")
+#: How streamlines are kept, beside all of them.
+FILTERS = tuple(THRESHOLDS)
+MEASURES = ("VS", "IS", "NC", "VB", "IB", "OL", "OR", "F1")
+
+
+def run_tractography(
+    out: str | Path = "docs/benchmarks",
+    threads: int = 2,
+    quick: bool = False,
+    seed: int = 0,
+    bundles: str | Path | None = None,
+) -> list[Row]:
+    """Track, filter and score; write tractography.csv, .md and plots into `out`.
+
+    bundles: folder for `from_bundles`; None takes anatomy/bundles72 of FORNIX_TEST_DATA or
+    ../shared/data. quick: one scan, few streamlines, large voxels. Returns the rows of the table.
+
+    Raises FornixError where the bundles are not there.
+    """
+    folder = _writable(out)
+    data = Path(os.environ.get("FORNIX_TEST_DATA", "../shared/data"))
+    source = data / "anatomy" / "bundles72" if bundles is None else Path(bundles)
+    if not source.is_dir():
+        raise FornixError(
+            f"there are no bundles at {source}; set FORNIX_TEST_DATA or give a folder"
+        )
+    settings: Sequence[Setting] = SCENES[:1] if quick else SCENES
+    count = QUICK_COUNT if quick else COUNT
+    rows: list[Row] = []
+    skipped: list[str] = []
+    curves: dict[str, list[tuple[NDArray[np.float32], NDArray[np.bool_]]]] = {}
+    for setting in settings:
+        head = from_bundles(source, seed=setting.seed, voxel_size=4.0 if quick else 2.5)
+        scene = make_scene(head, setting, threads)
+        name = f"{setting.protocol}, SNR {setting.snr:g}, {setting.artefacts} artefacts"
+        for tracker, cutoff, made, seconds in _tracked(scene, count, seed, threads, skipped):
+            about: Row = {"scan": name, "tracker": tracker, "cutoff": cutoff}
+            found, scores, true = _rows(scene, made, about, threads)
+            rows += [{**row, "seconds": seconds} for row in found]
+            curves.setdefault(tracker, []).append((scores, true))
+    write_csv(folder / "tractography.csv", rows)
+    shown = best_cutoff(rows)
+    _figure(folder / "tractography.png", shown)
+    _page(folder, shown, rows, curves, environment(threads, seed), skipped, count)
+    return rows
+
+
+def _tracked(
+    scene: Scene, count: int, seed: int, threads: int, skipped: list[str]
+) -> Iterator[tuple[str, float | None, Tractogram, float]]:
+    """Tracker, its cutoff, streamlines and seconds; those that cannot run are noted in `skipped`."""
+    for method in (*OURS, *DIPYS):
+        run = partial(
+            track, scene.dwi, scene.maps, method, count=count, tissue=scene.tissue, seed=seed,
+            threads=threads,
+        )  # fmt: skip
+        label = f"DIPY {method[:-5]}" if method.endswith("-dipy") else f"Fornix {method}"
+        yield (label, None, *_timed(run))
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        try:
+            mrtrix_fod(scene, place, threads)
+        except PeerMissing as missing:
+            skipped.append(str(missing))
+            return
+        for cutoff in CUTOFFS:
+            try:
+                made, seconds = _timed(
+                    partial(mrtrix_track, scene, place, cutoff, count, seed, threads)
+                )
+            except PeerMissing as missing:
+                skipped.append(str(missing))
+                continue
+            label = "MRtrix3 iFOD2" + (", default cutoff" if cutoff is None else ", tuned cutoff")
+            yield label, cutoff, made, seconds
+
+
+def _timed(run: Callable[[], Tractogram]) -> tuple[Tractogram, float]:
+    began = time.perf_counter()
+    made = run()
+    return made, time.perf_counter() - began
+
+
+def _rows(
+    scene: Scene, made: Tractogram, about: Row, threads: int
+) -> tuple[list[Row], NDArray[np.float32], NDArray[np.bool_]]:
+    """One row for all streamlines and one for each filter; each one's plausibility, and the truth."""
+    judged = score_streamlines(made, scene.dwi, scene.maps, tissue=scene.tissue, threads=threads)
+    before = score(made, scene.truth, threads=threads)
+    true = before.kinds == VALID
+    rows = [{**about, "filter": "none", **_measures(before)}]
+    for by in FILTERS:
+        scores = judged.per_streamline[by]
+        kept = scores > THRESHOLDS[by]
+        after: Row = {}
+        if kept.any():
+            after = _measures(score(judged.subset(kept), scene.truth, threads=threads))
+        rows.append({**about, "filter": by, **after, **removed(kept, before.kinds, scores)})
+    return rows, judged.per_streamline["plausibility"], true
+
+
+def _measures(found: Score) -> Row:
+    values = found.as_dict()
+    return {"streamlines": found.count, **{name: values[name] for name in MEASURES}}
+
+
+def removed(kept: NDArray[np.bool_], kinds: NDArray[np.uint8], scores: NDArray[np.floating]) -> Row:
+    """% of false (invalid and no-connection), of invalid, and of true streamlines that are removed."""
+    true, invalid = kinds == VALID, kinds == INVALID
+
+    def lost(which: NDArray[np.bool_]) -> float | None:
+        return float(100 * (~kept[which]).mean()) if which.any() else None
+
+    return {
+        "false_removed": lost(~true),
+        "invalid_removed": lost(invalid),
+        "true_removed": lost(true),
+        "auc": auc(scores, true),
+    }
+
+
+def best_cutoff(rows: Sequence[Row]) -> list[Row]:
+    """The rows without those of tuned cutoffs that are not the best of their scan, by F1 unfiltered."""
+    kept = []
+    for row in rows:
+        rivals = [
+            r for r in rows
+            if r["scan"] == row["scan"] and r["tracker"] == row["tracker"] and r["filter"] == "none"
+        ]  # fmt: skip
+        best = max(rivals, key=lambda r: r["F1"])
+        if row["cutoff"] == best["cutoff"]:
+            kept.append(row)
+    return kept
+
+
+def _figure(path: Path, rows: Sequence[Row]) -> None:
+    """VS and F1 of every tracker, unfiltered and filtered, one column of plots per scan."""
+    from matplotlib.figure import Figure
+
+    scans = list(dict.fromkeys(r["scan"] for r in rows))
+    made = Figure(figsize=(5.2 * len(scans), 5.2), layout="constrained")
+    grid = made.subplots(2, len(scans), squeeze=False, sharey="row")
+    colours = {"none": "#9aa7b3", "weight": "#d9a441", "plausibility": "#2f6f9f"}
+    for column, scan in enumerate(scans):
+        here = [r for r in rows if r["scan"] == scan]
+        trackers = list(dict.fromkeys(r["tracker"] for r in here))
+        for line, measure in enumerate(("VS", "F1")):
+            ax = grid[line, column]
+            for i, (kind, colour) in enumerate(colours.items()):
+                of = {r["tracker"]: r.get(measure, 0.0) for r in here if r["filter"] == kind}
+                at = np.arange(len(trackers)) + 0.27 * (i - 1)
+                label = "all streamlines" if kind == "none" else f"kept by {kind}"
+                ax.bar(at, [of.get(t, 0.0) for t in trackers], 0.25, color=colour, label=label)
+            ax.set_ylabel("valid streamlines, %" if measure == "VS" else "F1, mean over bundles")
+            ax.set_xticks(np.arange(len(trackers)))
+            names = [t.replace(" ", "\n").replace(",", "") for t in trackers]
+            ax.set_xticklabels(names if line else [""] * len(names), fontsize=7)
+            for side in ("top", "right"):
+                ax.spines[side].set_visible(False)
+        grid[0, column].set_title(scan, fontsize=9)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    made.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    made.savefig(path, dpi=120)
+
+
+def _page(
+    folder: Path,
+    shown: Sequence[Row],
+    rows: Sequence[Row],
+    curves: dict[str, list[tuple[NDArray[np.float32], NDArray[np.bool_]]]],
+    machine: str,
+    skipped: Sequence[str],
+    count: int,
+) -> None:
+    columns = ("tracker", "cutoff", "filter", "streamlines", *MEASURES)
+    lost = ("tracker", "filter", "false_removed", "invalid_removed", "true_removed", "auc")
+    blocks = [
+        f"Phantoms of 72 bundles, deformed with seeds never trained on; {count:,} streamlines of each "
+        f"tracker, both ends in grey matter. {machine}.",
+        "Made by `fornix bench tractography`. VS, IS and NC: valid, invalid and unconnected "
+        "streamlines, %; VB, IB: valid and invalid bundles; OL, OR, F1: overlap, overreach and Dice, "
+        "means over bundles. Definitions: `fornix.score`, margins 5 and 2.5 mm. DIPY and Fornix track "
+        "the same FOD (`fornix.fod`, msmt); MRtrix3 its own. All get the same mask, tissue, "
+        "seeds and lengths. MRtrix3's tuned cutoff is the best of "
+        f"{', '.join(f'{c:g}' for c in CUTOFFS if c is not None)} by F1 on the very scan.",
+        "![Valid streamlines and F1](tractography.png)",
+    ]
+    blocks += [f"Skipped: {s}" for s in skipped]
+    for scan in dict.fromkeys(r["scan"] for r in shown):
+        here = [r for r in shown if r["scan"] == scan]
+        filtered = [r for r in here if r["filter"] != "none"]
+        blocks += [
+            f"## {scan}",
+            markdown(here, columns),
+            "What filtering removes, % of the false, of the invalid alone and of the true streamlines; "
+            "auc: the chance that a true streamline scores above a false one.",
+            markdown(filtered, lost),
+        ]
+    blocks += [
+        "## Choosing the threshold of plausibility",
+        "All scans together: false removed and true kept, %.",
+        markdown(_thresholds(curves)),
+        "The heads are deformed from the atlas that the training heads came from, with other seeds: a "
+        "bundle that the atlas lacks counts as false in both. Filtering a real scan by plausibility "
+        "leans to the atlas's connections.",
+    ]
+    write_page(folder / "tractography.md", "Tractography", blocks)
+
+
+def _thresholds(
+    curves: dict[str, list[tuple[NDArray[np.float32], NDArray[np.bool_]]]],
+) -> list[Row]:
+    found = []
+    for tracker, parts in curves.items():
+        scores = np.concatenate([s for s, _ in parts])
+        true = np.concatenate([t for _, t in parts])
+        row: Row = {"tracker": tracker}
+        for t in (0.3, 0.5, 0.7, 0.8):
+            gone = 100 * float((scores[~true] <= t).mean()) if (~true).any() else float("nan")
+            kept = 100 * float((scores[true] > t).mean()) if true.any() else float("nan")
+            row[f"> {t:g}"] = f"{gone:.0f} / {kept:.0f}"
+        found.append(row)
+    return found
