@@ -15,7 +15,8 @@ def bench_command(
     suite: Annotated[
         str,
         typer.Argument(
-            help="speed, tracking-speed, tractography, classical, unseen, microstructure, orientation or mosaics."
+            help="speed, tracking-speed, tractography, classical, unseen, microstructure, orientation or "
+            "mosaics."
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for tables and plots.")] = Path(
@@ -34,8 +35,8 @@ def bench_command(
       fornix bench speed
       fornix bench classical -o /tmp/tables --quick
       fornix bench unseen          (real scans, from FORNIX_TEST_DATA)
-      fornix bench tractography    (valid streamlines before and after filtering)
       fornix bench microstructure  (learned and classical estimates, uncertainty, speed)
+      fornix bench tractography    (valid streamlines before and after filtering)
       fornix bench orientation     (missed and spurious fibres, angles, close crossings)
     """
     from fornix.bench import SUITES
