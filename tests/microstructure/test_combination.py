@@ -13,11 +13,11 @@ COUNT = 20_000
 
 
 def fits(lean: float, seed: int = 0) -> tuple[np.ndarray, Fit, Fit]:
-    """True values, a network with error 0.05 and a lean that it does not know of, a fit with 0.1."""
+    """True values, a network with error 0.05 and a lean that it does not know of, a fit with 0.08."""
     rng = np.random.default_rng(seed)
     true = rng.uniform(0.4, 1.4, (COUNT, 2)).astype(np.float32)
     made = []
-    for error, off in ((0.05, lean), (0.1, 0.0)):
+    for error, off in ((0.05, lean), (0.08, 0.0)):
         values = true + off + error * rng.standard_normal(true.shape)
         std = np.full_like(true, error)
         made.append(Fit(COLUMNS, values.astype(np.float32), std, np.zeros(COUNT, np.uint8)))
