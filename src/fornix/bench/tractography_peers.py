@@ -13,8 +13,10 @@ from fornix.bench.peers import PeerMissing
 from fornix.core.tractogram import Tractogram
 from fornix.tracking.filter_scenes import Scene
 
-#: Cutoffs that are tried; tckgen's default is 0.1, halved under anatomical constraints.
-CUTOFFS = (None, 0.05, 0.1, 0.2, 0.3)
+#: Cutoffs that are tried; None is tckgen's default, 0.1 halved under anatomical constraints.
+CUTOFFS = (None, 0.03, 0.08, 0.12)
+#: Seeds per streamline asked for, and seconds, after which a cutoff is given up.
+_SEEDS, _SECONDS = 40, 240
 
 
 def mrtrix_fod(scene: Scene, folder: Path, threads: int) -> None:
@@ -59,7 +61,8 @@ def mrtrix_track(
     told = "" if cutoff is None else f" -cutoff {cutoff:g}"
     _run(
         f"tckgen fod.nii out.tck -quiet -force -nthreads {threads} -algorithm iFOD2 -act 5tt.nii "
-        f"-seed_image seeds.nii -select {count} -seeds {200 * count} -minlength 20 -maxlength 250{told}",
+        f"-seed_image seeds.nii -max_attempts_per_seed 50 -select {count} "
+        f"-seeds {_SEEDS * count} -minlength 20 -maxlength 250{told}",
         folder,
         seed,
     )
@@ -71,9 +74,13 @@ def mrtrix_track(
 
 def _run(command: str, folder: Path, seed: int = 0) -> None:
     environment = {**os.environ, "MRTRIX_RNG_SEED": str(seed + 1)}
-    done = subprocess.run(
-        command.split(), cwd=folder, env=environment, capture_output=True, text=True
-    )
+    try:
+        done = subprocess.run(
+            command.split(), cwd=folder, env=environment, capture_output=True, text=True,
+            timeout=_SECONDS if command.startswith("tckgen") else None,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise PeerMissing(f"{command} took longer than {_SECONDS} s") from None
     if done.returncode:
         said = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise PeerMissing(f"{command.split()[0]}: {said[0]}")
