@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
@@ -11,6 +11,10 @@ import typer
 from fornix.cli import options as o
 from fornix.cli.show import console
 from fornix.core.errors import FornixError
+
+if TYPE_CHECKING:
+    from fornix.core.dwi import DWI
+    from fornix.core.maps import Maps
 
 
 def filter_command(
@@ -72,7 +76,7 @@ def filter_command(
     path = out or tractogram.with_name(f"{stem}_desc-filtered_tractogram{tractogram.suffix}")
     check_extension(path)
     made = read_tractogram(tractogram, reference=fod if tractogram.suffix == ".tck" else None)
-    scan, found = _scan(folder, stem, fod, mask)
+    scan, found = _scan(folder, stem, mask)
     scored = score_streamlines(made, scan, found, tissue=tissue, threads=threads)
     best = np.arange(len(made)) if score_only else chosen(
         scored.per_streamline[by], by, threshold, keep
@@ -111,7 +115,7 @@ def _fod(folder: Path, tractogram: Path) -> tuple[str, Path]:
     return stem, folder / f"{stem}{end}"
 
 
-def _scan(folder: Path, stem: str, fod: Path, mask: Path | None):  # type: ignore[no-untyped-def]
+def _scan(folder: Path, stem: str, mask: Path | None) -> tuple[DWI, Maps]:
     """What filtering needs of a scan, its grid and mask, and the maps that were made of it."""
     from fornix.core.dwi import DWI
     from fornix.core.gradients import Gradients

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from fornix.core.errors import FornixError
-from fornix.physics.anatomy.model import Anatomy, Array, Streamlines
+from fornix.physics.anatomy.model import Anatomy, Streamlines, kept_inside
 
 WHITE_S0, GREY_S0, WATER_S0 = 1000.0, 1200.0, 2300.0
 #: Thickness of grey matter about the bundles' ends, and of the head about the bundles, mm.
@@ -58,9 +59,7 @@ def shell(lines: Mapping[str, Streamlines], voxel_size: float) -> Anatomy:
     mu = np.zeros((*grid, 3, 3))
     mu[..., 2] = 1
 
-    def kept(values: NDArray) -> Array:
-        tail = (1,) * (values.ndim - 3)
-        return np.where(mask.reshape(*grid, *tail), values, 0).astype(np.float32)
+    kept = partial(kept_inside, mask=mask)
 
     return Anatomy(
         affine=affine,

@@ -11,7 +11,14 @@ from scipy.spatial import cKDTree
 
 from fornix.core.errors import FornixError
 from fornix.physics.anatomy.atlas import course_of, curves
-from fornix.physics.anatomy.model import Anatomy, Array, Bundle, Endings, Streamlines
+from fornix.physics.anatomy.model import (
+    Anatomy,
+    Array,
+    Bundle,
+    Endings,
+    Streamlines,
+    kept_inside,
+)
 
 #: Candidates closer than this are one population.
 MERGE_DEGREES = 25.0
@@ -59,9 +66,7 @@ def embedded(voxel_size: float = 2.5, seed: int = 0, variation: float = 1.0) -> 
         for name in curves()
     }
 
-    def kept(values: NDArray[np.floating]) -> Array:
-        extra = values.ndim - 3
-        return np.where(mask.reshape(*mask.shape, *([1] * extra)), values, 0).astype(np.float32)
+    kept = partial(kept_inside, mask=mask)
 
     return Anatomy(
         affine=affine,

@@ -147,3 +147,9 @@ class Anatomy:
 VOLUMES = (
     "wm", "gm", "csf", "mu", "fraction", "odi", "ndi", "fwf", "d_par", "d_perp", "s0",
 )  # fmt: skip
+
+
+def kept_inside(values: NDArray[np.floating], mask: NDArray[np.bool_]) -> Array:
+    """Values (X, Y, Z, …) as float32, zero outside the mask (X, Y, Z)."""
+    tail = (1,) * (values.ndim - 3)
+    return np.where(mask.reshape(*mask.shape, *tail), values, 0).astype(np.float32)

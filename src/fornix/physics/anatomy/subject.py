@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from fornix.core.errors import FornixError
 from fornix.core.gradients import fsl_to_world
-from fornix.physics.anatomy.model import Anatomy, Array, Bundle, Endings, Streamlines
+from fornix.physics.anatomy.model import (
+    Anatomy,
+    Array,
+    Bundle,
+    Endings,
+    Streamlines,
+    kept_inside,
+)
 
 WHITE_S0 = 1000.0
 #: bedpostx's diffusivity, µm²/ms, of tissue and of water as it fits them.
@@ -64,9 +71,7 @@ def from_subject(folder: str | Path) -> Anatomy:
     typical = np.median(s0[mask & (wm > 0.8)])
     s0 = np.clip(s0 * WHITE_S0 / typical, 0.2 * WHITE_S0, 4 * WHITE_S0)
 
-    def kept(values: NDArray[np.floating]) -> Array:
-        tail = (1,) * (values.ndim - 3)
-        return np.where(mask.reshape(*grid, *tail), values, 0).astype(np.float32)
+    kept = partial(kept_inside, mask=mask)
 
     return Anatomy(
         affine=affine,
