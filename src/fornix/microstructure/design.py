@@ -71,12 +71,16 @@ def condition(design: NDArray[np.float64]) -> float:
 
 def axes_count(gradients: Gradients, smallest_angle: float = 1.0) -> int:
     """Number of different axes among the non-b0 directions (opposite ones are the same axis)."""
-    found: list[NDArray[np.float64]] = []
-    cosine = np.cos(np.radians(smallest_angle))
-    for g in gradients.directions[~gradients.b0_mask]:
-        if all(abs(g @ f) < cosine for f in found):
-            found.append(g)
-    return len(found)
+    directions = gradients.directions[~gradients.b0_mask]
+    same = np.abs(directions @ directions.T) >= np.cos(np.radians(smallest_angle))
+    left = np.ones(len(directions), dtype=bool)
+    count = 0
+    for k in range(len(directions)):
+        if left[k]:
+            left &= ~same[k]
+            left[k] = False
+            count += 1
+    return count
 
 
 def dti_volumes(
