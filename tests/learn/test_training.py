@@ -13,7 +13,16 @@ import torch
 
 from fornix.core.errors import FornixError
 from fornix.learn import patches, stream, weights
-from fornix.learn.bank import join, loose_voxels, random_head, tempered
+from fornix.learn.bank import (
+    COMMON,
+    STRANGE,
+    Shift,
+    join,
+    loose_voxels,
+    random_head,
+    shifted,
+    tempered,
+)
 from fornix.learn.make import make
 from fornix.learn.patches import PatchStream
 from fornix.learn.recipes import RECIPES, recipe
@@ -211,3 +220,27 @@ def test_tempered_tissue_is_possible_and_spread():
     assert made.ndi.std() > tissue.ndi.std()
     both = join([head.voxels, loose_voxels(50, 1)])
     assert len(both) == len(head.voxels) + 50
+
+
+def test_weights_are_calibrated_anew_without_training(tiny, tmp_path):
+    folder = tmp_path / "w"
+    make("voxelwise", tmp_path / "a", folder=folder, protocols=2)
+    before = weights.load("voxelwise", folder)
+    make("voxelwise", tmp_path / "b", folder=folder, protocols=3, steps=0, on=True)
+    after = weights.load("voxelwise", folder)
+    for name, value in before.groups["net"].items():
+        assert torch.equal(value, after.groups["net"][name])
+    table = after.groups["calibration"]["table"]
+    assert not torch.equal(before.groups["calibration"]["table"], table)
+    with pytest.raises(FornixError, match="no steps"):
+        make("voxelwise", tmp_path / "c", folder=folder, protocols=2, steps=0)
+
+
+def test_calibration_meets_heads_that_differ_more():
+    tissue = small_head().tissue()
+
+    def widths(shift: Shift) -> float:
+        made = [shifted(tissue, np.random.default_rng(k), shift) for k in range(40)]
+        return float(np.std([float(t.d_par.mean()) for t in made]))
+
+    assert widths(STRANGE) > 1.3 * widths(COMMON)

@@ -30,7 +30,10 @@ def train_command(
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", help="Steps instead of the recipe's.", min=1)
+        int | None,
+        typer.Option(
+            "--steps", help="Steps instead of the recipe's; 0 with --on calibrates anew.", min=0
+        ),
     ] = None,
     protocols: Annotated[
         int, typer.Option("--protocols", help="Random protocols of the calibration.", min=1)

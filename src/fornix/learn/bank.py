@@ -130,7 +130,20 @@ def tempered(tissue: Tissue, seed: int) -> Tissue:
     )
 
 
-def shifted(tissue: Tissue, rng: np.random.Generator) -> Tissue:
+@dataclass(frozen=True)
+class Shift:
+    """How far heads differ as a whole: share of them whose walls let water through, and a factor on
+    the widths from which their constants are drawn."""
+
+    leaky: float = 0.1
+    size: float = 1.0
+
+
+#: Of training, and of calibration: intervals are to hold on tissue that training hardly held.
+COMMON, STRANGE = Shift(), Shift(leaky=0.35, size=1.5)
+
+
+def shifted(tissue: Tissue, rng: np.random.Generator, shift: Shift = COMMON) -> Tissue:
     """A head's tissue with density, dispersion, diffusivities and restricted water changed as a whole.
 
     The networks are to read such constants from the scan, not to learn one subject's. In some heads
@@ -138,14 +151,18 @@ def shifted(tissue: Tissue, rng: np.random.Generator) -> Tissue:
     kurtosis falls.
     """
     count = len(tissue)
-    ndi = (tissue.ndi * float(np.exp(rng.normal(0, 0.12)))).clamp(0.02, 0.95)
-    odi = (tissue.odi * float(np.exp(rng.normal(0, 0.3)))).clamp(0.01, 0.95)
-    d_par = tissue.d_par * float(np.exp(rng.normal(0, 0.1)))
+
+    def factor(width: float) -> float:
+        return float(np.exp(rng.normal(0, width * shift.size)))
+
+    ndi = (tissue.ndi * factor(0.12)).clamp(0.02, 0.95)
+    odi = (tissue.odi * factor(0.3)).clamp(0.01, 0.95)
+    d_par = tissue.d_par * factor(0.1)
     ratio = tissue.d_perp_extra / tissue.d_par.clamp(min=0.1)
-    if rng.random() < 0.1:
+    if rng.random() < shift.leaky:
         held = ndi * float(rng.uniform(0.4, 1))
         ratio, ndi = ratio * (1 - ndi) / (1 - held), held
-    d_perp = d_par * (ratio * float(np.exp(rng.normal(0, 0.25)))).clamp(0.02, 0.98)
+    d_perp = d_par * (ratio * factor(0.25)).clamp(0.02, 0.98)
     most = max(0.0, float(rng.uniform(-0.08, 0.1)))  # in nearly half of the heads there is none
     dot = (most * torch.as_tensor(rng.random(count), dtype=ndi.dtype)).clamp(max=1) * (
         1 - tissue.fwf
@@ -226,13 +243,13 @@ def source_anatomy(folder: str | Path | None, seed: int) -> Anatomy:
     return anatomy.embedded(2.5, seed) if folder is None else anatomy.from_subject(folder)
 
 
-def random_head(source: Anatomy, seed: int) -> Head:
+def random_head(source: Anatomy, seed: int, shift: Shift = COMMON) -> Head:
     """A variation of a head: smoothed, deformed, perturbed, aged, with lesions, uneven, shifted."""
     rng = np.random.default_rng([seed, 503])
     lesions = int(rng.integers(3, 14))
     varied = uneven(anatomy.vary(smoothed(source, rng), seed, lesions=lesions), rng)
     tissue = varied.tissue()
-    tissue = shifted(tissue, rng).with_(s0=_of(tissue, "s0") / varied.reference)
+    tissue = shifted(tissue, rng, shift).with_(s0=_of(tissue, "s0") / varied.reference)
     index = torch.full(varied.grid, -1, dtype=torch.long)
     mask = torch.as_tensor(varied.mask)
     index[mask] = torch.arange(int(mask.sum()))
@@ -240,12 +257,12 @@ def random_head(source: Anatomy, seed: int) -> Head:
     return Head(with_truth(tissue), index, (float(size[0]), float(size[1]), float(size[2])))
 
 
-def anatomical_voxels(source: Anatomy, count: int, seed: int) -> Voxels:
+def anatomical_voxels(source: Anatomy, count: int, seed: int, shift: Shift = COMMON) -> Voxels:
     """Voxels of one varied and shifted head, drawn at random, some of them tempered."""
     rng = np.random.default_rng([seed, 507])
     varied = uneven(anatomy.vary(source, seed, lesions=10), rng)
     tissue = varied.tissue()
     some = torch.randint(len(tissue), (count,), generator=stream(seed, 504))
     tissue = tissue[some]
-    scaled = shifted(tissue, rng).with_(s0=_of(tissue, "s0") / varied.reference)
+    scaled = shifted(tissue, rng, shift).with_(s0=_of(tissue, "s0") / varied.reference)
     return with_truth(tempered(scaled, seed))

@@ -73,15 +73,20 @@ def make(
     """Train the network of a recipe from nothing (or on from its checkpoint) and save its weights.
 
     work: folder for checkpoint, log and plot. anatomy: folder of a subject (see
-    `anatomy.from_subject`); None takes the embedded head. steps: instead of the recipe's. protocols:
-    of the calibration. on: begin with the weights of this name in `folder`; parts of the network that
-    they lack begin anew. Returns the path of the weights; a card stands beside it.
+    `anatomy.from_subject`); None takes the embedded head. steps: instead of the recipe's; none, with
+    `on`, calibrates anew. protocols: of the calibration. on: begin with the weights of this name in
+    `folder`; parts of the network that they lack begin anew. Returns the path of the weights; a card
+    stands beside it.
 
     Raises FornixError for unknown recipes, missing anatomy and weights that the recipe needs.
     """
     wanted = recipe(name)
     if steps is not None:
         wanted = replace(wanted, steps=steps)
+    if wanted.steps < 1 and not on:
+        raise FornixError(
+            "a network cannot be trained in no steps; 0 steps calibrate it anew, with --on"
+        )
     where = pick_device(device)
     source = None if anatomy is None else Path(anatomy)
     if source is not None and not source.is_dir():
@@ -126,10 +131,12 @@ def _run_of(made: weights.Weights) -> str:
 def _card(
     path: Path, made: Recipe, trained: Trained, command: str, log: Path, earlier: list[str]
 ) -> None:
-    last = log.read_text().splitlines()
-    table = f"| {last[0].replace(',', ' | ')} |\n|{'---|' * len(last[0].split(','))}\n" + "\n".join(
-        f"| {line.replace(',', ' | ')} |" for line in _some(last[1:])
-    )
+    last = log.read_text().splitlines() if made.steps else []
+    table = "None: calibrated anew." if not last else (
+        f"| {last[0].replace(',', ' | ')} |\n|{'---|' * len(last[0].split(','))}\n"
+        + "\n".join(f"| {line.replace(',', ' | ')} |" for line in _some(last[1:]))
+    )  # fmt: skip
+    rate = f", {_rate(last):,.0f} voxels/s" if last else ""
     size = path.stat().st_size / 1e6
     count = sum(p.numel() for p in trained.model.parameters())
     lines = [
@@ -141,7 +148,7 @@ def _card(
         *(f"On from {run}." for run in earlier),
         f"Commit {_commit()} (on top of it), seed {made.seed}, {trained.steps:,} steps, "
         f"{trained.seconds / 60:.0f} minutes on {trained.device} ({torch.get_num_threads()} threads "
-        f"for the calibration, two for training), {_rate(last):,.0f} voxels/s; written "
+        f"for the calibration, two for training){rate}; written "
         f"{time.strftime('%Y-%m-%d')}.",
         "## Data",
         f"Simulated only, endless: {_DATA.get(made.kind, _DATA['patches'])}; random protocols of 7 to 130 "

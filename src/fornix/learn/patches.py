@@ -10,7 +10,16 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from fornix.core.gradients import Gradients
-from fornix.learn.bank import Head, Voxels, join, loose_voxels, random_head, source_anatomy
+from fornix.learn.bank import (
+    COMMON,
+    Head,
+    Shift,
+    Voxels,
+    join,
+    loose_voxels,
+    random_head,
+    source_anatomy,
+)
 from fornix.learn.context import Neighbourhood, neighbourhood
 from fornix.learn.observe import Observer
 from fornix.learn.stream import (
@@ -53,7 +62,7 @@ class PatchStream:
     """Batches of patches from varied heads, with lesions and foreign blobs of sharp edges.
 
     folder: of a subject's anatomy, None takes the embedded one. heads: kept at a time.
-    edge: patch size in voxels.
+    edge: patch size in voxels. shift: how far heads differ.
     """
 
     def __init__(
@@ -64,8 +73,10 @@ class PatchStream:
         seed: int = 0,
         noise: NoiseRange = NoiseRange(),
         device: str | torch.device = "auto",
+        shift: Shift = COMMON,
     ) -> None:
         self.noise, self.device, self.edge, self._seed = noise, device, edge, seed
+        self._shift = shift
         self._rng = np.random.default_rng([seed, 506])
         self._source = source_anatomy(folder, seed)
         self._made = 0
@@ -75,7 +86,7 @@ class PatchStream:
 
     def _new_head(self) -> Head:
         self._made += 1
-        return random_head(self._source, 1000 * (self._seed + 1) + self._made)
+        return random_head(self._source, 1000 * (self._seed + 1) + self._made, self._shift)
 
     def renew(self) -> None:
         """Replace the oldest head and the foreign voxels."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,15 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from fornix.core.gradients import Gradients
-from fornix.learn.bank import Voxels, anatomical_voxels, join, loose_voxels, source_anatomy
+from fornix.learn.bank import (
+    COMMON,
+    Shift,
+    Voxels,
+    anatomical_voxels,
+    join,
+    loose_voxels,
+    source_anatomy,
+)
 from fornix.learn.observe import Observed, Observer
 from fornix.learn.targets import ANCHORED
 from fornix.microstructure.design import why_not_dti
@@ -39,12 +47,18 @@ class Batch:
 
 @dataclass(frozen=True)
 class NoiseRange:
-    """Noise that training meets: SNR log-uniform, told level wrong by exp(N(0, told))."""
+    """Noise that training meets: SNR log-uniform, told level wrong by exp(N(0, told)), a share
+    `several` of scans from more than one coil."""
 
     snr: tuple[float, float] = (6.0, 80.0)
     told: float = 0.2
+    several: float = 0.3
     most_coils: int = 6
     artefacts: float = 0.05
+
+    def stranger(self) -> NoiseRange:
+        """Noise of which more comes from several coils, its level told worse."""
+        return replace(self, several=0.6, told=1.25 * self.told)
 
 
 def training_protocol(rng: np.random.Generator) -> Gradients:
@@ -88,7 +102,7 @@ class Conditions:
     @staticmethod
     def draw(noise: NoiseRange, rng: np.random.Generator) -> Conditions:
         """Those of a random scan."""
-        several = noise.most_coils > 1 and rng.random() < 0.3
+        several = noise.most_coils > 1 and rng.random() < noise.several
         return Conditions(
             snr=float(np.exp(rng.uniform(*np.log(noise.snr)))),
             coils=int(rng.integers(2, noise.most_coils + 1)) if several else 1,
@@ -162,7 +176,8 @@ class VoxelStream:
     """Batches of voxels of every kind, for voxel-wise networks.
 
     folder: of a subject's anatomy to draw half of the voxels from (see `anatomy.from_subject`);
-    None takes the embedded one. size: voxels kept in the bank. seed: of everything.
+    None takes the embedded one. size: voxels kept in the bank. seed: of everything. shift: how far
+    heads differ.
     """
 
     def __init__(
@@ -172,8 +187,9 @@ class VoxelStream:
         seed: int = 0,
         noise: NoiseRange = NoiseRange(),
         device: str | torch.device = "auto",
+        shift: Shift = COMMON,
     ) -> None:
-        self.noise, self.device, self._seed = noise, device, seed
+        self.noise, self.device, self._seed, self._shift = noise, device, seed, shift
         self._rng = np.random.default_rng([seed, 505])
         self._source = source_anatomy(folder, seed)
         self._lots: list[tuple[Voxels, Voxels]] = []
@@ -188,7 +204,7 @@ class VoxelStream:
         seed = 1000 * (self._seed + 1) + self._made
         self._made += 1
         half = self._lot_size // 2
-        return loose_voxels(half, seed), anatomical_voxels(self._source, half, seed)
+        return loose_voxels(half, seed), anatomical_voxels(self._source, half, seed, self._shift)
 
     def renew(self) -> None:
         """Replace the oldest eighth of the bank."""

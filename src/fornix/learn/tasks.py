@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from fornix.core.compute import available_threads
+from fornix.learn.bank import STRANGE
 from fornix.learn.context import REACH, Attention, averages
 from fornix.learn.equivariant import Equivariant
 from fornix.learn.features import FIT_SCALE, Features, extract, size, view_size
@@ -50,6 +51,11 @@ class VoxelwiseTask:
 
     def stream(self, seed: int, device: torch.device) -> VoxelStream:
         return VoxelStream(self.anatomy, self.recipe.bank, seed, self.recipe.noise, device)
+
+    def unlike(self, seed: int, device: torch.device) -> VoxelStream:
+        """As `stream`, of tissue and noise farther from the common: for the calibration."""
+        noise = self.recipe.noise.stranger()
+        return VoxelStream(self.anatomy, self.recipe.bank, seed, noise, device, STRANGE)
 
     def prepare(self, stream: VoxelStream) -> tuple[Batch, Features]:
         batch = stream.batch(self.recipe.batch)
@@ -143,6 +149,12 @@ class SpatialTask:
     def stream(self, seed: int, device: torch.device) -> PatchStream:
         self.context.to(device)
         return PatchStream(self.anatomy, self.recipe.bank, _LARGE, seed, self.recipe.noise, device)
+
+    def unlike(self, seed: int, device: torch.device) -> PatchStream:
+        """As `stream`, of tissue and noise farther from the common: for the calibration."""
+        self.context.to(device)
+        noise = self.recipe.noise.stranger()
+        return PatchStream(self.anatomy, self.recipe.bank, _LARGE, seed, noise, device, STRANGE)
 
     def prepare(self, stream: PatchStream) -> Spatial:
         made = stream.batch(self.recipe.batch)
