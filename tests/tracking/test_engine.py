@@ -13,7 +13,7 @@ from fornix.core.errors import FornixError, FornixWarning
 from fornix.io import read_tractogram
 from fornix.io.trx import TrxWriter
 from fornix.tracking._transport import axis_of, carry, frame_about
-from fornix.tracking.engine import _nearest
+from fornix.tracking.fields import nearest_axis
 from fornix.tracking.seeds import BLOCK, DynamicSeeds, interface_seeds, voxel_seeds
 
 
@@ -40,7 +40,7 @@ def test_the_table_of_nearest_axes():
     axes, rng = fibonacci(400), np.random.default_rng(0)
     u = rng.standard_normal((3000, 3))
     u /= np.linalg.norm(u, axis=1, keepdims=True)
-    found = np.array([axis_of(*v, _nearest(), len(_nearest())) for v in u])
+    found = np.array([axis_of(*v, nearest_axis(), len(nearest_axis())) for v in u])
     reached = np.abs((axes[found] * u).sum(1))
     best = np.abs(u @ axes.T).max(1)
     assert np.degrees(np.arccos(reached.clip(0, 1)) - np.arccos(best.clip(0, 1))).max() < 2

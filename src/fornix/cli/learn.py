@@ -10,12 +10,15 @@ import typer
 
 from fornix.cli import options as o
 from fornix.cli.show import console
+from fornix.core.errors import FornixError
 
 weights_app = typer.Typer(help="The weights that ship with the package.", no_args_is_help=True)
 
 
 def train_command(
-    name: Annotated[str, typer.Argument(help="voxelwise, context, spatial or fod.")],
+    name: Annotated[
+        str, typer.Argument(help="voxelwise, context, spatial, fod, policy or plausibility.")
+    ],
     work: Annotated[
         Path, typer.Option("--work", help="Folder for checkpoint, log and plot.")
     ] = Path("runs"),
@@ -49,16 +52,28 @@ def train_command(
     [bold]Examples[/]
 
       fornix train voxelwise --anatomy anatomy/
+      fornix train policy --anatomy anatomy/
       fornix train context --work runs --steps 50 -o /tmp/weights --protocols 4
     """
     from fornix.learn.make import make
     from fornix.learn.weights import FOLDER
+    from fornix.tracking import recipes as tracking
 
+    if name in tracking.RECIPES:
+        if on:
+            raise FornixError(f"{name} is trained from nothing only; leave out --on")
+        done = tracking.make(name, work, anatomy, steps, out or FOLDER, tell=_tell)
+        console.print(f"done: [bold]{done}[/]")
+        return
     made = make(
         name, work, anatomy, steps, device, devices, out or FOLDER, protocols, on,
-        tell=lambda line: console.print(line, highlight=False),
+        tell=_tell,
     )  # fmt: skip
     console.print(f"done: [bold]{made}[/]")
+
+
+def _tell(line: str) -> None:
+    console.print(line, highlight=False)
 
 
 @weights_app.command("list")

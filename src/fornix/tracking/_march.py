@@ -6,18 +6,33 @@ import numpy as np
 from numba import njit, prange
 
 from fornix.tracking._kernels import blend, corners, draw_wave, shares, start_axis, turn
+from fornix.tracking._policy_kernels import (
+    BACK,
+    END,
+    FEATURES,
+    OUTPUTS,
+    SEEN,
+    TRUE,
+    TURNS,
+    back_along,
+    choose,
+    finish,
+    look,
+    swing,
+    think,
+)
 from fornix.tracking._transport import bend, carry, frame_about
 
 #: How a streamline ended.
 (
     ACCEPTED, TOO_SHORT, TOO_LONG, IN_FLUID, IN_WHITE, OUTSIDE, NO_START, EXCLUDED, NOT_INCLUDED,
-    OUTCOMES,
-) = range(10)  # fmt: skip
+    UNLIKELY, OUTCOMES,
+) = range(11)  # fmt: skip
 
 #: Bits of the regions volume: excluded, stop, then one for each region to pass through.
 EXCLUDE_BIT, STOP_BIT, FIRST_INCLUDE = 0, 1, 2
 
-DETERMINISTIC, PROBABILISTIC, TRANSPORT = range(3)
+DETERMINISTIC, PROBABILISTIC, TRANSPORT, POLICY = range(4)
 
 
 @njit(cache=True, fastmath=False)
@@ -29,13 +44,15 @@ def _region(regions, x, y, z):  # type: ignore[no-untyped-def]
 @njit(cache=True, parallel=True, fastmath=False)
 def run_seeds(  # type: ignore[no-untyped-def]
     seeds, numbers, lookup, amplitudes, spread, waves, axes, cones, nearest, tissue, regions, wanted,
-    size, step, cosine, sharpest, probe, least, shortest, capacity, algorithm, any_end,
+    size, step, cosine, sharpest, probe, least, shortest, capacity, algorithm, any_end, layers, habits,
 ):  # fmt: skip
     """Track every seed (S, 3) in voxel coordinates both ways; numbers (S,) start their random numbers.
 
     Returns points (S, 2 capacity + 1, 3) in mm along the voxel axes, spans (S, 2) of the rows in use,
     and status (S,). wanted: the bits of regions that a streamline must pass through. any_end: a
-    streamline may end anywhere, not in grey matter alone.
+    streamline may end anywhere, not in grey matter alone. layers: of the policy's network (policy.py);
+    habits: the FOD's scale, sharpness of the choice, and limits on the logits of END and of TRUE along
+    the way and at an end.
     """
     count = seeds.shape[0]
     points = np.empty((count, 2 * capacity + 1, 3), dtype=np.float32)
@@ -48,6 +65,12 @@ def run_seeds(  # type: ignore[no-untyped-def]
         direction, place, t, bent = np.empty(3), np.empty(3), np.empty(3), np.empty(2)
         frame, other, p = np.empty((3, 3)), np.empty((3, 3)), np.empty(3)
         wave = np.empty(axes.shape[0] if spread.shape[0] else 0)
+        learned = algorithm == POLICY
+        seen = np.empty(FEATURES if learned else 0, np.float32)
+        logits, chance = np.empty(OUTPUTS, np.float32), np.empty(TURNS.shape[0])
+        hidden = np.empty(layers[1].shape[0], np.float32)
+        deeper = np.empty(layers[3].shape[0], np.float32)
+        past, lit = np.empty((BACK.shape[0], 3)), np.empty(SEEN.shape[0], np.int64)
         if spread.shape[0]:
             state = draw_wave(waves, state, wave)
         near = corners(lookup, seeds[s, 0], seeds[s, 1], seeds[s, 2], rows, weights)
@@ -72,7 +95,7 @@ def run_seeds(  # type: ignore[no-untyped-def]
                 direction[d] = sign * axes[first, d]
                 p[d] = points[s, capacity, d]
             last = first
-            if algorithm == TRANSPORT:
+            if algorithm == TRANSPORT or learned:
                 state = frame_about(direction, state, frame)
                 bent[0], bent[1] = 0.0, 0.0
             while True:
@@ -110,13 +133,32 @@ def run_seeds(  # type: ignore[no-untyped-def]
                     break
                 shares(tissue, x, y, z, t)
                 # Past the grey matter's middle, or out of the brain's rim or its cut stem.
-                if t[1] > 0.5 or (t[0] + t[1] + t[2] < 0.5 and t[2] < 0.25):
+                rim = t[0] + t[1] + t[2] < 0.5 and t[2] < 0.25
+                if rim or (t[1] > 0.5 and not learned):
                     break
                 if t[2] > 0.5:
                     if not any_end:
                         result = IN_FLUID
                     break
-                if algorithm == TRANSPORT:
+                if learned:
+                    at, begun, run = high - 1, capacity, 1
+                    if way == 1:
+                        at, begun, run = low, high - 1, -1
+                    length = back_along(points[s], at, run, begun, step, past)
+                    look(
+                        p, frame, past, length, lookup, amplitudes, tissue, nearest, size, habits[0],
+                        rows, weights, lit, t, seen,
+                    )  # fmt: skip
+                    think(seen, *layers, hidden, deeper, logits)
+                    ends, state = finish(logits[END] - habits[2], habits[1] > 0, step, state)
+                    if logits[TRUE] < (habits[4] if ends else habits[3]):
+                        result = UNLIKELY
+                    if ends or result != ACCEPTED:
+                        break
+                    state, _ = choose(logits, frame, cosine, habits[1], state, chance, direction)
+                    swing(frame, direction)
+                    going = True
+                elif algorithm == TRANSPORT:
                     going, state = bend(
                         frame, p, sharpest, probe, lookup, amplitudes, spread, wave, nearest, size,
                         least, state, rows, weights, other, place, bent,

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fornix.core import harmonics
 from fornix.core.compute import use_threads
-from fornix.core.directions import fibonacci
 from fornix.core.errors import FornixError
-from fornix.core.gradients import voxel_rotation
 from fornix.core.tractogram import Tractogram
 from fornix.physics.bundle_maps import flat_voxels
 from fornix.tracking import _march as march
+from fornix.tracking.fields import Field, cones, nearest_axis
+from fornix.tracking.policy import Policy, blank, shipped
 from fornix.tracking.rules import Rules
 from fornix.tracking.seeds import (
     BLOCK,
@@ -24,6 +22,7 @@ from fornix.tracking.seeds import (
     DynamicSeeds,
     Seeder,
     interface_seeds,
+    starting_numbers,
     voxel_seeds,
 )
 from fornix.tracking.tissue import Tissue
@@ -32,6 +31,8 @@ ALGORITHMS = {
     "deterministic": march.DETERMINISTIC,
     "probabilistic": march.PROBABILISTIC,
     "ptt": march.TRANSPORT,
+    "learned": march.POLICY,
+    "learned-best": march.POLICY,
 }
 REASONS = {
     march.TOO_SHORT: "too short",
@@ -42,10 +43,9 @@ REASONS = {
     march.NO_START: "no direction at the seed",
     march.EXCLUDED: "entered an excluded region",
     march.NOT_INCLUDED: "missed an included region",
+    march.UNLIKELY: "unlikely to be a whole fibre",
 }
 
-_AXES = 400
-_TABLE = 128
 #: Blocks of seeds that run at once.
 _AT_ONCE = 8
 #: Give up where fewer than this share of so many seeds was accepted.
@@ -94,6 +94,7 @@ def track_engine(
     seeding: str = "voxel",
     per_voxel: int | None = None,
     sink: Sink | None = None,
+    policy: Policy | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tractogram | int:
     """`count` accepted streamlines, or fewer where the seeds run out of luck.
@@ -114,12 +115,12 @@ def track_engine(
     """
     if seeding not in SEEDINGS:
         raise FornixError(f"no seeding {seeding!r}; choose one of: {', '.join(SEEDINGS)}")
-    axes, cones = _axes(round(float(rules.angle), 3))
-    # Tracking runs in voxel axes scaled to mm; the axes are turned there, the amplitudes are not.
-    turned = axes @ voxel_rotation(affine).T
-    size = np.linalg.norm(affine[:3, :3], axis=0)
-    basis = harmonics.evaluate(harmonics.lmax_of(fod.shape[3]), turned).astype(np.float32)
-    lookup, amplitudes = _amplitudes(fod, basis, tissue)
+    if policy is None:
+        learned = algorithm.startswith("learned")
+        policy = shipped(best=algorithm == "learned-best") if learned else blank()
+    axes, near = cones(round(float(rules.angle), 3))
+    field = Field.of(fod, affine, tissue)
+    lookup, basis = field.lookup, field.basis
     where = seeds & (lookup >= 0)
     if not where.any():
         raise FornixError("no voxel to seed from: the seeds lie outside where fibres were found")
@@ -131,9 +132,7 @@ def track_engine(
         spread = np.sqrt(variance).astype(np.float32)
     # The sum of squares over all harmonics is the same on every axis (addition theorem).
     waves = basis / np.sqrt(basis.shape[1] / (4 * np.pi))
-    typical = float(np.percentile(amplitudes.max(1), 75))
     regions, wanted = rules.regions(_grid(fod))
-    fractions = np.stack([tissue.white, tissue.grey, tissue.fluid], -1).astype(np.float32)
     seeder = _seeder(seeding, where, fod, tissue, seed, per_voxel)
     capacity = int(np.ceil(rules.max_length / rules.step)) + 2
     kept: Sink = Memory() if sink is None else sink
@@ -155,34 +154,36 @@ def track_engine(
         with use_threads(threads):
             points, spans, status = march.run_seeds(
                 starts,
-                numbers.astype(np.uint64) + np.uint64(seed) * np.uint64(0x2545F4914F6CDD1D),
+                starting_numbers(numbers, seed),
                 lookup,
-                amplitudes,
+                field.amplitudes,
                 spread,
                 waves,
                 axes,
-                cones,
-                _nearest(),
-                fractions,
+                near,
+                nearest_axis(),
+                field.fractions,
                 regions,
                 wanted,
-                size,
+                field.size,
                 rules.step,
                 np.cos(np.radians(rules.angle)),
                 rules.sharpest,
                 _PROBE * rules.step,
-                rules.threshold * typical,
+                rules.threshold * field.typical,
                 int(np.ceil(rules.min_length / rules.step - 1e-6)),
                 capacity,
                 ALGORITHMS[algorithm],
                 rules.any_end,
+                policy.layers,
+                policy.habits(1 / field.typical),
             )
             block, tried = block + blocks, tried + len(starts)
             outcome += np.bincount(status, minlength=march.OUTCOMES)
             good = np.flatnonzero(status == march.ACCEPTED)[: count - total]
             if len(good):
                 world, lengths = march.gather(
-                    points, spans, good, affine[:3, :3] / size, affine[:3, 3]
+                    points, spans, good, affine[:3, :3] / field.size, affine[:3, 3]
                 )
                 kept.append(world, lengths)
                 if isinstance(seeder, DynamicSeeds):
@@ -231,39 +232,3 @@ def _why(outcome: NDArray[np.int64]) -> str:
 def _grid(fod: NDArray[np.float32]) -> tuple[int, int, int]:
     x, y, z = fod.shape[:3]
     return x, y, z
-
-
-@lru_cache(maxsize=4)
-def _axes(angle: float) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """Axes on the half sphere, and for each the axes within the cone and the grid's own spacing."""
-    axes = fibonacci(_AXES)
-    margin = np.degrees(np.sqrt(2 * np.pi / _AXES)) / 2
-    near = np.abs(axes @ axes.T) >= np.cos(np.radians(min(angle + margin, 90.0)))
-    width = int(near.sum(1).max())
-    cones = np.full((_AXES, width), -1, dtype=np.int32)
-    for i, row in enumerate(near):
-        index = np.flatnonzero(row)
-        cones[i, : len(index)] = index
-    return axes, cones
-
-
-@lru_cache(maxsize=1)
-def _nearest() -> NDArray[np.int32]:
-    """(side, side) the axis nearest to each cell of the octahedron's upper half (see axis_of)."""
-    u, v = np.meshgrid(*[(np.arange(_TABLE) + 0.5) / _TABLE] * 2, indexing="ij")
-    x, y = u + v - 1, u - v
-    point = np.stack([x, y, np.maximum(1 - np.abs(x) - np.abs(y), 0)], -1)
-    point /= np.linalg.norm(point, axis=-1, keepdims=True)
-    return np.abs(point @ fibonacci(_AXES).T).argmax(-1).astype(np.int32)
-
-
-def _amplitudes(
-    fod: NDArray[np.float32], basis: NDArray[np.float32], tissue: Tissue
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """FOD amplitudes on the axes for the voxels where a streamline can run, and their row numbers."""
-    from scipy.ndimage import binary_dilation
-
-    usable = binary_dilation(tissue.white > 0.1) & np.isfinite(fod).all(-1) & (fod[..., 0] > 0)
-    lookup = np.full(fod.shape[:3], -1, dtype=np.int32)
-    lookup[usable] = np.arange(int(usable.sum()))
-    return lookup, np.clip(fod[usable] @ basis.T, 0, None)

@@ -1,15 +1,12 @@
-"""Training the plausibility network again from nothing:
+"""Training the plausibility network again from nothing: `fornix train plausibility --anatomy FOLDER`.
 
-    python -m fornix.tracking.filter_training BUNDLES [--work runs] [--out FOLDER]
-
-BUNDLES is a folder of bundles for `physics.from_bundles`. Heads are deformed from it, scanned, tracked
+FOLDER holds bundles as `physics.from_bundles` takes them. Heads are deformed from it, scanned, tracked
 and scored; what the network sees of each streamline is kept in the work folder, so that a run that was
 stopped goes on where it was.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -258,8 +255,8 @@ def _card(
         f"{ABOUT[0].upper()}{ABOUT[1:]}. {count:,} parameters, {path.stat().st_size / 1e6:.2f} MB, "
         f"sha256 `{weights.manifest(path.parent)[NAME]}`.",
         "## Made by",
-        "    python -m fornix.tracking.filter_training BUNDLES",
-        f"where BUNDLES is the folder of 72 bundles; seed 0, {len(log)} rounds, {minutes:.0f} minutes on "
+        f"    fornix train {NAME} --anatomy ANATOMY",
+        f"where ANATOMY holds the 72 bundles; seed 0, {len(log)} rounds, {minutes:.0f} minutes on "
         f"CPU; written {time.strftime('%Y-%m-%d')}.",
         "## Data",
         f"Simulated only: {len(known[1]):,} streamlines ({100 * known[1].mean():.0f}% of them true) of "
@@ -283,13 +280,3 @@ def _card(
     ]
     with atomic(path.with_suffix(".md")) as temporary:
         temporary.write_text("\n\n".join(lines) + "\n")
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Train the plausibility network from nothing.")
-    parser.add_argument("bundles", type=Path, help="folder of bundles for from_bundles")
-    parser.add_argument("--work", type=Path, default=Path("runs"), help="what is kept between runs")
-    parser.add_argument("--out", type=Path, default=weights.FOLDER, help="folder for the weights")
-    parser.add_argument("--threads", type=int, default=2)
-    asked = parser.parse_args()
-    print(make(asked.bundles, asked.work, asked.out, threads=asked.threads))

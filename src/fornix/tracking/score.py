@@ -139,9 +139,9 @@ def score(
     if margin < 0 or end_margin < 0:
         raise FornixError("the margins must be 0 mm or more")
     count = len(known.names)
-    wide = _widened(np.concatenate([known.begins, known.ends]), known, end_margin)
+    wide = widened(np.concatenate([known.begins, known.ends]), known, end_margin)
     regions, begins, ends = _bits(wide), _bits(wide[:count]), _bits(wide[count:])
-    inside = _bits(_widened(known.masks, known, margin))
+    inside = _bits(widened(known.masks, known, margin))
     order = np.argsort(np.r_[known.begins.sum((1, 2, 3)), known.ends.sum((1, 2, 3))], kind="stable")
     used = available_threads() if threads is None else threads
     inverse = np.linalg.inv(known.affine)
@@ -203,7 +203,7 @@ def _lines(tractogram: Tractogram | str | Path, truth: BundleTruth) -> Tractogra
     return Tractogram(points, offsets, truth.affine, truth.grid)
 
 
-def _widened(regions: NDArray[np.bool_], truth: BundleTruth, margin: float) -> NDArray[np.bool_]:
+def widened(regions: NDArray[np.bool_], truth: BundleTruth, margin: float) -> NDArray[np.bool_]:
     """Every region with all voxels whose centre is within `margin` mm of one of its own."""
     if not margin:
         return regions

@@ -25,6 +25,11 @@ Seeder = Callable[[int], Floats]
 SEEDINGS = ("voxel", "interface", "dynamic")
 
 
+def starting_numbers(index: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
+    """What each streamline's random numbers begin with: of its number and the seed alone."""
+    return index.astype(np.uint64) + np.uint64(seed * 0x2545F4914F6CDD1D % 2**64)
+
+
 def voxel_seeds(where: NDArray[np.bool_], seed: int, per_voxel: int | None = None) -> Seeder:
     """Anywhere in the voxels of a mask: at random without end, or `per_voxel` in each and no more."""
     voxels = np.argwhere(where)

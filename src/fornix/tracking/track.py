@@ -43,6 +43,18 @@ TRACK_METHODS = MethodTable(
             "Aydogan and Shi, IEEE TMI 2021",
         ),
         Method(
+            "learned",
+            partial(track_engine, "learned"),
+            "a network that sees the FOD around and the path so far, and draws where to go",
+            "after Poulin et al., MICCAI 2017",
+        ),
+        Method(
+            "learned-best",
+            partial(track_engine, "learned-best"),
+            "the same network, always its likeliest way",
+            "after Poulin et al., MICCAI 2017",
+        ),
+        Method(
             "probabilistic-dipy",
             partial(track_dipy, "probabilistic"),
             "DIPY's probabilistic tracker (slow)",
@@ -109,6 +121,9 @@ def track(
     any_end: keep streamlines wherever they end.
     out: a trx file. Streamlines go there as they are found and are not held in memory: the result's
     points stay on disk. Where tracking is stopped, what was found is in the folder OUT.partial.
+
+    `learned` ends where its network sees the end of a fibre, in whatever tissue, and gives up what is not
+    likely to be true (policy.py); all other rules hold for it too.
 
     A streamline is kept if both ends lie in grey matter (anatomically constrained tracking, Smith et
     al., NeuroImage 2012, with tissue from the diffusion scan). The same seed gives the same
