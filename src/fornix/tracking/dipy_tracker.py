@@ -78,7 +78,11 @@ def dipy_batch(
     seed: int,
     threads: int,
 ) -> Callable[[NDArray[np.float64]], tuple[NDArray[np.float32], NDArray[np.int64]]]:
-    """A function from seeds (n, 3) in world mm to the streamlines accepted: points and lengths."""
+    """A function from seeds (n, 3) in world mm to the streamlines accepted: points and lengths.
+
+    The FOD is scaled to 1 at its typical largest amplitude, since DIPY's PTT takes the threshold as an
+    amplitude; and its largest turn is divided by the voxel's edge, since its curvature is per voxel.
+    """
     from dipy.data import get_sphere
     from dipy.tracking import tracker
     from dipy.tracking.stopping_criterion import ActStoppingCriterion
@@ -92,9 +96,16 @@ def dipy_batch(
     # DIPY steps along the voxel axes: the FOD is turned from world into them.
     turn = harmonics.rotation_matrix(lmax, voxel_rotation(affine).T)
     to_dipy = harmonics.to_dipy_matrix(lmax, legacy=True) @ turn
-    coefficients = np.ascontiguousarray(fod.astype(np.float64) @ to_dipy.T)
-    criterion = ActStoppingCriterion(tissue.grey.astype(np.float64), _exclude(tissue))
     sphere = get_sphere(name="repulsion724")
+    inside = fod[(tissue.white > 0.1) & np.isfinite(fod).all(-1) & (fod[..., 0] > 0)]
+    basis = harmonics.evaluate(lmax, sphere.vertices).astype(np.float32)
+    typical = float(np.percentile((inside @ basis.T).max(1), 75)) if len(inside) else 1.0
+    coefficients = np.ascontiguousarray(fod.astype(np.float64) @ to_dipy.T / typical)
+    angle = rules.angle
+    if algorithm == "ptt":
+        edge = float(np.linalg.norm(affine[:3, :3], axis=0).mean())
+        angle = float(2 * np.degrees(np.arcsin(min(rules.sharpest * rules.step / 2 / edge, 1.0))))
+    criterion = ActStoppingCriterion(tissue.grey.astype(np.float64), _exclude(tissue))
 
     def batch(positions: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         with warnings.catch_warnings():
@@ -106,7 +117,7 @@ def dipy_batch(
                 sh=coefficients,
                 sphere=sphere,
                 step_size=rules.step,
-                max_angle=rules.angle,
+                max_angle=angle,
                 pmf_threshold=rules.threshold,
                 min_len=rules.min_length,
                 max_len=rules.max_length,
