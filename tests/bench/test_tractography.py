@@ -35,6 +35,16 @@ def test_a_peer_is_tuned_by_its_best_cutoff():
     assert [r["cutoff"] for r in kept] == [0.2, 0.2, None]
 
 
+def test_the_difference_is_to_the_best_peer_of_each_measure():
+    rows = [
+        {"scan": "a", "tracker": t, "filter": "none", "VS": v, "F1": f, "IB": i}
+        for t, v, f, i in [("Fornix learned", 60, 0.5, 30), ("x", 50, 0.3, 90), ("y", 40, 0.4, 60)]
+    ]
+    (row,) = suite.against_peers([r for r in rows if r["scan"] == "a"])
+    assert (row["VS_more"], round(row["F1_more"], 6), row["IB_share"]) == (10, 0.1, 0.5)
+    assert suite.against_peers(rows[:1]) == []
+
+
 def test_missing_bundles_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("FORNIX_TEST_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(FornixError, match="set FORNIX_TEST_DATA"):
@@ -63,7 +73,7 @@ def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         tmp_path / "out", threads=1, quick=True, bundles=tmp_path / "rods"
     )
     ours = [r for r in rows if r["tracker"] == "Fornix probabilistic"]
-    assert [r["filter"] for r in ours] == ["none", "plausibility", "weight"]
+    assert [r["filter"] for r in ours] == ["none", "plausibility", "weight", "best half"]
     assert ours[0]["VS"] > 80 and ours[0]["VB"] == 2 and ours[0]["streamlines"] == 150
     assert ours[0]["VS"] + ours[0]["IS"] + ours[0]["NC"] == pytest.approx(100)
     page = (tmp_path / "out" / "tractography.md").read_text()

@@ -40,6 +40,7 @@ OURS = {
     "Fornix probabilistic, FOD uncertainty": (4_000, 40_000),
     "Fornix deterministic": (4_000, 40_000),
     "Fornix ptt": (1_000, 10_000),
+    "Fornix learned": (1_000, 10_000),
 }
 PEERS = {
     "MRtrix3 tckgen iFOD2": (500, 4_000),

@@ -25,7 +25,7 @@ from fornix.bench.tractography_peers import CUTOFFS, mrtrix_fod, mrtrix_track
 from fornix.core.errors import FornixError
 from fornix.core.tractogram import Tractogram
 from fornix.physics import from_bundles
-from fornix.tracking.filter import THRESHOLDS, score_streamlines
+from fornix.tracking.filter import THRESHOLDS, chosen, score_streamlines
 from fornix.tracking.filter_scenes import Scene, Setting, make_scene
 from fornix.tracking.filter_training import auc
 from fornix.tracking.score import INVALID, VALID, Score, score
@@ -33,11 +33,16 @@ from fornix.tracking.track import track
 
 #: Heads of the benchmark: seeds that neither training nor its validation used.
 SCENES = (Setting(900, "dti32", 20, "mild"), Setting(901, "bench96", 20, "mild"))
-COUNT, QUICK_COUNT = 10_000, 300
-OURS = ("probabilistic", "deterministic", "ptt")
+COUNT, QUICK_COUNT = 5_000, 300
+OURS = ("learned", "probabilistic", "deterministic", "ptt")
 DIPYS = ("probabilistic-dipy", "ptt-dipy")
-#: How streamlines are kept, beside all of them.
-FILTERS = tuple(THRESHOLDS)
+#: How streamlines are kept, beside all of them: by thresholds, and the same number of all trackers.
+BEST_HALF = "best half"
+FILTERS = (*THRESHOLDS, BEST_HALF)
+LABELS = {
+    "none": "all streamlines", "weight": "kept by weight", "plausibility": "kept by plausibility",
+    BEST_HALF: "the most plausible half",
+}  # fmt: skip
 MEASURES = ("VS", "IS", "NC", "VB", "IB", "OL", "OR", "F1")
 
 
@@ -128,8 +133,13 @@ def _rows(
     true = before.kinds == VALID
     rows = [{**about, "filter": "none", **_measures(before)}]
     for by in FILTERS:
-        scores = judged.per_streamline[by]
-        kept = scores > THRESHOLDS[by]
+        half = by == BEST_HALF
+        scores = judged.per_streamline["plausibility" if half else by]
+        kept = np.zeros(len(scores), bool)
+        if half:
+            kept[chosen(scores, "plausibility", keep=0.5)] = True
+        else:
+            kept = scores > THRESHOLDS[by]
         after: Row = {}
         if kept.any():
             after = _measures(score(judged.subset(kept), scene.truth, threads=threads))
@@ -171,6 +181,31 @@ def best_cutoff(rows: Sequence[Row]) -> list[Row]:
     return kept
 
 
+def against_peers(rows: Sequence[Row]) -> list[Row]:
+    """For each filter, the learned tracker of one scan against the best peer of each measure."""
+    made: list[Row] = []
+    for kind in dict.fromkeys(r["filter"] for r in rows):
+        here = [r for r in rows if r["filter"] == kind and "VS" in r]
+        mine = [r for r in here if r["tracker"] == "Fornix learned"]
+        peers = [r for r in here if not r["tracker"].startswith("Fornix")]
+        if not mine or not peers:
+            continue
+        most = {m: max(r[m] for r in peers) for m in ("VS", "F1")}
+        fewest = min(r["IB"] for r in peers)
+        made.append(
+            {
+                "filter": kind,
+                "VS": mine[0]["VS"],
+                "VS_more": mine[0]["VS"] - most["VS"],
+                "F1": mine[0]["F1"],
+                "F1_more": mine[0]["F1"] - most["F1"],
+                "IB": mine[0]["IB"],
+                "IB_share": mine[0]["IB"] / max(fewest, 1),
+            }
+        )
+    return made
+
+
 def _figure(path: Path, rows: Sequence[Row]) -> None:
     """VS and F1 of every tracker, unfiltered and filtered, one column of plots per scan."""
     from matplotlib.figure import Figure
@@ -178,7 +213,12 @@ def _figure(path: Path, rows: Sequence[Row]) -> None:
     scans = list(dict.fromkeys(r["scan"] for r in rows))
     made = Figure(figsize=(5.2 * len(scans), 5.2), layout="constrained")
     grid = made.subplots(2, len(scans), squeeze=False, sharey="row")
-    colours = {"none": "#9aa7b3", "weight": "#d9a441", "plausibility": "#2f6f9f"}
+    colours = {
+        "none": "#9aa7b3",
+        "weight": "#d9a441",
+        "plausibility": "#2f6f9f",
+        BEST_HALF: "#1c3d5a",
+    }
     for column, scan in enumerate(scans):
         here = [r for r in rows if r["scan"] == scan]
         trackers = list(dict.fromkeys(r["tracker"] for r in here))
@@ -186,9 +226,9 @@ def _figure(path: Path, rows: Sequence[Row]) -> None:
             ax = grid[line, column]
             for i, (kind, colour) in enumerate(colours.items()):
                 of = {r["tracker"]: r.get(measure, 0.0) for r in here if r["filter"] == kind}
-                at = np.arange(len(trackers)) + 0.27 * (i - 1)
-                label = "all streamlines" if kind == "none" else f"kept by {kind}"
-                ax.bar(at, [of.get(t, 0.0) for t in trackers], 0.25, color=colour, label=label)
+                at = np.arange(len(trackers)) + 0.21 * (i - 1.5)
+                label = LABELS[kind]
+                ax.bar(at, [of.get(t, 0.0) for t in trackers], 0.2, color=colour, label=label)
             ax.set_ylabel("valid streamlines, %" if measure == "VS" else "F1, mean over bundles")
             ax.set_xticks(np.arange(len(trackers)))
             names = [t.replace(" ", "\n").replace(",", "") for t in trackers]
@@ -197,7 +237,7 @@ def _figure(path: Path, rows: Sequence[Row]) -> None:
                 ax.spines[side].set_visible(False)
         grid[0, column].set_title(scan, fontsize=9)
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    made.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    made.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     made.savefig(path, dpi=120)
 
 
@@ -217,7 +257,9 @@ def _page(
         f"tracker, both ends in grey matter. {machine}.",
         "Made by `fornix bench tractography`. VS, IS and NC: valid, invalid and unconnected "
         "streamlines, %; VB, IB: valid and invalid bundles; OL, OR, F1: overlap, overreach and Dice, "
-        "means over bundles. Definitions: `fornix.score`, margins 5 and 2.5 mm. DIPY and Fornix track "
+        "means over bundles. Filters: `plausibility` above 0.5, `weight` above 0, and the most "
+        "plausible half, which keeps as many of every tracker. Definitions: "
+        "`fornix.score`, margins 5 and 2.5 mm. DIPY and Fornix track "
         "the same FOD (`fornix.fod`, msmt); MRtrix3 its own. All get the same mask, tissue, "
         "seeds and lengths. MRtrix3's tuned cutoff is the best of "
         f"{', '.join(f'{c:g}' for c in CUTOFFS if c is not None)} by F1 on the very scan.",
@@ -230,6 +272,7 @@ def _page(
         blocks += [
             f"## {scan}",
             markdown(here, columns),
+            *_goals(here),
             "What filtering removes, % of the false, of the invalid alone and of the true streamlines; "
             "auc: the chance that a true streamline scores above a false one.",
             markdown(filtered, lost),
@@ -243,6 +286,17 @@ def _page(
         "leans to the atlas's connections.",
     ]
     write_page(folder / "tractography.md", "Tractography", blocks)
+
+
+def _goals(here: Sequence[Row]) -> list[str]:
+    found = against_peers(here)
+    if not found:
+        return []
+    return [
+        "The learned tracker against the best peer of each measure (goals: VS_more 15, F1_more 0.10, "
+        "IB_share 0.5, the share of the fewest invalid bundles of a peer):",
+        markdown(found),
+    ]
 
 
 def _thresholds(

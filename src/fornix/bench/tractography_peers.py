@@ -14,9 +14,9 @@ from fornix.core.tractogram import Tractogram
 from fornix.tracking.filter_scenes import Scene
 
 #: Cutoffs that are tried; None is tckgen's default, 0.1 halved under anatomical constraints.
-CUTOFFS = (None, 0.03, 0.08, 0.12)
+CUTOFFS = (None, 0.03, 0.08)
 #: Seeds per streamline asked for, and seconds, after which a cutoff is given up.
-_SEEDS, _SECONDS = 40, 240
+_SEEDS, _SECONDS = 20, 120
 
 
 def mrtrix_fod(scene: Scene, folder: Path, threads: int) -> None:
