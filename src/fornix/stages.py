@@ -344,11 +344,17 @@ def fod_stage(job: Job, state: State, method: str, options: Options) -> None:
         )
 
     tensor = state.maps if "dti_v1" in state.maps else None
+    adapt = options.adapt and method in FOD_METHODS and FOD_METHODS[method].joint
     found = job.step(
         "fod",
-        {"method": method},
+        {"method": method, "adapt": adapt},
         lambda progress: fod(
-            state.dwi, method, tensor=tensor, threads=options.threads, device=options.device
+            state.dwi,
+            method,
+            tensor=tensor,
+            threads=options.threads,
+            device=options.device,
+            adapt=adapt,
         ),
         save,
         lambda: _with_model(load_maps(job.out, job.stem), False),

@@ -158,6 +158,7 @@ def fod_command(
     path: o.Input,
     out: o.Out,
     method: Annotated[str, o.method_option("fod")] = "auto",
+    adapt: o.Adapt = False,
     bval: o.Bval = None,
     bvec: o.Bvec = None,
     grad: o.Grad = None,
@@ -170,14 +171,21 @@ def fod_command(
 ) -> None:
     """Fibre orientation distributions, tissue shares and peaks.
 
-    [bold]Example[/]
+    [bold]Examples[/]
 
       fornix fod dwi.nii.gz -o out --method csd
+      fornix fod dwi.nii.gz -o out --method learned --adapt
     """
     from fornix import stages as p
+    from fornix.orientation import FOD_METHODS
 
+    if adapt and not (method in FOD_METHODS and FOD_METHODS[method].joint):
+        raise FornixError(
+            "only the methods learned and voxelwise adapt to a scan; leave --adapt out"
+        )
     with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
-        p.fod_stage(job, state, method, p.Options(seed=seed, threads=threads, device=device))
+        options = p.Options(adapt=adapt, seed=seed, threads=threads, device=device)
+        p.fod_stage(job, state, method, options)
 
 
 def report_command(

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fornix.learn.features import extract
+from fornix.learn.features import Features
 from fornix.learn.fod_network import FodNetwork
 from fornix.learn.fod_peaks import NEAR, PeakTrust
-from fornix.learn.fod_stream import FodBatch, FodStream
+from fornix.learn.fod_stream import FodVoxels
 from fornix.learn.fod_truth import true_axes
 from fornix.orientation.lobes import Lobes, lobes
 from fornix.orientation.matching import match
@@ -20,32 +20,32 @@ from fornix.orientation.matching import match
 @torch.inference_mode()
 def calibrate_fod(
     network: FodNetwork,
-    stream: FodStream,
+    draw: Callable[[], tuple[FodVoxels, Features]],
     protocols: int = 240,
-    per_protocol: int = 1000,
     tell: Callable[[str], None] = print,
 ) -> dict[str, dict[str, torch.Tensor]]:
-    """Tables of `PeakTrust` from random protocols, as a group to be saved with the weights."""
+    """Tables of `PeakTrust` from random protocols, as a group to be saved with the weights.
+
+    draw: gives the voxels of another scan with their features.
+    """
     numbers: list[np.ndarray] = []
     angles: list[np.ndarray] = []
     for k in range(protocols):
-        batch = stream.batch(per_protocol)
-        found, angle = _scored(network, batch)
-        there = found.amplitude > 0
-        numbers.append(found.numbers[there])
-        angles.append(angle[there])
+        found, angle = _scored(network, *draw())
+        numbers.append(found.numbers[found.there])
+        angles.append(angle[found.there])
         if (k + 1) % 40 == 0:
             tell(f"calibration: {k + 1} of {protocols} protocols")
     made = PeakTrust.fit(np.concatenate(numbers), np.concatenate(angles))
     return {"peaks": made.state()}
 
 
-def _scored(network: FodNetwork, batch: FodBatch) -> tuple[Lobes, NDArray[np.float32]]:
+def _scored(
+    network: FodNetwork, voxels: FodVoxels, features: Features
+) -> tuple[Lobes, NDArray[np.float32]]:
     """Peaks and the angle (n, MOST) of each to its true axis, NaN without one."""
-    features = extract(batch.observer, batch.seen)
-    answer = network(features, features.invariants)
-    found = lobes(*(v.cpu().numpy() for v in (answer.fod, answer.floor, answer.share)))
-    axes, real = true_axes(batch.voxels.tissue)
+    found = lobes(network(features, features.invariants))
+    axes, real = true_axes(voxels.tissue)
     apart, partner = match(found.directions, axes.numpy(), real.numpy(), NEAR)
     angle = np.full(found.amplitude.shape, np.nan, dtype=np.float32)
     rows, which = np.nonzero(partner >= 0)

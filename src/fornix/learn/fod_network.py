@@ -4,10 +4,16 @@ Channels are functions on the sphere as harmonics up to order 8. The first are m
 own harmonics and those of its axes, order by order, with weights that a perceptron reads from the
 invariants: with one channel and no more that is a deconvolution whose filter each voxel chooses. A
 linear filter cannot sharpen what noise has blurred without ringing; products can. Each quadratic
-layer multiplies two mixes of the channels point by point on the sphere and returns to order 8. Since
-a product of two functions of order 8 has order 16, a quadrature of degree 24 projects it exactly, and
-the layer commutes with every rotation, not only with those of a grid (spherical networks in harmonic
-space: Kondor et al., NeurIPS 2018; for deconvolution: Elaldi et al., IPMI 2021).
+layer multiplies two mixes of the channels point by point on the sphere and returns to order 8. One
+factor keeps order 8, the other order 6: their product seen through order 8 has order 22 at most, which
+97 axes integrate exactly (Lebedev and Laikov, 1999), so that the layer commutes with every rotation
+(spherical networks in harmonic space: Kondor et al., NeurIPS 2018; for deconvolution: Elaldi et al.,
+IPMI 2021).
+
+Two functions come out. The mean FOD learns from squares, so where measurements cannot part two
+fibres it shows one broad lobe between them. The field learns from yes and no: at each axis the
+log-odds that a fibre lies near. A logarithm turns the product of two narrow lobes' absence into a
+sum: maxima 30 degrees apart, which no sum of blobs of order 8 shows, are within its reach.
 """
 
 from __future__ import annotations
@@ -16,12 +22,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.integrate import lebedev_rule
 from torch import nn
 
 from fornix.core import harmonics
 from fornix.learn.equivariant import Trunk
 from fornix.learn.features import Features, size
-from fornix.learn.fod_truth import COEFFICIENTS, LMAX
+from fornix.learn.fod_truth import LMAX
 from fornix.learn.population import Population
 from fornix.qspace import SignalPrior, default_prior
 
@@ -31,6 +38,10 @@ _ORDERS = LMAX // 2 + 1
 _AXES = 3
 #: Where each order's coefficients stand.
 PARTS = tuple(slice(2 * i * i - i, 2 * i * i + 3 * i + 1) for i in range(_ORDERS))
+#: Degree of polynomials that the layers' axes integrate exactly.
+DEGREE = 23
+#: The field of a voxel of which nothing is known, as the coefficient of order 0: log-odds of -4.
+_FIELD = -4 * (4 * np.pi) ** 0.5
 
 
 @dataclass(eq=False)  # not frozen: Fabric wraps what passes through a network
@@ -40,12 +51,14 @@ class FodAnswer:
     fod: (n, 45) harmonics of the mean amplitude per steradian.
     floor, share: (n,) its standard deviation at direction u: sqrt(floor² + (share * fod(u))²).
     tissue: (n, 3) fractions of white matter, grey matter and free water; they sum to 1.
+    field: (n, 45) harmonics of the log-odds that a fibre lies near (`fod_truth.nearness`).
     """
 
     fod: torch.Tensor
     floor: torch.Tensor
     share: torch.Tensor
     tissue: torch.Tensor
+    field: torch.Tensor
 
     def std(self, amplitude: torch.Tensor) -> torch.Tensor:
         """Standard deviation of amplitudes (n, …) of the FOD."""
@@ -55,33 +68,33 @@ class FodAnswer:
 
 
 def quadrature(degree: int) -> tuple[np.ndarray, np.ndarray]:
-    """Directions (P, 3) and weights (P,) that integrate even functions up to `degree` exactly.
+    """Axes (P, 3) and weights (P,) that integrate even functions up to an odd `degree` exactly.
 
-    Gauss and trapezoid; the lower half of the sphere repeats the upper.
+    Lebedev's rule, one of each pair of opposite points.
     """
-    nodes, weights = np.polynomial.legendre.leggauss(degree // 2 + 1)
-    kept = nodes > -1e-9
-    nodes = nodes[kept]
-    weights = np.where(nodes > 1e-9, 2.0, 1.0) * weights[kept]
-    phi = 2 * np.pi * np.arange(degree + 1) / (degree + 1)
-    z = np.repeat(nodes, len(phi))
-    around = np.tile(phi, len(nodes))
-    radius = np.sqrt(1 - z**2)
-    points = np.stack([radius * np.cos(around), radius * np.sin(around), z], 1)
-    return points, np.repeat(weights, len(phi)) * 2 * np.pi / len(phi)
+    points, weights = lebedev_rule(degree)
+    points = np.asarray(points).T
+    # The first coordinate that is not zero is positive in one of two opposite points.
+    sign = np.sign(np.where(np.abs(points) > 1e-9, points, 0))
+    kept = (sign * [4, 2, 1]).sum(1) > 0
+    return points[kept], 2 * np.asarray(weights)[kept]
 
 
 class PerOrder(nn.Module):
-    """Mixes of channels (n, C, 45) -> (n, Q, 45), other weights for each order: equivariant."""
+    """Mixes of channels (45, n, C) -> (…, n, Q), other weights for each order: equivariant.
 
-    def __init__(self, channels: int, made: int) -> None:
+    orders: of which are mixed, the others are cut off.
+    """
+
+    def __init__(self, channels: int, made: int, orders: int = _ORDERS) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(_ORDERS, made, channels) / channels**0.5)
+        self.weight = nn.Parameter(torch.randn(orders, made, channels) / channels**0.5)
         self.constant = nn.Parameter(torch.zeros(made))
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
-        mixed = torch.cat([self.weight[i] @ h[..., part] for i, part in enumerate(PARTS)], -1)
-        return mixed + nn.functional.pad(self.constant[:, None], (0, COEFFICIENTS - 1))
+        first = h[PARTS[0]] @ self.weight[0].T + self.constant
+        rest = [h[part] @ w.T for part, w in zip(PARTS[1:], self.weight[1:])]
+        return torch.cat([first, *rest])
 
 
 class Quadratic(nn.Module):
@@ -89,7 +102,10 @@ class Quadratic(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.left, self.right = PerOrder(CHANNELS, PRODUCTS), PerOrder(CHANNELS, PRODUCTS)
+        self.left, self.right = (
+            PerOrder(CHANNELS, PRODUCTS),
+            PerOrder(CHANNELS, PRODUCTS, _ORDERS - 1),
+        )
         self.back = PerOrder(PRODUCTS, CHANNELS)
         with torch.no_grad():
             self.back.weight.mul_(0.2)  # begin near a linear filter
@@ -100,9 +116,11 @@ class Quadratic(nn.Module):
     def forward(
         self, h: torch.Tensor, hidden: torch.Tensor, basis: torch.Tensor, analysis: torch.Tensor
     ) -> torch.Tensor:
-        """h: (n, C, 45); basis: (45, P); analysis: (P, 45)."""
-        product = ((self.left(h) @ basis) * (self.right(h) @ basis)) @ analysis
-        return h + self.back(product * spread(self.gains(hidden), PRODUCTS))
+        """h: (45, n, C); basis: (P, 45); analysis: (45, P)."""
+        left, right = self.left(h), self.right(h)
+        product = (basis @ left.flatten(1)) * (basis[:, : len(right)] @ right.flatten(1))
+        made = (analysis @ product).unflatten(1, left.shape[1:])
+        return h + self.back(spread(made, self.gains(hidden)))
 
 
 class FodNetwork(nn.Module):
@@ -117,23 +135,27 @@ class FodNetwork(nn.Module):
         super().__init__()
         known = prior or default_prior()
         self.counts = [len(f) for f in known.factors]
-        self.population = Population(size(1, known))
+        self.population = Population(size(sources, known))
         self.trunk = Trunk(size(sources, known), width, depth, self.population.places)
         self.first = nn.Linear(width, CHANNELS * (1 + sum(k + _AXES for k in self.counts[1:])))
         self.layers = nn.ModuleList(Quadratic(width) for _ in range(2))
         self.last = nn.Linear(width, _ORDERS * CHANNELS)
+        self.near = nn.Linear(width, _ORDERS * CHANNELS)
         self.rest = nn.Linear(width, 5)
         nn.init.normal_(self.first.weight, std=0.02)
         nn.init.normal_(self.first.bias, std=0.3)
-        nn.init.normal_(self.last.weight, std=0.01)
-        nn.init.normal_(self.last.bias, std=0.1)
+        for head in (self.last, self.near):
+            nn.init.normal_(head.weight, std=0.01)
+            nn.init.normal_(head.bias, std=0.1)
         nn.init.normal_(self.rest.weight, std=0.01)
         nn.init.zeros_(self.rest.bias)
-        points, weights = quadrature(3 * LMAX)
+        points, weights = quadrature(DEGREE)
         basis = harmonics.evaluate(LMAX, points)
         for name, table in (
-            ("basis", basis.T), ("analysis", basis * weights[:, None]), ("weights", weights),
-        ):  # fmt: skip
+            ("basis", basis),
+            ("analysis", basis.T * weights),
+            ("weights", weights),
+        ):
             self.register_buffer(name, torch.as_tensor(table.copy()).float(), persistent=False)
 
     def forward(self, seen: Features, scan: torch.Tensor) -> FodAnswer:
@@ -144,23 +166,27 @@ class FodNetwork(nn.Module):
         h = self._begin(hidden, seen)
         for layer in self.layers:
             h = layer(h, hidden, self.basis, self.analysis)
-        fod = (h * spread(self.last(hidden), CHANNELS)).sum(1)
+        fod = spread(h, self.last(hidden)).sum(2).T
+        field = spread(h, 5 * self.near(hidden)).sum(2).T
+        field = torch.cat([field[:, :1] + _FIELD, field[:, 1:]], 1)
         rest = self.rest(hidden)
         noise = torch.exp(rest[:, :2].clamp(-5, 3))
         tissue = torch.softmax(rest[:, 2:], 1)
-        return FodAnswer(fod, 0.1 * noise[:, 0] + 1e-3, 0.2 * noise[:, 1], tissue)
+        return FodAnswer(fod, 0.1 * noise[:, 0] + 1e-3, 0.2 * noise[:, 1], tissue, field)
 
     def _begin(self, hidden: torch.Tensor, seen: Features) -> torch.Tensor:
+        """The first channels (45, n, C)."""
         weights = self.first(hidden).unflatten(1, (CHANNELS, -1))
-        made, start = [weights[..., :1]], 1
+        made, start = [weights[..., 0][None]], 1
         for block, axes in zip(seen.blocks[1:], seen.axes):
             inputs = torch.cat([block, axes], 1)
-            made.append(weights[..., start : start + inputs.shape[1]] @ inputs)
+            part = weights[..., start : start + inputs.shape[1]] @ inputs
+            made.append(part.permute(2, 0, 1))
             start += inputs.shape[1]
-        return torch.cat(made, -1)
+        return torch.cat(made)
 
 
-def spread(gains: torch.Tensor, channels: int) -> torch.Tensor:
-    """One gain per channel and order (n, channels * orders), repeated for each harmonic."""
-    degrees = torch.tensor([4 * i + 1 for i in range(_ORDERS)], device=gains.device)
-    return gains.unflatten(1, (channels, _ORDERS)).repeat_interleave(degrees, 2)
+def spread(h: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
+    """Channels (45, n, C) times one gain per voxel, channel and order (n, C * orders)."""
+    each = gains.unflatten(1, (h.shape[2], _ORDERS)).permute(2, 0, 1)
+    return torch.cat([h[part] * gain for part, gain in zip(PARTS, each)])

@@ -1,10 +1,9 @@
 """Whether a peak is a fibre, and how far from it the fibre may lie: told from held-out voxels.
 
-The network's FOD is a mean over all that could be; its peaks are fibres more or less surely. Two
-small regressions on what is seen of a peak say how surely: a logistic one for the probability that a
-true axis lies within `NEAR`, and one for the logarithm of the angle to it, whose 95% quantile in bins
-of the predicted angle makes the cone (Mondrian conformal prediction: Vovk et al., 2005; cones of
-uncertainty: Jones, MRM 2003).
+The maxima of the network's field are fibres more or less surely. Two small regressions on what is seen
+of one say how surely: a logistic one for the probability that a true axis lies within `NEAR`, and one
+for the logarithm of the angle to it, whose 95% quantile in bins of the predicted angle makes the cone
+(Mondrian conformal prediction: Vovk et al., 2005; cones of uncertainty: Jones, MRM 2003).
 """
 
 from __future__ import annotations
@@ -84,23 +83,27 @@ class PeakTrust:
 
 
 def describe(
+    raised: NDArray[np.floating],
+    height: NDArray[np.floating],
+    curvature: NDArray[np.floating],
     amplitude: NDArray[np.floating],
     std: NDArray[np.floating],
-    raised: NDArray[np.floating],
-    dispersion: NDArray[np.floating],
 ) -> NDArray[np.float64]:
-    """What is seen of peaks, (n, K, 6), all given as (n, K): the logarithms of the amplitude, of the
-    amplitude over its standard deviation, of the sharpened amplitude over the voxel's largest, over
-    the next larger one and over the plain one, and of the width in degrees."""
-    safe, sharp = (np.maximum(v, 1e-3).astype(np.float64) for v in (amplitude, raised))
-    before = np.concatenate([sharp[:, :1], sharp[:, :-1]], axis=1)
+    """What is seen of maxima of the raised field, (n, K, 8), all given as (n, K), highest first: raised
+    log-odds, their distance to the voxel's highest and to the next higher, the width in degrees of the
+    bell that they curve like, as a logarithm, the logarithms of the FOD's amplitude there, of that over
+    its standard deviation and over the voxel's first, and the field's own log-odds."""
+    before = np.concatenate([raised[:, :1], raised[:, :-1]], axis=1)
+    safe = np.maximum(amplitude, 1e-3).astype(np.float64)
     numbers = [
+        raised,
+        raised - raised[:, :1],
+        raised - before,
+        -0.5 * np.log(np.maximum(curvature, 1e-3)) - np.log(np.radians(8)),
         np.log(safe),
         np.log(safe / np.maximum(std, 1e-3)),
-        np.log(sharp / sharp[:, :1]),
-        np.log(sharp / before),
-        np.log(sharp / safe),
-        np.log(np.clip(dispersion, 3, 60) / 15),
+        np.log(safe / safe[:, :1]),
+        height,
     ]
     return np.stack(numbers, axis=-1)
 

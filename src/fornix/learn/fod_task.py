@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import math
 import random
+from functools import lru_cache
 from pathlib import Path
 
 import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
 
+from fornix.core import harmonics
+from fornix.core.directions import fibonacci
 from fornix.learn.features import Features, extract
 from fornix.learn.fod_network import FodAnswer, FodNetwork
-from fornix.learn.fod_stream import FodBatch, FodStream
+from fornix.learn.fod_stream import FodBatch, FodStream, FodVoxels
+from fornix.learn.fod_truth import LMAX, nearness
 from fornix.learn.recipes import Recipe
+
+#: Axes at which answers are compared with the truth.
+_POINTS = 240
+#: Weight of the field: a fibre covers about a sixtieth of the sphere.
+_FIELD = 15.0
 
 
 class FodTask:
@@ -34,36 +44,35 @@ class FodTask:
         self, model: torch.nn.Module, made: tuple[FodBatch, Features]
     ) -> tuple[torch.Tensor, dict[str, float]]:
         batch, features = made
-        count = len(features.invariants)
-        # A scan may show few voxels or many: the population is read from a part of the batch.
-        part = math.exp(random.uniform(math.log(min(100, count)), math.log(count)))
-        answer = model(features, features.invariants[: round(part)])
-        basis, weights = model.basis, model.weights
-        assert isinstance(basis, torch.Tensor) and isinstance(weights, torch.Tensor)
-        return fod_loss(answer, batch, basis, weights)
+        answer = model(features, some_of(features.invariants))
+        return fod_loss(answer, batch.voxels)
 
 
-def fod_loss(
-    answer: FodAnswer, batch: FodBatch, basis: torch.Tensor, weights: torch.Tensor
-) -> tuple[torch.Tensor, dict[str, float]]:
+def some_of(invariants: torch.Tensor) -> torch.Tensor:
+    """A part of a batch's voxels (n, size): a scan may show few or many to read its population from."""
+    count = len(invariants)
+    part = math.exp(random.uniform(math.log(min(100, count)), math.log(count)))
+    return invariants[torch.randperm(count)[: round(part)]]
+
+
+def fod_loss(answer: FodAnswer, voxels: FodVoxels) -> tuple[torch.Tensor, dict[str, float]]:
     """Squared error of amplitudes over the sphere, what is negative, the likelihood of the spread,
-    and the tissue fractions; with its parts for the log.
-
-    basis: (45, P) at the directions of a quadrature, weights: (P,).
+    the cross-entropy of the field, and the tissue fractions; with its parts for the log.
 
     The mean learns from squares alone, so that it stays the posterior mean: a likelihood would let it
     give up on voxels that it calls uncertain. The spread learns from the likelihood of what is left.
     """
-    truth = batch.voxels.fod.to(answer.fod)
+    points, basis = (table.to(answer.fod) for table in _sphere())
+    truth = voxels.fod.to(answer.fod)
     rest = answer.fod - truth
     amplitude = answer.fod @ basis
-    mean = weights / weights.sum()
-    below = amplitude.clamp(max=0).square() @ mean
+    below = amplitude.clamp(max=0).square().mean(1)
     fixed = amplitude.detach()
     error = (rest.detach() @ basis).square()
     variance = answer.std(fixed).square()
-    likelihood = (0.5 * (variance.log() + (error / variance).clamp(max=100))) @ mean
-    share, divided = batch.voxels.share.to(truth), batch.voxels.divided.to(truth)
+    likelihood = (0.5 * (variance.log() + (error / variance).clamp(max=100))).mean(1)
+    near = nearness(voxels.tissue.to(points.device), points)
+    share, divided = voxels.share.to(truth), voxels.divided.to(truth)
     water = (answer.tissue[:, 2] - share[:, 2]).square()
     white = (answer.tissue[:, :2] - share[:, :2]).square().sum(1) * divided
     parts = {
@@ -71,7 +80,16 @@ def fod_loss(
         "amplitude": rest.square().sum(1).mean(),
         "negative": 10 * below.mean(),
         "spread": 0.05 * likelihood.mean(),
+        "field": _FIELD * binary_cross_entropy_with_logits(answer.field @ basis, near),
         "tissue": water.mean() + white.mean(),
     }
     total = torch.stack(list(parts.values())).sum()
     return total, {k: float(v.detach()) for k, v in parts.items()}
+
+
+@lru_cache(maxsize=1)
+def _sphere() -> tuple[torch.Tensor, torch.Tensor]:
+    """Even axes (P, 3), which stand turned to every voxel's fibres otherwise, and harmonics (45, P)."""
+    points = fibonacci(_POINTS)
+    basis = harmonics.evaluate(LMAX, points).T
+    return torch.from_numpy(points).float(), torch.from_numpy(basis.copy()).float()

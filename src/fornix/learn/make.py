@@ -17,9 +17,12 @@ from fornix.core.compute import pick_device
 from fornix.core.errors import FornixError
 from fornix.learn import weights
 from fornix.learn.calibrate import calibrate, held_out_stream
+from fornix.learn.features import Features
 from fornix.learn.fod_calibrate import calibrate_fod
 from fornix.learn.fod_network import FodNetwork
-from fornix.learn.fod_stream import FodStream
+from fornix.learn.fod_spatial import FodSpatialTask
+from fornix.learn.fod_stream import FodVoxels
+from fornix.learn.fod_task import FodTask
 from fornix.learn.recipes import Recipe, recipe
 from fornix.learn.tasks import SpatialTask, task_of
 from fornix.learn.train import Trained, train
@@ -36,9 +39,10 @@ LIMITS = """\
 """
 LIMITS_FOD = """\
 * Trained on simulation only: sticks and zeppelins of up to three dispersed populations, free water and
-  a dot, 0 <= b <= 4000 s/mm² mostly, SNR 6 to 80, noise Rician or from a few coils.
+  a dot, 0 <= b <= 4000 s/mm² mostly, SNR as in the recipe, noise Rician or from a few coils.
 * The FOD is a mean over what could be: where measurements cannot part two fibres it shows one broad
   lobe between them, and a small amplitude says that a fibre is unsure, not only that it is small.
+  Peaks come from the field, the log-odds that a fibre lies near, not from the FOD.
 * Tissue unlike the training is not detected by this network; the `ood` map of `fornix microstructure`
   scores it.
 * Grey and white matter are told apart as in the anatomy it was trained on.
@@ -54,7 +58,10 @@ _DATA = {
     f"broad prior of `physics.random_tissue` with restricted parts; {_HEADS}, some voxels tempered",
     "patches": f"patches of {_HEADS}, with blobs of foreign tissue",
     "fod": "each batch is a scan of its own, a mix of coherent crossings at 15 to 90° "
-    f"(`fod_stream.crossings`), of `physics.random_tissue` and of a head's voxels; {_HEADS}",
+    "(`fod_crossings`, alike within a scan and unlike between scans), of `physics.random_tissue` and "
+    f"of a head's voxels; {_HEADS}",
+    "fod-spatial": f"patches of {_HEADS}; in half of the patches the white matter is replaced by bundles "
+    "that cross and turn slowly (`fod_coherent`)",
 }
 
 
@@ -100,10 +107,15 @@ def make(
     begin = None if before is None else before.groups["net"]
     trained = train(wanted, task, Path(work) / name, device, devices, tell, begin=begin)
     groups = {"net": dict(trained.model.state_dict())}
-    if wanted.kind == "fod":
+    if isinstance(task, (FodTask, FodSpatialTask)):
         held_out, orientations = held_out_stream(task, wanted.seed, where), trained.model.to(where)
-        assert isinstance(held_out, FodStream) and isinstance(orientations, FodNetwork)
-        groups |= calibrate_fod(orientations, held_out, protocols, tell=tell)
+        assert isinstance(orientations, FodNetwork)
+
+        def draw() -> tuple[FodVoxels, Features]:
+            made, features = task.prepare(held_out)  # type: ignore[arg-type]
+            return made.voxels, features
+
+        groups |= calibrate_fod(orientations, draw, protocols, tell)
     elif wanted.kind != "context":
         context = task.context if isinstance(task, SpatialTask) else None
         stream = held_out_stream(task, wanted.seed, where)
@@ -159,13 +171,13 @@ def _card(
         table,
         f"Figures on data unlike the training: docs/benchmarks/{_page(made)}.md.",
         "## Limits",
-        LIMITS.strip() if made.kind != "fod" else LIMITS_FOD.strip(),
+        LIMITS_FOD.strip() if made.kind.startswith("fod") else LIMITS.strip(),
     ]
     path.with_suffix(".md").write_text("\n\n".join(lines) + "\n")
 
 
 def _page(made: Recipe) -> str:
-    return "orientation" if made.kind == "fod" else "microstructure"
+    return "orientation" if made.kind.startswith("fod") else "microstructure"
 
 
 def _rate(log: list[str]) -> float:

@@ -14,7 +14,7 @@ class Recipe:
 
     kind: `voxelwise` (equivariant, one voxel), `context` (attention over neighbours, trained to
         restore the signal), `spatial` (equivariant, on a voxel and its context), `fod` (fibre
-        orientations of one voxel).
+        orientations of one voxel), `fod-spatial` (the same with its context).
     width, depth: of the perceptron; for `context` the width of the weighing network.
     loss: of the metrics, a name of `losses.PARAMETER_LOSSES`.
     steps, batch: batch counts voxels, or patches where neighbours are seen. rate: highest learning
@@ -59,7 +59,13 @@ RECIPES = {
         ),
         Recipe(
             "fod", "fod", "fibre orientation distributions and tissue fractions of single voxels, any "
-            "protocol", width=192, depth=3, steps=3_600, batch=512, bank=4, renew=500,
+            "protocol", width=192, depth=3, steps=8_000, batch=1024, bank=4, renew=400,
+            noise=NoiseRange(snr=(6.0, 150.0)),
+        ),
+        Recipe(
+            "fod-spatial", "fod-spatial", "as fod, from a voxel and its neighbours", width=192, depth=3,
+            steps=1_500, batch=1, bank=3, renew=300, rate=1e-3, noise=NoiseRange(snr=(6.0, 80.0)),
+            needs=("context", "fod"),
         ),
     )
 }  # fmt: skip

@@ -16,6 +16,8 @@ from fornix.learn.bank import STRANGE
 from fornix.learn.context import REACH, Attention, averages
 from fornix.learn.equivariant import Equivariant
 from fornix.learn.features import FIT_SCALE, Features, extract, size, view_size
+from fornix.learn.fod_network import FodNetwork
+from fornix.learn.fod_spatial import FodSpatialTask
 from fornix.learn.fod_task import FodTask
 from fornix.learn.objective import answer_loss
 from fornix.learn.observe import Observed
@@ -191,7 +193,7 @@ def around(made: PatchBatch, context: Attention, chosen: torch.Tensor) -> tuple[
 
 def task_of(
     recipe: Recipe, anatomy: Path | None, load: Callable[[str], nn.Module]
-) -> VoxelwiseTask | ContextTask | SpatialTask | FodTask:
+) -> VoxelwiseTask | ContextTask | SpatialTask | FodTask | FodSpatialTask:
     """The task of a recipe; load: gives trained weights by name, for recipes that need others."""
     if recipe.kind == "voxelwise":
         return VoxelwiseTask(recipe, anatomy)
@@ -200,7 +202,11 @@ def task_of(
     if recipe.kind == "fod":
         return FodTask(recipe, anatomy)
     context, start = (load(name) for name in recipe.needs)
-    assert isinstance(context, Attention) and isinstance(start, Equivariant)
+    assert isinstance(context, Attention)
+    if recipe.kind == "fod-spatial":
+        assert isinstance(start, FodNetwork)
+        return FodSpatialTask(recipe, anatomy, context, start)
+    assert isinstance(start, Equivariant)
     return SpatialTask(recipe, anatomy, context, start)
 
 

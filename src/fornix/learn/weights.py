@@ -127,13 +127,15 @@ def network(weights: Weights) -> nn.Module:
     from fornix.learn.context import PASSES, Attention
     from fornix.learn.equivariant import Equivariant
     from fornix.learn.fod_network import FodNetwork
+    from fornix.learn.fod_spatial import SOURCES
 
     recipe = weights.about["recipe"]
     model: nn.Module
     if recipe["kind"] == "context":
         model = Attention(recipe["width"], recipe["depth"])
-    elif recipe["kind"] == "fod":
-        model = FodNetwork(recipe["width"], recipe["depth"])
+    elif recipe["kind"] in ("fod", "fod-spatial"):
+        views = SOURCES if recipe["kind"] == "fod-spatial" else 1
+        model = FodNetwork(recipe["width"], recipe["depth"], views)
     else:
         sources = 1 + PASSES if recipe["kind"] == "spatial" else 1
         model = Equivariant(recipe["width"], recipe["depth"], sources)

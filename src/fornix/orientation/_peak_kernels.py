@@ -57,6 +57,25 @@ def search(
             _choose(tops, count, relative, absolute, limit, out[first + v])
 
 
+@compiled_parallel
+def settle(
+    monomials: np.ndarray, exponents: np.ndarray, degree: int, limit: float, directions: np.ndarray
+) -> None:
+    """Moves directions (voxels, count, 3), none where zero, to the maximum that they climb to, where
+    the cosine of the way there is above the limit."""
+    for v in prange(len(directions)):
+        top, powers = np.empty(5), np.ones((3, degree + 1))
+        for k in range(directions.shape[1]):
+            x, y, z = directions[v, k, 0], directions[v, k, 1], directions[v, k, 2]
+            if x == 0.0 and y == 0.0 and z == 0.0:
+                continue
+            top[0], top[1], top[2] = x, y, z
+            _climb(monomials[v], exponents, degree, powers, top)
+            if top[4] < 90.0 and abs(x * top[0] + y * top[1] + z * top[2]) > limit:
+                for i in range(3):
+                    directions[v, k, i] = top[i]
+
+
 @compiled
 def _candidates(
     line: np.ndarray, neighbours: np.ndarray, floor: float, axes: np.ndarray, tops: np.ndarray

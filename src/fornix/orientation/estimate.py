@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from fornix.core.compute import use_threads
@@ -32,8 +34,14 @@ FOD_METHODS = MethodTable(
         ),
         Method(
             "learned",
-            learned_fod,
-            "equivariant network, any protocol, with uncertainty",
+            partial(learned_fod, method="learned"),
+            "equivariant network that reads neighbours, any protocol, with uncertainty",
+            joint=True,
+        ),
+        Method(
+            "voxelwise",
+            partial(learned_fod, method="voxelwise"),
+            "the same of single voxels",
             joint=True,
         ),
     ],
@@ -55,17 +63,20 @@ def fod(
     peaks: int = 3,
     threads: int | None = None,
     device: str = "auto",
+    adapt: bool = False,
 ) -> Maps:
     """Fibre orientation distributions, tissue shares and peaks.
 
     method: an entry of FOD_METHODS; `auto` is `msmt` where there are two b-levels, else `csd`.
     tensor: maps with dti_fa and dti_md, fitted here if not given.
     lmax: harmonic order; by default the highest up to 8 that the directions support. `learned`
-        always gives 8.
+        and `voxelwise` always give 8.
+    adapt: fit the network's idea of this scan to the scan's own volumes first, without labels, kept
+        only if volumes it was not shown are predicted better; learned methods only.
 
     Returns Maps `fod` (X, Y, Z, coefficients; MRtrix3 convention, world axes, unit integral for one
     whole voxel of fibre), `wm`, `gm`, `csf` where the method gives them, and `peaks` (X, Y, Z, 9:
-    three vectors in world axes, length = amplitude); `learned` also gives the maps of
+    three vectors in world axes, length = amplitude); the learned methods also give the maps of
     `orientation.learned.learned_fod`.
 
     Raises FornixError where fewer than six directions were measured.
@@ -84,8 +95,12 @@ def fod(
         if lmax not in (None, 8):
             raise FornixError(f"the method {method} gives order 8; leave lmax out")
         with use_threads(threads):
-            found_maps: Maps = entry.run(dwi, peaks, device)
+            found_maps: Maps = entry.run(dwi, peaks, device, adapt=adapt)
         return found_maps
+    if adapt:
+        raise FornixError(
+            "only the methods learned and voxelwise adapt to a scan; leave --adapt out"
+        )
     if lmax is None:
         richest = max(directions, everything if method == "msmt" else 0)
         lmax = 8 if richest >= 28 else 6 if richest >= 15 else 4

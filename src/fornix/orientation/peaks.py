@@ -14,7 +14,7 @@ from fornix.core import harmonics
 from fornix.core.compute import blocks
 from fornix.core.directions import fibonacci
 from fornix.core.errors import FornixError
-from fornix.orientation._peak_kernels import search
+from fornix.orientation._peak_kernels import search, settle
 
 _GRID = 600
 _BLOCK = 32768
@@ -87,6 +87,20 @@ def find_peaks(
         coefficients, count, relative=relative, absolute=absolute, separation=separation
     )
     return found.directions * found.amplitude[..., None]
+
+
+def settled(
+    coefficients: NDArray[np.float32], directions: NDArray[np.float32], reach: float
+) -> NDArray[np.float32]:
+    """Directions (voxels, count, 3) moved to the maximum of the harmonics (voxels, n) uphill from each,
+    where it is positive and within `reach` degrees; the others, and zeros, stay as they are."""
+    lmax = harmonics.lmax_of(coefficients.shape[1])
+    _, _, _, exponents, to_monomials = _tables(lmax)
+    made = np.array(directions, dtype=np.float32)
+    for part in blocks(len(coefficients), _BLOCK):
+        block = coefficients[part].astype(np.float64) @ to_monomials
+        settle(block, exponents, lmax, float(np.cos(np.radians(reach))), made[part])
+    return made
 
 
 def _confidence(
