@@ -67,7 +67,9 @@ def test_tissue_from_diffusion_alone(phantom: Phantom, fields):
     assert shares.fluid[phantom.mask & (phantom.truth["noddi_fwf"].data > 0.95)].mean() > 0.7
 
 
-@pytest.mark.parametrize("method", ["probabilistic", "deterministic", "ptt"])
+@pytest.mark.parametrize(
+    "method", ["probabilistic", "deterministic", "ptt", "learned", "learned-best"]
+)
 def test_streamlines_of_a_phantom(fields, method):
     made = track(*fields, method, count=500, seed=3)
     assert len(made) == 500
@@ -76,7 +78,7 @@ def test_streamlines_of_a_phantom(fields, method):
     assert not made.outside().any()
 
 
-@pytest.mark.parametrize("method", ["probabilistic", "ptt"])
+@pytest.mark.parametrize("method", ["probabilistic", "ptt", "learned"])
 @pytest.mark.parametrize("seeding", ["voxel", "interface", "dynamic"])
 def test_same_seed_same_streamlines_for_any_threads(fields, method, seeding):
     options = {"count": 300, "seeding": seeding}
@@ -92,6 +94,18 @@ def test_dipys_tracker_stands_in_the_same_table(fields):
     made = track(*fields, "deterministic-dipy", count=50, seed=1)
     assert len(made) >= 50
     assert {m.split("-")[0] for m in TRACK_METHODS} >= {"probabilistic", "deterministic", "ptt"}
+
+
+@pytest.mark.filterwarnings("ignore:The legacy descoteaux07")
+def test_dipys_ptt_turns_as_little_as_ours(fields):
+    """Its curvature is per voxel: the angle that is asked for must not be multiplied by the voxel's edge."""
+    made = track(*fields, "ptt-dipy", count=40, seed=1, angle=15)
+    turns = []
+    for line in made:
+        step = np.diff(line.astype(float), axis=0)
+        step /= np.linalg.norm(step, axis=1, keepdims=True)
+        turns.append(np.degrees(np.arccos((step[1:] * step[:-1]).sum(1).clip(-1, 1))))
+    assert 2 < np.percentile(np.concatenate(turns), 95) < 16
 
 
 def test_rejections_are_counted(fields):
