@@ -16,7 +16,7 @@ from fornix.tracking.filter_scenes import Scene
 #: Cutoffs that are tried; None is tckgen's default, 0.1 halved under anatomical constraints.
 CUTOFFS = (None, 0.03, 0.08)
 #: Seeds per streamline asked for, and seconds, after which a cutoff is given up.
-_SEEDS, _SECONDS = 20, 120
+_SEEDS, _SECONDS = 20, 150
 
 
 def mrtrix_fod(scene: Scene, folder: Path, threads: int) -> None:
