@@ -127,13 +127,12 @@ def _estimates(scene: Scene, threads: int, learned: tuple[str, ...]) -> dict[str
         made[name] = _peaks(part, partial(_deconvolved, responses=responses, method=name))
     loose = part.data[scene.scored][:, None, None]
     voxels = part.with_(data=loose, mask=np.ones(loose.shape[:3], bool), sigma=None)
-    for name in ("csd", "msmt_csd") if len(responses.levels) > 1 else ("csd",):
-        try:
-            began = time.perf_counter()
-            fod = mrtrix(voxels, responses, LMAX, name, threads)
-            made[f"MRtrix3 {name}"] = _peaks_of(fod, time.perf_counter() - began)
-        except PeerMissing as error:
-            made[f"MRtrix3 {name}"] = str(error)
+    try:
+        began = time.perf_counter()
+        fod = mrtrix(voxels, responses, LMAX, "csd", threads)
+        made["MRtrix3 csd"] = _peaks_of(fod, time.perf_counter() - began)
+    except PeerMissing as error:
+        made["MRtrix3 csd"] = str(error)
     return made
 
 
