@@ -127,6 +127,8 @@ def _plot(path: Path, rows: list[Row]) -> None:
     size = (3.2 * len(protocols), 3.2 * len(parts))
     figure = Figure(figsize=size, layout="constrained")
     axes = np.array(figure.subplots(len(parts), len(protocols), sharey=True, squeeze=False))
+    methods = [*OURS, *sorted({str(r["method"]) for r in curve} - set(OURS))]
+    colours = {method: f"C{k}" for k, method in enumerate(methods)}
     for row, part in zip(axes, parts):
         for ax, protocol in zip(row, protocols):
             here = [r for r in curve if r["part"] == part and r["protocol"] == protocol]
@@ -134,9 +136,9 @@ def _plot(path: Path, rows: list[Row]) -> None:
                 points = sorted((r["spurious"], r["missed"]) for r in here if r["method"] == method)
                 # The lower envelope: what the best choice of thresholds gives.
                 x, y = np.array(points).T
-                width = 2.2 if method in OURS else 1.0
-                ax.step(x, np.minimum.accumulate(y), where="post", lw=width, label=method)
+                style = {"lw": 2.2 if method in OURS else 1.0, "color": colours[method]}
+                ax.step(x, np.minimum.accumulate(y), where="post", label=method, **style)
             ax.set(title=f"{part}: {protocol}", xlabel="spurious per voxel", xlim=(0, 1.2))
         row[0].set_ylabel("missed per voxel")
-    axes[0, 0].legend(fontsize=7)
+    axes[-1, 0].legend(fontsize=7)
     figure.savefig(path, dpi=90)
