@@ -211,7 +211,7 @@ def _figure(path: Path, rows: Sequence[Row]) -> None:
     from matplotlib.figure import Figure
 
     scans = list(dict.fromkeys(r["scan"] for r in rows))
-    made = Figure(figsize=(5.2 * len(scans), 5.2), layout="constrained")
+    made = Figure(figsize=(6.4 * len(scans), 5.2), layout="constrained")
     grid = made.subplots(2, len(scans), squeeze=False, sharey="row")
     colours = {
         "none": "#9aa7b3",
@@ -232,7 +232,7 @@ def _figure(path: Path, rows: Sequence[Row]) -> None:
             ax.set_ylabel("valid streamlines, %" if measure == "VS" else "F1, mean over bundles")
             ax.set_xticks(np.arange(len(trackers)))
             names = [t.replace(" ", "\n").replace(",", "") for t in trackers]
-            ax.set_xticklabels(names if line else [""] * len(names), fontsize=7)
+            ax.set_xticklabels(names if line else [""] * len(names), fontsize=6.5)
             for side in ("top", "right"):
                 ax.spines[side].set_visible(False)
         grid[0, column].set_title(scan, fontsize=9)
