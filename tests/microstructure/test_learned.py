@@ -34,6 +34,7 @@ def param(dwi: DWI, name: str, method: str) -> np.ndarray:
     it, looks for its range along fixed world axes and turns less exactly (tested with the fits)."""
     maps = microstructure(dwi, (name.split("_")[0],), method)
     own = maps["source"].data == 1
+    assert own[dwi.brain()].mean() > 0.8
     return maps[name].data * own.reshape(*own.shape, *[1] * (maps[name].data.ndim - 3))
 
 

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from fornix.core.dwi import DWI
 from fornix.learn import adapt
 from fornix.learn import weights as shipped
-from fornix.learn.context import Attention, Average, averages
+from fornix.learn.context import Average
 from fornix.learn.estimator import Estimator
 from fornix.learn.features import extract
 from fornix.learn.observe import Observed, Observer
+from fornix.learn.scan import around
 
 #: Voxels that are averaged with their neighbours for an adaptation, and voxels it is fitted to.
 _BAND, _SAMPLE = 30_000, 2048
@@ -22,12 +23,7 @@ def neighbours(
     dwi: DWI, observer: Observer, seen: Observed, voxels: NDArray[np.int64]
 ) -> list[Average]:
     """Every voxel averaged with its like by each pass: coordinates (n, R) and their noise (n,)."""
-    attention = shipped.network(shipped.load("context"))
-    assert isinstance(attention, Attention)
-    place = np.stack(np.unravel_index(voxels, dwi.grid), 1)
-    x, y, z = (float(v) for v in dwi.voxel_size)
-    made = averages(attention, seen, observer.encoder.variance, place, (x, y, z))
-    return [(mean.to(observer.device), noise.to(observer.device)) for mean, noise in made]
+    return around(dwi, observer, seen, voxels, shipped.network(shipped.load("context")))
 
 
 def to_scan(

@@ -19,7 +19,7 @@ from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients
 from fornix.learn.estimator import INDEX, Estimates, Estimator
 from fornix.learn.observe import Observed, Observer
-from fornix.learn.population import ENOUGH
+from fornix.learn.scan import known_range, typical, usable_noise
 from fornix.microstructure import flags as why
 from fornix.microstructure import noddi, tensor
 from fornix.microstructure.adaptation import neighbours, to_scan
@@ -27,7 +27,6 @@ from fornix.microstructure.combination import combine, rich
 from fornix.microstructure.design import dti_volumes, what_can_be_estimated
 from fornix.microstructure.fit import Fit, Progress, gather
 from fornix.microstructure.tables import CLASSICAL_DEFAULT, TABLES
-from fornix.qspace.prior import BMAX
 
 #: Weights behind each method.
 NETWORKS = {"learned": "spatial", "voxelwise": "voxelwise"}
@@ -94,7 +93,7 @@ def read_scan(
     adapted: fit what the network takes the scan to be to its own volumes first (`learn.adapt`).
     progress: called with (voxels done, voxels in all).
     """
-    dwi, notes = _known_range(dwi)
+    dwi, notes = known_range(dwi)
     estimator = Estimator(NETWORKS[method], device)
     observer = Observer(dwi.gradients, device)
     signals = gather(dwi.data, np.arange(dwi.data.shape[3]), inside)
@@ -102,13 +101,13 @@ def read_scan(
     good = np.flatnonzero(flags == 0)
     if not len(good):
         raise FornixError("no voxel of the mask holds usable signals (NaN, inf or all zero)")
-    level = _usable_noise(sigma, good, notes)
+    level = usable_noise(sigma[good], notes)
     seen: list[Observed] = [
         observer.observe(signals[good[b]], level[b]) for b in blocks(len(good), size)
     ]
     every = Observed.joined(seen)
     wide = neighbours(dwi, observer, every, inside[good]) if method == "learned" else []
-    some = _some(inside, good, device)
+    some = torch.as_tensor(typical(inside[good], len(inside)), device=device)
     shown = every.take(some)
     with_near = tuple(observer.averaged(shown, mean[some], noise[some]) for mean, noise in wide)
     scan = estimator.population(observer, shown, with_near)
@@ -128,16 +127,6 @@ def read_scan(
         if progress is not None:
             progress(start, len(good))
     return Reading(observer, estimator, signals, flags, good, seen, around, made, notes)
-
-
-def _some(inside: NDArray[np.int64], good: NDArray[np.int64], device: torch.device) -> torch.Tensor:
-    """Voxels that show what the scan is like: told by their place, so that a bad voxel elsewhere
-    does not change who they are. Returns places in `good`."""
-    places = inside[good]
-    every = max(1, len(inside) // ENOUGH)
-    # A multiplication scatters the places, so that no line of the grid is favoured.
-    found = np.flatnonzero((places * 2654435761 >> 8) % every == 0)
-    return torch.as_tensor(found if len(found) else np.arange(len(places)), device=device)
 
 
 def estimate(
@@ -190,40 +179,11 @@ def estimate(
     return Learned(fits, found, score, source, read.notes, read.estimator.weights.label)
 
 
-def _known_range(dwi: DWI) -> tuple[DWI, list[str]]:
-    far = dwi.gradients.b > BMAX
-    if not far.any():
-        return dwi, []
-    note = (
-        f"{int(far.sum())} volumes above b={1000 * BMAX:.0f} s/mm² were left out: no network was "
-        "trained there"
-    )
-    return dwi.subset(~far), [note]
-
-
 def _flags(signals: NDArray[np.float32]) -> NDArray[np.uint8]:
     flags = np.zeros(len(signals), dtype=np.uint8)
     flags[~np.isfinite(signals).all(1)] |= why.BAD_DATA
     flags[~(np.nan_to_num(signals) > 0).any(1)] |= why.EMPTY
     return flags
-
-
-def _usable_noise(
-    sigma: NDArray[np.float64], good: NDArray[np.int64], notes: list[str]
-) -> NDArray[np.float64]:
-    level = sigma[good]
-    usable = np.isfinite(level) & (level > 0)
-    if not usable.any():
-        raise FornixError(
-            "the noise level is zero or not a number everywhere; estimate it (fornix run does) or "
-            "give --sigma"
-        )
-    if not usable.all():
-        notes.append(
-            f"{int((~usable).sum())} voxels have no noise level; the median of the others stands in"
-        )
-        level = np.where(usable, level, np.median(level[usable]))
-    return np.asarray(level)
 
 
 def _fit_of(

@@ -12,17 +12,16 @@ from fornix.core.compute import blocks
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
 from fornix.learn import weights as shipped
-from fornix.learn.context import Attention, averages
+from fornix.learn.context import Attention
 from fornix.learn.features import Features, extract
 from fornix.learn.fod_network import FodNetwork
 from fornix.learn.fod_peaks import PeakTrust
 from fornix.learn.fod_spatial import first_pass
 from fornix.learn.observe import Observed, Observer
-from fornix.learn.population import ENOUGH
+from fornix.learn.scan import around, known_range, typical, usable_noise
 from fornix.microstructure.fit import gather
 from fornix.orientation.lobes import MOST, lobes
 from fornix.preprocess import estimate_noise
-from fornix.qspace.prior import BMAX
 
 #: Weights behind each method.
 NETWORKS = {"learned": "fod-spatial", "voxelwise": "fod"}
@@ -78,10 +77,8 @@ class Scene:
         return extract(self.observer, seen, near)
 
     def typical(self) -> Features:
-        """Voxels that show what the scan is like, scattered by a multiplication of their places."""
-        every = max(1, len(self.voxels) // ENOUGH)
-        found = np.flatnonzero((self.voxels * 2654435761 >> 8) % every == 0)
-        return self.features(found if len(found) else np.arange(len(self.voxels)))
+        """Voxels that show what the scan is like."""
+        return self.features(typical(self.voxels, len(self.voxels)))
 
 
 @torch.no_grad()
@@ -93,14 +90,7 @@ def read_orientations(
     method: of `NETWORKS`. adapted: fit what the network takes the scan to be to its own volumes first.
     Raises FornixError for protocols without a tensor and for scans without usable signals.
     """
-    notes: list[str] = []
-    far = dwi.gradients.b > BMAX
-    if far.any():
-        notes.append(
-            f"{int(far.sum())} volumes above b={1000 * BMAX:.0f} s/mm² were left out: no network was "
-            "trained there"
-        )
-        dwi = dwi.subset(~far)
+    dwi, notes = known_range(dwi)
     signals = gather(dwi.data, np.arange(dwi.data.shape[3]), inside)
     readable = np.asarray(np.isfinite(signals).all(1) & (np.nan_to_num(signals) > 0).any(1))
     good = np.flatnonzero(readable)
@@ -108,7 +98,8 @@ def read_orientations(
         raise FornixError("no voxel of the mask holds usable signals (NaN, inf or all zero)")
     usable = signals if len(good) == len(inside) else signals[good]
     made = shipped.load(NETWORKS[method])
-    scene = scene_of(dwi, method, usable, _noise(dwi, inside[good]), inside[good], device)
+    level = usable_noise(_noise(dwi, inside[good]), notes)
+    scene = scene_of(dwi, method, usable, level, inside[good], device)
     known = scene.network.population(scene.typical().invariants)
     if adapted:
         from fornix.orientation.adaptation import to_scan
@@ -153,31 +144,14 @@ def scene_of(
     wide = []
     if method == "learned":
         seen = [observer.observe(signals[b], sigma[b]) for b in blocks(len(voxels), 16384)]
-        wide = _first_average(dwi, observer, Observed.joined(seen), voxels)
+        attention = shipped.network(shipped.load("context"))
+        assert isinstance(attention, Attention)
+        wide = around(dwi, observer, Observed.joined(seen), voxels, first_pass(attention))
     trust = PeakTrust.from_state(made.groups["peaks"])
     return Scene(network.to(device), trust, observer, signals, sigma, voxels, wide)
 
 
-def _first_average(
-    dwi: DWI, observer: Observer, seen: Observed, voxels: NDArray[np.int64]
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Every voxel averaged with its like: coordinates (n, R) and their noise (n,)."""
-    attention = shipped.network(shipped.load("context"))
-    assert isinstance(attention, Attention)
-    place = np.stack(np.unravel_index(voxels, dwi.grid), 1)
-    x, y, z = (float(v) for v in dwi.voxel_size)
-    made = averages(first_pass(attention), seen, observer.encoder.variance, place, (x, y, z))
-    return [(mean.to(observer.device), noise.to(observer.device)) for mean, noise in made]
-
-
 def _noise(dwi: DWI, places: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Noise level of the voxels at flat `places`, the median of the others where there is none."""
+    """Noise level as it is told, or estimated, of the voxels at flat `places`."""
     given = dwi.sigma if dwi.sigma is not None else estimate_noise(dwi).sigma
-    level = np.broadcast_to(np.asarray(given, dtype=np.float64), dwi.grid).reshape(-1)[places]
-    usable = np.isfinite(level) & (level > 0)
-    if not usable.any():
-        raise FornixError(
-            "the noise level is zero or not a number everywhere; estimate it (fornix run does) or "
-            "give --sigma"
-        )
-    return np.where(usable, level, np.median(level[usable]))
+    return np.broadcast_to(np.asarray(given, dtype=np.float64), dwi.grid).reshape(-1)[places]

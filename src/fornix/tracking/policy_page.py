@@ -26,8 +26,9 @@ def write_card(
     scans: int,
     states: int,
     log: list[dict[str, float]],
+    minutes: float,
 ) -> None:
-    """Write NAME.md beside the weights at `path`."""
+    """Write NAME.md beside the weights at `path`. minutes: that the last run took."""
     count = sum(p.numel() for p in network.parameters())
     table = "\n".join(f"| {' | '.join(f'{v:.4g}' for v in row.values())} |" for row in log)
     lines = [
@@ -36,7 +37,7 @@ def write_card(
         f"sha256 `{weights.manifest(path.parent)[path.stem]}`.",
         "## Made by",
         f"    fornix train {path.stem} --anatomy ANATOMY",
-        "where ANATOMY holds the 72 bundles; seed 0, from nothing about 30 minutes on one core; written "
+        f"where ANATOMY holds the 72 bundles; seed 0, {minutes:.0f} minutes on CPU in the last run; written "
         f"{time.strftime('%Y-%m-%d')}.",
         "## Data",
         f"Simulated only: {states:,} states on streamlines of {scans} scans of heads made from deformed and "

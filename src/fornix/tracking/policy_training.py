@@ -8,6 +8,7 @@ goes on where it was.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -72,6 +73,7 @@ def make(
     """
     place = output_folder(Path(work) / NAME)
     passes = EPOCHS if epochs is None else epochs
+    began = time.perf_counter()
     network: PolicyNetwork | None = None
     log: list[dict[str, float]] = []
     lessons: list[list[Lessons]] = [[], []]
@@ -105,7 +107,8 @@ def make(
     about = {"recipe": recipe, "fornix": __version__, "steps": len(log), "habits": HABITS}
     path = weights.save(NAME, {"net": dict(network.state_dict())}, about, folder)
     count = sum(len(each) for each in lessons[0])
-    write_card(path, ABOUT, network, len(training), count, log)
+    minutes = (time.perf_counter() - began) / 60
+    write_card(path, ABOUT, network, len(training), count, log, minutes)
     return path
 
 

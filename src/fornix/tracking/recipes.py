@@ -27,12 +27,14 @@ def make(
 
     anatomy: holds the bundles, as `from_bundles` takes them. epochs: instead of the recipe's.
 
-    Raises FornixError where no anatomy is given.
+    Raises FornixError where no anatomy is given, or no steps.
     """
     if anatomy is None:
         raise FornixError(
             f"{name} is trained on phantoms made of bundles; give the folder that holds them with "
             "--anatomy"
         )
+    if epochs is not None and epochs < 1:
+        raise FornixError(f"{name} cannot be trained in no steps; give --steps 1 or more")
     more = {} if epochs is None else {"epochs": epochs}
     return RECIPES[name](anatomy, work, folder, tell=tell, **more)
