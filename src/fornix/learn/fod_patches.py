@@ -12,10 +12,10 @@ from scipy.spatial.transform import Rotation
 from fornix.core.gradients import Gradients
 from fornix.learn.bank import join_tissue, shifted, smoothed, source_anatomy, uneven
 from fornix.learn.fod_coherent import coherent
-from fornix.learn.fod_stream import SERIES, FodVoxels, with_truth
+from fornix.learn.fod_stream import FEW, SERIES, FodVoxels, white_share, with_truth
 from fornix.learn.observe import Observed, Observer
 from fornix.learn.patches import _noisy
-from fornix.learn.stream import Conditions, NoiseRange, training_protocol
+from fornix.learn.stream import Conditions, NoiseRange, Protocols
 from fornix.physics import anatomy
 from fornix.physics.tissue import Tissue, signal
 
@@ -70,7 +70,8 @@ class FodPatchStream:
         self.noise, self.device, self.edge = noise, device, edge
         self._rng = np.random.default_rng([seed, 608])
         self._source = source_anatomy(folder, seed)
-        self._seed, self._made, self._batches = seed, 0, 0
+        self._seed, self._made = seed, 0
+        self._protocols = Protocols(self._rng, _REUSED, FEW)
         self._heads = [self._new_head() for _ in range(heads)]
 
     def _new_head(self) -> _Head:
@@ -82,10 +83,10 @@ class FodPatchStream:
         mask = torch.as_tensor(varied.mask)
         index = torch.full(varied.grid, -1, dtype=torch.long)
         index[mask] = torch.arange(int(mask.sum()))
-        white, grey = varied.wm[varied.mask], varied.gm[varied.mask]
-        share = torch.as_tensor(white / np.maximum(white + grey, 1e-6), dtype=torch.float32)
         x, y, z = (float(v) for v in np.linalg.norm(varied.affine[:3, :3], axis=0))
-        return _Head(shifted(varied.tissue(), rng).with_(s0=None), share, index, (x, y, z))
+        return _Head(
+            shifted(varied.tissue(), rng).with_(s0=None), white_share(varied), index, (x, y, z)
+        )
 
     def renew(self) -> None:
         """Replace the oldest head."""
@@ -103,7 +104,7 @@ class FodPatchStream:
             here = (place[:, 0] == int(k)) & (white > 0.6) & (tissue.fwf < 0.5)
             tissue = self._with_bundles(tissue, here, place, head.size)
         if gradients is None:
-            gradients = self._protocol()
+            gradients = self._protocols.next()
         turn = Rotation.random(random_state=int(rng.integers(2**31))).as_matrix()
         turned = gradients.rotated(turn)
         clean = signal(tissue, turned, lmax=SERIES)
@@ -128,12 +129,6 @@ class FodPatchStream:
         order = torch.arange(len(tissue))
         order[rows] = len(tissue) + torch.arange(len(rows))
         return join_tissue([tissue, coherent(mm, self._rng)])[order].with_(s0=None)
-
-    def _protocol(self) -> Gradients:
-        if self._batches % _REUSED == 0:
-            self._last = training_protocol(self._rng)
-        self._batches += 1
-        return self._last
 
     def _crop(self, head: _Head, rng: np.random.Generator) -> torch.Tensor:
         """Places (edge, edge, edge) about a random voxel of the brain, -1 outside."""

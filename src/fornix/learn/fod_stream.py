@@ -18,8 +18,8 @@ from fornix.learn.bank import join_tissue, shifted, source_anatomy, tempered, un
 from fornix.learn.fod_crossings import crossings
 from fornix.learn.fod_truth import true_fod
 from fornix.learn.observe import Observed, Observer
-from fornix.learn.stream import Conditions, NoiseRange, noisy, training_protocol
-from fornix.physics import anatomy, random_tissue
+from fornix.learn.stream import Conditions, NoiseRange, Protocols, noisy
+from fornix.physics import Anatomy, anatomy, random_tissue
 from fornix.physics.tissue import Tissue, signal
 
 #: Order of the signal's series in training: dispersion damps what is above.
@@ -28,6 +28,8 @@ SERIES = 14
 HEADS, _HEAD_SIZE = 4, 40_000
 #: How much a scan holds of crossings, of tissue of no place and of a head, on average (Dirichlet).
 _MIX = (1.8, 0.7, 1.0)
+#: Share of scans of few directions, beside those of `training_protocol`: second fibres are hardest there.
+FEW = 0.15
 #: Batches that one protocol serves, each turned otherwise.
 _REUSED = 3
 
@@ -87,7 +89,8 @@ class FodStream:
         self.noise, self.device = noise, device
         self._rng = np.random.default_rng([seed, 606])
         self._source = source_anatomy(folder, seed)
-        self._seed, self._made, self._batches = seed, 0, 0
+        self._seed, self._made = seed, 0
+        self._protocols = Protocols(self._rng, _REUSED, FEW)
         self._heads = [self._new_head() for _ in range(heads)]
 
     def _new_head(self) -> _Head:
@@ -97,9 +100,7 @@ class FodStream:
         varied = uneven(anatomy.vary(self._source, seed, lesions=10), rng)
         some = rng.permutation(int(varied.mask.sum()))[:_HEAD_SIZE]
         tissue = varied.tissue()[torch.as_tensor(some)]
-        white, grey = (v[varied.mask][some] for v in (varied.wm, varied.gm))
-        share = torch.as_tensor(white / np.maximum(white + grey, 1e-6), dtype=torch.float32)
-        return _Head(tempered(shifted(tissue, rng).with_(s0=None), seed), share)
+        return _Head(tempered(shifted(tissue, rng).with_(s0=None), seed), white_share(varied)[some])
 
     def renew(self) -> None:
         """Replace the oldest head."""
@@ -124,15 +125,14 @@ class FodStream:
         order = torch.as_tensor(rng.permutation(count))
         return seen_through(
             with_truth(join_tissue(parts)[order], white[order]),
-            gradients or self._protocol(), self.noise, rng, self.device,
+            gradients or self._protocols.next(), self.noise, rng, self.device,
         )  # fmt: skip
 
-    def _protocol(self) -> Gradients:
-        """A random one, new every few batches: to spread directions takes as long as to simulate."""
-        if self._batches % _REUSED == 0:
-            self._last = training_protocol(self._rng)
-        self._batches += 1
-        return self._last
+
+def white_share(head: Anatomy) -> torch.Tensor:
+    """(n,) share of white matter in what is not water, of the voxels in the mask."""
+    white, grey = (v[head.mask] for v in (head.wm, head.gm))
+    return torch.as_tensor(white / np.maximum(white + grey, 1e-6), dtype=torch.float32)
 
 
 def with_truth(tissue: Tissue, white: torch.Tensor) -> FodVoxels:

@@ -17,6 +17,7 @@ from fornix.core.compute import pick_device
 from fornix.core.errors import FornixError
 from fornix.learn import weights
 from fornix.learn.calibrate import calibrate, held_out_stream
+from fornix.learn.card import write_card
 from fornix.learn.features import Features
 from fornix.learn.fod_calibrate import calibrate_fod
 from fornix.learn.fod_network import FodNetwork
@@ -149,12 +150,7 @@ def _card(
         + "\n".join(f"| {line.replace(',', ' | ')} |" for line in _some(last[1:]))
     )  # fmt: skip
     rate = f", {_rate(last):,.0f} voxels/s" if last else ""
-    size = path.stat().st_size / 1e6
-    count = sum(p.numel() for p in trained.model.parameters())
-    lines = [
-        f"# Weights `{made.name}`",
-        f"{made.about[0].upper()}{made.about[1:]}. {count:,} parameters, {size:.2f} MB, sha256 "
-        f"`{weights.manifest(path.parent)[made.name]}`.",
+    blocks = [
         "## Made by",
         f"    {command}",
         *(f"On from {run}." for run in earlier),
@@ -173,7 +169,7 @@ def _card(
         "## Limits",
         LIMITS_FOD.strip() if made.kind.startswith("fod") else LIMITS.strip(),
     ]
-    path.with_suffix(".md").write_text("\n\n".join(lines) + "\n")
+    write_card(path, made.about, trained.model, blocks)
 
 
 def _page(made: Recipe) -> str:

@@ -61,12 +61,15 @@ class NoiseRange:
         return replace(self, several=0.6, told=1.25 * self.told)
 
 
-def training_protocol(rng: np.random.Generator) -> Gradients:
-    """A protocol as labs use them: random, often of few directions at one shell, some of the names."""
+def training_protocol(rng: np.random.Generator, few: float = 0.0) -> Gradients:
+    """A protocol as labs use them: random, often of few directions at one shell, some of the names.
+
+    few: share of those of 6 to 14 directions, beside the few that chance gives.
+    """
     while True:
         kind = rng.random()
-        if kind < 0.3:
-            count = int(rng.integers(7, 34))
+        if kind < 0.3 + few:
+            count = int(rng.integers(7, 16 if kind >= 0.3 else 34))
             made = random_protocol(rng, volumes=(7, count + 1), bmax=(700.0, 1500.0), max_shells=1)
         elif kind < 0.9:
             made = random_protocol(rng, bmax=(700.0, 4000.0))
@@ -76,6 +79,20 @@ def training_protocol(rng: np.random.Generator) -> Gradients:
             made = made.rotated(turn)
         if not why_not_dti(made):
             return made
+
+
+class Protocols:
+    """Random protocols, each given several times: to spread directions takes as long as to simulate."""
+
+    def __init__(self, rng: np.random.Generator, times: int, few: float = 0.0) -> None:
+        self._rng, self._times, self._few, self._given = rng, times, few, 0
+
+    def next(self) -> Gradients:
+        """The same as before, or a new one."""
+        if self._given % self._times == 0:
+            self._last = training_protocol(self._rng, self._few)
+        self._given += 1
+        return self._last
 
 
 def with_artefacts(values: np.ndarray, noise: NoiseRange, rng: np.random.Generator) -> np.ndarray:

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from torch import nn
 from fornix.core.errors import FornixError
 from fornix.io.files import sha256
 
+M = TypeVar("M", bound=nn.Module)
 #: Changes when a network's code no longer reads older files.
 FORMAT = 1
 FOLDER = Path(__file__).parent.parent / "weights"
@@ -139,6 +140,14 @@ def network(weights: Weights) -> nn.Module:
     else:
         sources = 1 + PASSES if recipe["kind"] == "spatial" else 1
         model = Equivariant(recipe["width"], recipe["depth"], sources)
+    return fill(model, weights)
+
+
+def fill(model: M, weights: Weights) -> M:
+    """The model with these weights in it, ready to be asked.
+
+    Raises FornixError where they are of another version of it.
+    """
     try:
         model.load_state_dict(weights.groups["net"])
     except (RuntimeError, KeyError):

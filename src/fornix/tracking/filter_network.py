@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fornix.core.compute import blocks, use_threads
-from fornix.core.errors import FornixError
 from fornix.learn import weights
 from fornix.tracking.filter_features import ALONG, WHOLE, Features
 
@@ -90,11 +89,4 @@ def shipped(name: str = NAME) -> nn.Module:
     Raises FornixError where its weights are damaged or of another version.
     """
     found = weights.load(name)
-    model = Plausibility(found.about["recipe"]["width"])
-    try:
-        model.load_state_dict(found.groups["net"])
-    except (RuntimeError, KeyError):
-        raise FornixError(
-            f"the weights {found.label} do not fit this version's network; install fornix again"
-        ) from None
-    return model.eval().requires_grad_(False)
+    return weights.fill(Plausibility(found.about["recipe"]["width"]), found)

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fornix.core.errors import FornixError
 from fornix.learn import weights
 from fornix.tracking._policy_kernels import FEATURES, OUTPUTS
 
@@ -95,13 +94,7 @@ def shipped(best: bool = False) -> Policy:
     Raises FornixError where its weights are damaged or of another version.
     """
     found = weights.load(NAME)
-    network = PolicyNetwork(found.about["recipe"]["width"])
-    try:
-        network.load_state_dict(found.groups["net"])
-    except (RuntimeError, KeyError):
-        raise FornixError(
-            f"the weights {found.label} do not fit this version's network; install fornix again"
-        ) from None
+    network = weights.fill(PolicyNetwork(found.about["recipe"]["width"]), found)
     habits = dict(found.about["habits"])
     if best:
         habits["sharpness"] = 0.0

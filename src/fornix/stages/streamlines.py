@@ -1,0 +1,88 @@
+"""Stages that follow fibres."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fornix.core.dwi import DWI
+from fornix.core.errors import FornixError, tell
+from fornix.core.tractogram import Tractogram
+from fornix.io import derivative, read_tractogram, write_sidecar, write_tractogram
+from fornix.job import Job
+from fornix.stages.options import Options
+from fornix.stages.state import State, note_down
+from fornix.stages.tissue import fod_stage
+from fornix.tracking import TRACK_METHODS, track
+from fornix.tracking.options import TrackOptions
+
+
+def track_stage(
+    job: Job,
+    state: State,
+    method: str,
+    count: int,
+    options: Options,
+    asked: TrackOptions | None = None,
+) -> None:
+    """STEM_tractogram.{trx,tck,trk}. A trx file grows on disk and is not held in memory."""
+    how = TrackOptions() if asked is None else asked
+    method = TRACK_METHODS.named(method).name
+    streamed = options.tractogram_format == "trx"
+    path = job.out / f"{job.stem}_tractogram.{options.tractogram_format}"
+
+    def compute(progress: Any) -> Tractogram:
+        return track(
+            state.dwi,
+            state.maps,
+            method,
+            count=count,
+            seed=options.seed,
+            threads=options.threads,
+            progress=progress,
+            out=path if streamed else None,
+            **how.arguments(state.dwi),
+        )
+
+    def save(tractogram: Tractogram, provenance: dict[str, Any]) -> list[Path]:
+        if not streamed:
+            write_tractogram(tractogram, path)
+        write_sidecar(
+            path, {"Units": "mm", "Method": method, "Count": len(tractogram), **provenance}
+        )
+        return [path]
+
+    def summary(tractogram: Tractogram) -> str:
+        return f"{len(tractogram):,} streamlines, mean length {tractogram.lengths().mean():.0f} mm"
+
+    # A tck file carries no grid: that of the mask, which the job wrote or was given, is the scan's.
+    reference = job.out / derivative(job.stem, "dwimap", model="dti", param="fa")
+    state.tractogram = job.step(
+        "track",
+        {
+            "method": method,
+            "count": count,
+            "seed": options.seed,
+            "format": options.tractogram_format,
+            **how.record(),
+        },
+        compute,
+        save,
+        lambda: read_tractogram(path, reference=reference, mapped=streamed),
+        summary,
+    )
+
+
+def fibre_stages(job: Job, state: State, options: Options, measured: DWI | None = None) -> None:
+    """Orientations and streamlines.
+
+    measured: the scan before denoising, for networks. Where a scan gives no fibres (a crop, one voxel,
+    no white matter), the reason is told and stands on top of the report; the maps made before are not
+    lost.
+    """
+    try:
+        fod_stage(job, state, options.fod_method, options, measured)
+        if options.streamlines:
+            track_stage(job, state, options.track_method, options.streamlines, options)
+    except FornixError as error:
+        note_down(job, [tell(f"no fibres: {error}")])

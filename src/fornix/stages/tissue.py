@@ -1,0 +1,129 @@
+"""Stages that map tissue: microstructure and fibre orientations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fornix.core.dwi import DWI
+from fornix.core.maps import Maps
+from fornix.io import load_maps, save_maps
+from fornix.job import Job
+from fornix.microstructure import microstructure
+from fornix.orientation import FOD_METHODS, fod
+from fornix.stages.options import Options
+from fornix.stages.state import State, note_down
+
+
+def microstructure_stage(
+    job: Job,
+    state: State,
+    models: Sequence[str] | str,
+    method: str,
+    options: Options,
+    measured: DWI | None = None,
+) -> None:
+    """STEM_model-…_param-…_dwimap with standard deviations, and STEM_desc-trust_mask.
+
+    measured: the scan before denoising, for methods that judge the noise themselves: denoised
+    signals would make a network surer than it can be.
+    """
+    itself = method in ("auto", "learned", "voxelwise") and measured is not None
+
+    def compute(progress: Any) -> Maps:
+        return microstructure(
+            measured if itself and measured is not None else state.dwi,
+            models=models,
+            method=method,
+            threads=options.threads,
+            device=options.device,
+            max_memory=options.max_memory,
+            seed=options.seed,
+            progress=progress,
+            quantiles=options.quantiles,
+            adapt=options.adapt,
+        )
+
+    def summary(maps: Maps) -> str:
+        found = sorted({m.model for m in maps.values()} - {""})
+        fa = maps["dti_fa"].data[state.dwi.brain()] if "dti_fa" in maps else np.zeros(1)
+        trusted = 100.0 if maps.trust is None else 100 * maps.trust[state.dwi.brain()].mean()
+        return f"{', '.join(found)}; median FA {np.median(fa):.2f}; {trusted:.0f}% trusted"
+
+    state.maps = job.step(
+        "microstructure",
+        {
+            "models": models,
+            "method": method,
+            "seed": options.seed,
+            "quantiles": options.quantiles,
+            "adapt": options.adapt,
+            "denoised": not itself,
+        },
+        compute,
+        lambda maps, provenance: save_maps(maps, job.out, job.stem, provenance),
+        lambda: _with_model(load_maps(job.out, job.stem), True),
+        summary,
+    )
+    note_down(job, state.maps.notes)
+
+
+def fod_stage(
+    job: Job, state: State, method: str, options: Options, measured: DWI | None = None
+) -> None:
+    """STEM_param-fod_dwimap, STEM_param-peaks_dwimap and tissue shares.
+
+    measured: the scan before denoising, as for `microstructure_stage`.
+    """
+    network = FOD_METHODS.named(method).joint
+    dwi = measured if network and measured is not None else state.dwi
+
+    def save(maps: Maps, provenance: dict[str, Any]) -> list[Path]:
+        basis = {"Basis": "MRtrix3, real even spherical harmonics, world axes"}
+        return save_maps(Maps(maps.maps), job.out, job.stem, {**provenance, **basis})
+
+    def summary(maps: Maps) -> str:
+        count = (
+            np.linalg.norm(maps["peaks"].data.reshape(*state.dwi.grid, -1, 3), axis=-1) > 0
+        ).sum(-1)
+        inside = state.dwi.brain() & (count > 0)
+        return (
+            f"{maps['fod'].method}, {maps['fod'].data.shape[3]} coefficients, "
+            f"{100 * (count[inside] > 1).mean():.0f}% of fibre voxels cross"
+        )
+
+    tensor = state.maps if "dti_v1" in state.maps else None
+    # Not by default: halves of real scans agree slightly less with it (docs/benchmarks/orientation.md).
+    adapt = options.adapt and network and method != "auto"
+    found = job.step(
+        "fod",
+        {"method": method, "adapt": adapt, "denoised": dwi is state.dwi},
+        lambda progress: fod(
+            dwi,
+            method,
+            tensor=tensor,
+            threads=options.threads,
+            device=options.device,
+            adapt=adapt,
+        ),
+        save,
+        lambda: _with_model(load_maps(job.out, job.stem), False),
+        summary,
+    )
+    state.maps = state.maps.merged(found)
+    note_down(job, found.notes)
+
+
+def _with_model(maps: Maps, wanted: bool) -> Maps:
+    """Maps of tissue models (True) or of orientations (False), which have no model."""
+    chosen = {n: m for n, m in maps.maps.items() if bool(m.model) == wanted}
+    chosen.pop("noise", None)
+    return Maps(chosen, maps.trust, maps.notes) if wanted else Maps(chosen)
+
+
+def fibres_possible(dwi: DWI) -> bool:
+    """Six directions or more: enough for orientations."""
+    return int((~dwi.gradients.b0_mask).sum()) >= 6
