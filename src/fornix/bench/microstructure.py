@@ -115,11 +115,12 @@ def run_microstructure(
 def speed_rows(voxels: int, threads: int, seed: int) -> list[Row]:
     """Voxels per second and peak memory of all three models with their standard deviations.
 
-    The scan is the one of `fornix bench speed`; peers get fewer voxels of it.
+    The scan is the one of `fornix bench speed`; peers get fewer voxels of it. Ours are told the noise
+    level, which the peers do not estimate either.
     """
     tasks = {"DIPY kurtosis WLS": 0.02, "AMICO NODDI": 0.04}
-    ours = {"classical": f"Fornix {MODELS} wls std"}
-    ours |= {m: f"Fornix {MODELS} {m} std" for m in learned()}
+    ours = {"classical": f"Fornix {MODELS} wls std sigma"}
+    ours |= {m: f"Fornix {MODELS} {m} std sigma" for m in learned()}
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 
 from fornix.core.errors import FornixError
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @contextmanager
@@ -39,6 +44,40 @@ def use_threads(threads: int | None) -> Iterator[int]:
     finally:
         torch.set_num_threads(before)
         numba.set_num_threads(numba_before)
+
+
+def in_parallel(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+    """work(item) of each item, in order, on as many threads at once as torch may use now.
+
+    Each thread runs torch and numba alone: many small operations one after another gain little from
+    two cores each, and the results are those of one thread, however many there are.
+    """
+    threads = torch.get_num_threads()
+    if threads < 2 or len(items) < 2 or not _kernels_run_together():
+        yield from map(work, items)
+        return
+    try:
+        with ThreadPoolExecutor(min(threads, len(items)), initializer=_alone) as pool:
+            yield from pool.map(work, items)
+    finally:
+        torch.set_num_threads(threads)  # MKL's number is one for all threads
+
+
+def _alone() -> None:
+    import numba
+
+    torch.set_num_threads(1)
+    numba.set_num_threads(1)
+
+
+def _kernels_run_together() -> bool:
+    """Whether numba's loops may be entered from several threads; not known before the first loop ran."""
+    import numba
+
+    try:
+        return numba.threading_layer() in ("omp", "tbb")
+    except ValueError:
+        return False
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:

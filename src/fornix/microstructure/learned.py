@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fornix.core.compute import blocks
+from fornix.core.compute import blocks, in_parallel
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients
@@ -37,7 +37,7 @@ DISTANT_FROM = 4.0
 #: Codes of the source map.
 LEARNED, COMBINED, CLASSICAL = 1, 2, 3
 #: Voxels that show whether a scan is rich.
-_SAMPLE = 2000
+_SAMPLE = 800
 _DKI_COLUMNS = {"mk": slice(0, 1), "ak": slice(1, 2), "rk": slice(2, 3), "kfa": slice(3, 4)}
 _COLUMNS = {"dti": tensor.COLUMNS, "dki": _DKI_COLUMNS, "noddi": noddi.COLUMNS}
 
@@ -102,9 +102,13 @@ def read_scan(
     if not len(good):
         raise FornixError("no voxel of the mask holds usable signals (NaN, inf or all zero)")
     level = usable_noise(sigma[good], notes)
-    seen: list[Observed] = [
-        observer.observe(signals[good[b]], level[b]) for b in blocks(len(good), size)
-    ]
+
+    def observe(rows: slice) -> Observed:
+        return observer.observe(signals[good[rows]], level[rows])
+
+    # The first block alone: it makes what the others share.
+    first, *others = blocks(len(good), size)
+    seen = [observe(first), *in_parallel(observe, others)]
     every = Observed.joined(seen)
     wide = neighbours(dwi, observer, every, inside[good]) if method == "learned" else []
     some = torch.as_tensor(typical(inside[good], len(inside)), device=device)
@@ -115,17 +119,19 @@ def read_scan(
         shift, note = to_scan(estimator, dwi, method, signals[good], level, inside[good], device)
         scan = scan + shift
         notes.append(note)
+
+    def ask(i: int) -> tuple[tuple[Observed, ...], Estimates]:
+        rows, part = slice(i * size, (i + 1) * size), seen[i]
+        near = tuple(observer.averaged(part, mean[rows], noise[rows]) for mean, noise in wide)
+        return near, estimator.estimate(observer, part, signals[good[rows]], scan, near, quantiles)
+
     around: list[tuple[Observed, ...]] = []
     made: list[Estimates] = []
-    start = 0
-    for part in seen:
-        rows = slice(start, start + len(part.scale))
-        near = tuple(observer.averaged(part, mean[rows], noise[rows]) for mean, noise in wide)
-        made.append(estimator.estimate(observer, part, signals[good[rows]], scan, near, quantiles))
+    for i, (near, answer) in enumerate(in_parallel(ask, range(len(seen)))):
         around.append(near)
-        start = rows.stop
+        made.append(answer)
         if progress is not None:
-            progress(start, len(good))
+            progress(min((i + 1) * size, len(good)), len(good))
     return Reading(observer, estimator, signals, flags, good, seen, around, made, notes)
 
 
@@ -182,7 +188,7 @@ def estimate(
 def _flags(signals: NDArray[np.float32]) -> NDArray[np.uint8]:
     flags = np.zeros(len(signals), dtype=np.uint8)
     flags[~np.isfinite(signals).all(1)] |= why.BAD_DATA
-    flags[~(np.nan_to_num(signals) > 0).any(1)] |= why.EMPTY
+    flags[~(signals > 0).any(1)] |= why.EMPTY
     return flags
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fornix.core.compute import blocks
+from fornix.core.compute import blocks, in_parallel
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
 from fornix.learn import weights as shipped
@@ -92,7 +92,7 @@ def read_orientations(
     """
     dwi, notes = known_range(dwi)
     signals = gather(dwi.data, np.arange(dwi.data.shape[3]), inside)
-    readable = np.asarray(np.isfinite(signals).all(1) & (np.nan_to_num(signals) > 0).any(1))
+    readable = np.asarray(np.isfinite(signals).all(1) & (signals > 0).any(1))
     good = np.flatnonzero(readable)
     if not len(good):
         raise FornixError("no voxel of the mask holds usable signals (NaN, inf or all zero)")
@@ -112,7 +112,9 @@ def read_orientations(
         "probability": (MOST,), "cone95": (MOST,),
     }  # fmt: skip
     full = {k: np.zeros((len(inside), *shape), np.float32) for k, shape in shapes.items()}
-    for part in blocks(len(good), _BLOCK):
+
+    @torch.no_grad()  # of each thread its own
+    def ask(part: slice) -> None:
         answer = scene.network(scene.features(part), known)
         found = lobes(answer)
         here = good[part]
@@ -124,6 +126,9 @@ def read_orientations(
         numbers = found.numbers[rows, which]
         full["probability"][here[rows], which] = scene.trust.probability(numbers)
         full["cone95"][here[rows], which] = scene.trust.cone95(numbers)
+
+    for _ in in_parallel(ask, list(blocks(len(good), _BLOCK))):
+        pass
     return Orientations(**full, readable=readable, notes=notes, weights=made.label)
 
 
@@ -143,7 +148,13 @@ def scene_of(
     observer = Observer(dwi.gradients, device)
     wide = []
     if method == "learned":
-        seen = [observer.observe(signals[b], sigma[b]) for b in blocks(len(voxels), 16384)]
+        first, *others = blocks(len(voxels), _BLOCK)
+
+        def observe(part: slice) -> Observed:
+            return observer.observe(signals[part], sigma[part])
+
+        # The first block alone: it makes what the others share.
+        seen = [observe(first), *in_parallel(observe, others)]
         attention = shipped.network(shipped.load("context"))
         assert isinstance(attention, Attention)
         wide = around(dwi, observer, Observed.joined(seen), voxels, first_pass(attention))
