@@ -82,7 +82,7 @@ def run(
     preprocess_stage(job, state, denoiser, corrections, options)
     microstructure_stage(job, state, options.models, options.method, options, measured)
     if fibres_possible(state.dwi):
-        fibre_stages(job, state, options)
+        fibre_stages(job, state, options, measured)
     page = report_stage(job, state, truth)
     seconds = time.perf_counter() - start
     return Outcome(state.dwi, state.maps, state.tractogram, job.out, page, seconds)

@@ -33,7 +33,7 @@ def run_command(
     ] = "auto",
     track_method: Annotated[
         str, typer.Option("--track-method", help="Method for tractography.")
-    ] = "probabilistic",
+    ] = "auto",
     streamlines: Annotated[
         int,
         typer.Option("--streamlines", help="Streamlines to keep; 0 leaves tracking out.", min=0),

@@ -179,7 +179,9 @@ def fod_command(
     from fornix import stages as p
     from fornix.orientation import FOD_METHODS
 
-    if adapt and not (method in FOD_METHODS and FOD_METHODS[method].joint):
+    if adapt and method == "auto":
+        method = FOD_METHODS.default
+    if adapt and not FOD_METHODS[method].joint:
         raise FornixError(
             "only the methods learned and voxelwise adapt to a scan; leave --adapt out"
         )

@@ -20,7 +20,7 @@ _TISSUE = "T1 segmentation aligned with the scan: 5ttgen's, 3 volumes (white, gr
 def track_command(
     path: o.Input,
     out: o.Out,
-    method: Annotated[str, o.method_option("track")] = "probabilistic",
+    method: Annotated[str, o.method_option("track")] = "auto",
     streamlines: Annotated[
         int, typer.Option("--streamlines", help="Streamlines to keep.", min=1)
     ] = 100_000,

@@ -48,6 +48,10 @@ class MethodTable(Mapping[str, Method]):
             raise FornixError(f"{self.stage} has no method {name!r}; choose one of: {known}")
         return self._methods[name]
 
+    def named(self, word: str) -> Method:
+        """The method of this name; `auto` is the default."""
+        return self[self.default if word == "auto" else word]
+
     def __contains__(self, name: object) -> bool:
         return name in self._methods
 

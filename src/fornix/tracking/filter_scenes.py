@@ -26,24 +26,29 @@ from fornix.tracking.truth import BundleTruth
 @dataclass(frozen=True)
 class Setting:
     """One scan of one head: seed of the head, protocol, signal-to-noise ratio at b = 0, artefacts, and
-    the method of its FOD (an entry of FOD_METHODS)."""
+    the method of its FOD (an entry of FOD_METHODS, or auto)."""
 
     seed: int
     protocol: str
     snr: float
     artefacts: str = "none"
-    fod: str = "msmt"
+    fod: str = "auto"
+
+    @property
+    def word(self) -> str:
+        """For the names of files."""
+        return f"{self.seed}_{self.protocol}_{self.snr:g}_{self.artefacts}_{self.fod}"
 
 
 #: Heads and scans that the shipped network saw; the benchmark's heads have other seeds.
 TRAINING = (
     Setting(100, "dti32", 20), Setting(100, "bench96", 16),
-    Setting(101, "dti30", 30, "mild"), Setting(101, "dti64", 18),
+    Setting(101, "dti30", 30, "mild", "msmt"), Setting(101, "dti64", 18),
 )  # fmt: skip
 #: A head never trained on, by whose loss the best round is chosen.
 VALIDATION = (Setting(150, "dti32", 20, "mild"), Setting(150, "bench96", 20))
 #: Trackers whose streamlines are judged, and how many of each per scan.
-TRACKERS = ("probabilistic", "ptt", "deterministic")
+TRACKERS = ("learned", "probabilistic", "ptt", "deterministic")
 COUNT = 12_000
 
 

@@ -23,6 +23,7 @@ from fornix.core.compute import use_threads
 from fornix.core.tractogram import Tractogram
 from fornix.io.files import atomic, output_folder
 from fornix.learn import weights
+from fornix.learn.card import log_table, on_cpu, write_card
 from fornix.tracking.filter import observe
 from fornix.tracking.filter_features import Features
 from fornix.tracking.filter_network import KIND, NAME, WIDTH, Plausibility, judge
@@ -171,8 +172,7 @@ def _collected(
     """Features and truth of all streamlines of these scans, from the work folder where they are there."""
     parts: list[Labelled] = []
     for setting in settings:
-        word = f"{setting.seed}_{setting.protocol}_{setting.snr:g}_{setting.artefacts}_{count}"
-        path = place / f"{word}.npz"
+        path = place / f"{setting.word}_{count}.npz"
         if not path.exists():
             tell(f"tracking head {setting.seed}, {setting.protocol}, SNR {setting.snr:g}")
             lines = list(tracked(bundles, [setting], count=count, threads=threads))
@@ -248,26 +248,21 @@ def _card(
         for t in (0.3, 0.5, 0.7)
     ]
     heads = {s["seed"] for s in weights.load(NAME, path.parent).about["recipe"]["training"]}
-    count = sum(p.numel() for p in network.parameters())
-    table = "\n".join(f"| {' | '.join(f'{v:.4g}' for v in row.values())} |" for row in log)
-    lines = [
-        f"# Weights `{NAME}`",
-        f"{ABOUT[0].upper()}{ABOUT[1:]}. {count:,} parameters, {path.stat().st_size / 1e6:.2f} MB, "
-        f"sha256 `{weights.manifest(path.parent)[NAME]}`.",
+    blocks = [
         "## Made by",
         f"    fornix train {NAME} --anatomy ANATOMY",
-        f"where ANATOMY holds the 72 bundles; seed 0, {len(log)} rounds, {minutes:.0f} minutes on "
-        f"CPU; written {time.strftime('%Y-%m-%d')}.",
+        f"where ANATOMY holds the 72 bundles; seed 0, {len(log)} rounds, {on_cpu(minutes)}.",
         "## Data",
         f"Simulated only: {len(known[1]):,} streamlines ({100 * known[1].mean():.0f}% of them true) of "
         f"{len(heads)} heads made from deformed and thinned bundles, scanned with several protocols, "
-        "noise and mild artefacts, tracked by three methods, in tractograms of "
+        "noise and mild artefacts, orientations by the network and by deconvolution, tracked by "
+        f"{', '.join(TRACKERS)}, in tractograms of "
         f"{_FEWEST} to {COUNT * len(TRACKERS):,} streamlines. True is what Tractometer calls valid.",
         "## On a head never trained on",
         "| threshold | false removed, % | true kept, % |\n|---|---|---|\n" + "\n".join(rows),
         "More on other heads: docs/benchmarks/tractography.md.",
         "## Training log",
-        f"| {' | '.join(log[0])} |\n|{'---|' * len(log[0])}\n{table}",
+        log_table(log),
         "## Limits",
         "* All heads are deformed from the bundles of one atlas: true means a connection of that atlas. "
         "Short association fibres, which the atlas lacks, are judged as if they were false.\n"
@@ -278,5 +273,4 @@ def _card(
         "filtered.\n"
         "* Not a medical device.",
     ]
-    with atomic(path.with_suffix(".md")) as temporary:
-        temporary.write_text("\n\n".join(lines) + "\n")
+    write_card(path, ABOUT, network, blocks)

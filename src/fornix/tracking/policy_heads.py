@@ -114,7 +114,7 @@ def heads(
     made: dict[int, Anatomy] = {}
 
     def head(setting: Setting) -> Head:
-        path = place / f"{setting.seed}_{setting.protocol}_{setting.snr:g}_{setting.artefacts}.npz"
+        path = place / f"{setting.word}.npz"
         if not path.exists():
             tell(f"scanning head {setting.seed}, {setting.protocol}, SNR {setting.snr:g}")
             if setting.seed not in made:

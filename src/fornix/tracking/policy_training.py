@@ -23,18 +23,19 @@ from fornix import __version__
 from fornix.core.compute import use_threads
 from fornix.io.files import atomic, output_folder
 from fornix.learn import weights
+from fornix.learn.card import write_card
 from fornix.tracking._policy_kernels import END, TRUE, TURNS
 from fornix.tracking.filter_scenes import Setting
 from fornix.tracking.policy import KIND, NAME, WIDTH, Policy, PolicyNetwork
 from fornix.tracking.policy_heads import Head, heads
 from fornix.tracking.policy_lessons import Lessons, concatenated, on_true
-from fornix.tracking.policy_page import write_card
+from fornix.tracking.policy_page import blocks_of_card
 
 ABOUT = "where a streamline goes next, where it ends, and whether it is likely to be true"
 TRAINING = (
     Setting(100, "dti32", 20, "mild"), Setting(100, "bench96", 16),
-    Setting(101, "dti30", 30), Setting(101, "dti64", 18, "mild"),
-    Setting(102, "dti32", 14), Setting(102, "bench96", 24, "mild"),
+    Setting(101, "dti30", 30, fod="msmt"), Setting(101, "dti64", 18, "mild"),
+    Setting(102, "dti32", 14), Setting(102, "bench96", 24, "mild", "msmt"),
     Setting(103, "dti32", 24, "mild"), Setting(103, "bench96", 20),
 )  # fmt: skip
 #: A head never trained on.
@@ -81,9 +82,9 @@ def make(
         for turn in range(rounds + 1):
             for kind, settings in enumerate((training, validation)):
                 for setting, head in heads(bundles, settings, place / "heads", voxel_size, tell):
-                    path = place / f"{_word(setting)}_{turn}.npz"
+                    path = place / f"{setting.word}_{turn}.npz"
                     if not path.exists():
-                        tell(f"round {turn}: lessons of {_word(setting)}")
+                        tell(f"round {turn}: lessons of {setting.word}")
                         rng = np.random.default_rng(
                             [setting.seed, turn, len(setting.protocol), seed]
                         )
@@ -108,12 +109,8 @@ def make(
     path = weights.save(NAME, {"net": dict(network.state_dict())}, about, folder)
     count = sum(len(each) for each in lessons[0])
     minutes = (time.perf_counter() - began) / 60
-    write_card(path, ABOUT, network, len(training), count, log, minutes)
+    write_card(path, ABOUT, network, blocks_of_card(len(training), count, log, minutes))
     return path
-
-
-def _word(setting: Setting) -> str:
-    return f"{setting.seed}_{setting.protocol}_{setting.snr:g}_{setting.artefacts}"
 
 
 def _lessons(
