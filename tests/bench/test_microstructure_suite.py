@@ -93,6 +93,12 @@ def test_same_seed_same_rows(tmp_path: Path, untrained: None) -> None:
     )
     assert first == second
     assert set(SECTIONS) >= {"tensor", "speed", "repeat"}
+    # Another part made later keeps the first in table and page.
+    both = run_microstructure(tmp_path / "a", 1, size=TINY, sections=("cells",))
+    kept = [r for r in both if r["section"] == "random"]
+    assert len(kept) == len(first) and any(r["section"] == "cells" for r in both)
+    assert kept[0]["fa_ratio"] == pytest.approx(first[0]["fa_ratio"], rel=1e-5)
+    assert "## Never worse than WLS" in (tmp_path / "a" / "microstructure.md").read_text()
 
 
 def test_intervals_come_from_quantiles_where_there_are_any() -> None:

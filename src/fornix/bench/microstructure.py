@@ -21,7 +21,7 @@ from fornix.bench.families import Block, Family, anatomical, exchanging, loose, 
 from fornix.bench.microstructure_page import write
 from fornix.bench.repeat import repeat_rows
 from fornix.bench.speed import VOXELS, make_file, timed
-from fornix.bench.table import Row, environment, write_csv
+from fornix.bench.table import Row, environment, read_csv, write_csv
 from fornix.core.compute import use_threads
 
 DIRECTIONS = (6, 12, 30)
@@ -69,15 +69,19 @@ def run_microstructure(
 ) -> list[Row]:
     """Score every method and write microstructure.csv, .md and microstructure_*.png into `out`.
 
-    quick: far fewer voxels and protocols; `size` says it in detail. sections: of `SECTIONS`. Real
-    scans and the training anatomy are read from FORNIX_TEST_DATA or ../shared/data, and left out
-    where they are not there. Returns all rows; `section` says of which table.
+    quick: far fewer voxels and protocols; `size` says it in detail. sections: of `SECTIONS`; those
+    left out are kept as they stand in the folder's table. Real scans and the training anatomy are
+    read from FORNIX_TEST_DATA or ../shared/data, and left out where they are not there. Returns all
+    rows; `section` says of which table.
     """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     wanted = size or (QUICK if quick else Size())
     skipped = left_out()
+    table = folder / "microstructure.csv"
     rows: list[Row] = []
+    if set(sections) < set(SECTIONS) and table.exists():
+        rows = [r for r in read_csv(table) if not _belongs(r, sections)]
     pictures: dict[str, np.ndarray] = {}
     with use_threads(threads):
         big = _families(wanted, wanted.block, skipped)
@@ -107,9 +111,14 @@ def run_microstructure(
         with use_threads(threads):
             found, pictures = repeat_rows(_data(), wanted.pairs)
         rows += found
-    write_csv(folder / "microstructure.csv", rows)
+    write_csv(table, rows)
     write(folder, rows, environment(threads, seed), skipped, pictures)
     return rows
+
+
+def _belongs(row: Row, sections: Sequence[str]) -> bool:
+    """Whether one of these sections makes the row; coverage makes those of `rank` too."""
+    return row["section"] in sections or (row["section"] == "rank" and "coverage" in sections)
 
 
 def speed_rows(voxels: int, threads: int, seed: int) -> list[Row]:

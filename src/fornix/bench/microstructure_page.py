@@ -189,8 +189,8 @@ def _speed(folder: Path, rows: list[Row]) -> list[str]:
     return [
         "## Speed",
         "The 96-volume scan of `fornix bench speed`; tensor, kurtosis and NODDI with standard "
-        "deviations. `classical`: tensor WLS, constrained kurtosis, exact NODDI. Goals: 10 times "
-        "AMICO, 30 times DIPY's kurtosis, peak memory under 2,000 MB.",
+        "deviations, the noise level told. `classical`: tensor WLS, constrained kurtosis, exact NODDI. "
+        "Goals: 10 times AMICO, 30 times DIPY's kurtosis, peak memory under 2,000 MB.",
         markdown(rows, names),
     ]
 
@@ -214,6 +214,7 @@ def _repeat(folder: Path, rows: list[Row], pictures: dict[str, np.ndarray]) -> l
     ]
     if pictures:
         figures.repeat(folder / "microstructure_repeat.png", pictures)
+    if (folder / "microstructure_repeat.png").exists():
         blocks.append("![repeated scans](microstructure_repeat.png)")
     return blocks
 

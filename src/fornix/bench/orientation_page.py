@@ -57,7 +57,7 @@ def write(folder: Path, rows: list[Row], voxels: int, threads: int, seed: int) -
         "## At a glance",
         "A network against the best deconvolution, each at the threshold where its sum of missed and "
         "spurious peaks is least. `resolved` at the network's threshold of the same spurious rate as "
-        "that peer or less. Ratios below 1 are the network's; `auto` stays with deconvolution.",
+        "that peer or less. Ratios below 1 are the network's.",
         markdown(glance(rows)),
         "![missed against spurious peaks](orientation.png)",
     ]

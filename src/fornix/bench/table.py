@@ -56,6 +56,23 @@ def write_csv(path: Path, rows: Sequence[Row]) -> Path:
     return path
 
 
+def read_csv(path: Path) -> list[Row]:
+    """The rows that `write_csv` wrote: numbers as numbers, empty cells left out."""
+    with path.open(newline="") as file:
+        return [{k: _value(v) for k, v in row.items() if v != ""} for row in csv.DictReader(file)]
+
+
+def _value(text: str) -> Any:
+    if text in ("True", "False"):
+        return text == "True"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
 def write_page(path: Path, title: str, blocks: Sequence[str]) -> Path:
     """A Markdown page: the title, then the blocks with a blank line between them."""
     path.write_text(f"# {title}\n\n" + "\n\n".join(blocks) + "\n")

@@ -263,8 +263,9 @@ def _page(
         "streamlines, %; VB, IB: valid and invalid bundles; OL, OR, F1: overlap, overreach and Dice, "
         "means over bundles. Filters: `plausibility` above 0.5, `weight` above 0, and the most "
         "plausible half, which keeps as many of every tracker. Definitions: "
-        "`fornix.score`, margins 5 and 2.5 mm. Fornix tracks the FOD of its network, DIPY that of our "
-        "deconvolution (msmt), MRtrix3 its own. All get the same mask, tissue, seeds and lengths. MRtrix3's tuned cutoff is the best of "
+        "`fornix.score`, margins 5 and 2.5 mm. Fornix tracks the FOD of its network, DIPY that of "
+        "our deconvolution (msmt), MRtrix3 its own. All get the same mask, tissue, seeds and lengths. "
+        "MRtrix3's tuned cutoff is the best of "
         f"{', '.join(f'{c:g}' for c in CUTOFFS if c is not None)} by F1 on the very scan.",
         "![Valid streamlines and F1](tractography.png)",
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,6 +22,13 @@ def bench_command(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for tables and plots.")] = Path(
         "docs/benchmarks"
     ),
+    section: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--section",
+            help="Of microstructure: make this part again and keep the others; may be given again.",
+        ),
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Smaller, to see that it runs.")] = False,
     seed: o.Seed = 0,
     threads: o.Threads = 2,
@@ -43,4 +50,13 @@ def bench_command(
 
     if suite not in SUITES:
         raise FornixError(f"no benchmark {suite!r}; choose one of: {', '.join(SUITES)}")
-    SUITES[suite](out, threads=threads, quick=quick, seed=seed)
+    more: dict[str, Any] = {}
+    if section:
+        from fornix.bench.microstructure import SECTIONS
+
+        if suite != "microstructure" or not set(section) <= set(SECTIONS):
+            raise FornixError(
+                f"--section goes with microstructure; choose some of: {', '.join(SECTIONS)}"
+            )
+        more = {"sections": section}
+    SUITES[suite](out, threads=threads, quick=quick, seed=seed, **more)
