@@ -10,6 +10,7 @@ from fornix.bench.orientation import run_orientation
 from fornix.bench.speed import run_speed
 from fornix.bench.tracking_speed import run_tracking_speed
 from fornix.bench.tractography import run_tractography
+from fornix.bench.tracts import run_tracts
 from fornix.bench.unseen import run_unseen
 
 #: What `fornix bench` knows, by name.
@@ -22,6 +23,7 @@ SUITES: dict[str, Callable[..., Any]] = {
     "mosaics": run_mosaics,
     "microstructure": run_microstructure,
     "orientation": run_orientation,
+    "tracts": run_tracts,
 }
 
 __all__ = ["SUITES", "run_classical", "run_microstructure", "run_speed", "run_unseen"]

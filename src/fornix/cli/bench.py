@@ -15,8 +15,8 @@ def bench_command(
     suite: Annotated[
         str,
         typer.Argument(
-            help="speed, tracking-speed, tractography, classical, unseen, microstructure, orientation or "
-            "mosaics."
+            help="speed, tracking-speed, tractography, classical, unseen, microstructure, orientation, "
+            "mosaics or tracts."
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for tables and plots.")] = Path(
@@ -44,6 +44,7 @@ def bench_command(
       fornix bench unseen          (real scans, from FORNIX_TEST_DATA)
       fornix bench microstructure  (learned and classical estimates, uncertainty, speed)
       fornix bench tractography    (valid streamlines before and after filtering)
+      fornix bench tracts          (a real scan's tractogram, to be looked at)
       fornix bench orientation     (missed and spurious fibres, angles, close crossings)
     """
     from fornix.bench import SUITES

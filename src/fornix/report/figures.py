@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 from fornix.core.dwi import DWI
 from fornix.core.gradients import Gradients, voxel_rotation
 from fornix.core.maps import Maps
-from fornix.core.tractogram import Tractogram
 from fornix.report.canvas import (
     ACCENT,
-    DARK,
     INK,
     crop,
     figure,
@@ -224,55 +222,6 @@ def sticks(dwi: DWI, maps: Maps) -> Figure:
         for edge, set_limits in zip(keep, (ax.set_xlim, ax.set_ylim)):
             half_width = min(50 / size[edge], (box[edge].stop - box[edge].start) / 2)
             set_limits(middle[edge] - half_width - 0.5, middle[edge] + half_width + 0.5)
-    return made
-
-
-def streamlines(tractogram: Tractogram, dwi: DWI, most: int = 12_000, seed: int = 0) -> Figure:
-    """Streamlines from above, from the left and from the front, coloured by direction."""
-    made = figure(12, 4.6, dark=True)
-    plots = made.subplots(1, 3)
-    rng = np.random.default_rng(seed)
-    chosen = rng.permutation(len(tractogram))[:most]
-    views = [
-        (0, 1, 2, 1, "from above"),
-        (1, 2, 0, -1, "from the left"),
-        (0, 2, 1, 1, "from behind"),
-    ]
-    for ax, (across, up, depth, toward, name) in zip(plots, views):
-        segments, colours, order = [], [], []
-        for index in chosen:
-            line = tractogram[int(index)]
-            line = line[:: max(1, len(line) // 40)]
-            if len(line) < 2:
-                continue
-            step = np.diff(line, axis=0)
-            tint = np.abs(step) / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-9)
-            pieces = np.stack([line[:-1], line[1:]], axis=1)
-            segments.append(pieces[:, :, [across, up]])
-            order.append(pieces[:, :, depth].mean(1) * toward)
-            colours.append(tint)
-        ax.set_facecolor(DARK)
-        ax.set_aspect("equal")
-        ax.set_axis_off()
-        ax.set_title(name, color="white", fontsize=9)
-        if not segments:
-            continue
-        height = np.concatenate(order)
-        rank = np.argsort(height)
-        # Nearer is brighter: depth without a renderer.
-        near = (height - height.min()) / max(float(np.ptp(height)), 1e-6)
-        tint = np.concatenate(colours) * (0.35 + 0.65 * near[:, None])
-        ax.add_collection(
-            LineCollection(
-                list(np.concatenate(segments)[rank]),
-                colors=tint[rank],
-                linewidths=0.35,
-                rasterized=True,
-            )
-        )
-        if name == "from the left":
-            ax.invert_xaxis()
-        ax.autoscale_view()
     return made
 
 

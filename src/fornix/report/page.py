@@ -20,6 +20,7 @@ from fornix.io.sidecar import command_line
 from fornix.report import fibres
 from fornix.report import figures as f
 from fornix.report.canvas import picture
+from fornix.report.lines import streamlines
 
 _STYLE = """
 :root{--ink:#1c2733;--soft:#5b6b7b;--line:#e3e8ee;--accent:#2f6f9f}
@@ -210,7 +211,7 @@ def _fibres(dwi: DWI, maps: Maps, tractogram: Tractogram | None) -> str:
         [
             drawn,
             _figure(
-                f.streamlines(tractogram, dwi),
+                streamlines(tractogram),
                 f"{shown:,} of {len(tractogram):,} streamlines, coloured by direction; nearer is "
                 "brighter.",
                 dark=True,
