@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fornix.core.compute import use_threads
-from fornix.core.errors import FornixError
+from fornix.core.errors import FornixError, tell
 from fornix.core.tractogram import Tractogram
 from fornix.physics.bundle_maps import flat_voxels
 from fornix.tracking import _march as march
 from fornix.tracking.fields import Field, cones, nearest_axis
 from fornix.tracking.policy import Policy, blank, shipped
+from fornix.tracking.policy_limits import PROBE, lowered
 from fornix.tracking.rules import Rules
 from fornix.tracking.seeds import (
     BLOCK,
@@ -26,6 +28,8 @@ from fornix.tracking.seeds import (
     voxel_seeds,
 )
 from fornix.tracking.tissue import Tissue
+
+Regions = tuple[NDArray[np.uint64], np.uint64]
 
 ALGORITHMS = {
     "deterministic": march.DETERMINISTIC,
@@ -115,9 +119,9 @@ def track_engine(
     """
     if seeding not in SEEDINGS:
         raise FornixError(f"no seeding {seeding!r}; choose one of: {', '.join(SEEDINGS)}")
+    adjusted = policy is None and algorithm.startswith("learned")
     if policy is None:
-        learned = algorithm.startswith("learned")
-        policy = shipped(best=algorithm == "learned-best") if learned else blank()
+        policy = shipped(best=algorithm == "learned-best") if adjusted else blank()
     axes, near = cones(round(float(rules.angle), 3))
     field = Field.of(fod, affine, tissue)
     lookup, basis = field.lookup, field.basis
@@ -132,9 +136,40 @@ def track_engine(
         spread = np.sqrt(variance).astype(np.float32)
     # The sum of squares over all harmonics is the same on every axis (addition theorem).
     waves = basis / np.sqrt(basis.shape[1] / (4 * np.pi))
-    regions, wanted = rules.regions(_grid(fod))
-    seeder = _seeder(seeding, where, fod, tissue, seed, per_voxel)
     capacity = int(np.ceil(rules.max_length / rules.step)) + 2
+
+    def marched(
+        starts: NDArray[np.floating], numbers: NDArray[np.int64], policy: Policy, regions: Regions
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+        return march.run_seeds(
+            starts, starting_numbers(numbers, seed), lookup, field.amplitudes, spread, waves, axes, near,
+            nearest_axis(), field.fractions, *regions, field.size, rules.step,
+            np.cos(np.radians(rules.angle)), rules.sharpest, _PROBE * rules.step,
+            rules.threshold * field.typical, int(np.ceil(rules.min_length / rules.step - 1e-6)),
+            capacity, ALGORITHMS[algorithm], rules.any_end, policy.layers,
+            policy.habits(1 / field.typical),
+        )  # fmt: skip
+
+    regions = rules.regions(_grid(fod))
+    if adjusted:
+        # What suits the scan does not depend on where the user seeds and what he includes.
+        all_over = (tissue.white > 0.5) & (lookup >= 0)
+        blocks_of = voxel_seeds(all_over if all_over.any() else where, seed)
+        probe = np.concatenate([blocks_of(i) for i in range(-(-PROBE // BLOCK))])[:PROBE]
+        free = replace(rules, include=(), exclude=(), stop=()).regions(_grid(fod))
+
+        def given_up(asked: Policy) -> float:
+            with use_threads(threads):
+                status = marched(probe, np.arange(len(probe)), asked, free)[2]
+            return float((status == march.UNLIKELY).mean())
+
+        policy, lower = lowered(policy, given_up)
+        if lower > 1:
+            tell(
+                f"the fibres look less likely to the tracking network than those it learned from: its "
+                f"limits are lowered by {lower:.1f}"
+            )
+    seeder = _seeder(seeding, where, fod, tissue, seed, per_voxel)
     kept: Sink = Memory() if sink is None else sink
     outcome = np.zeros(march.OUTCOMES, dtype=np.int64)
     total, tried, block = 0, 0, 0
@@ -152,32 +187,7 @@ def track_engine(
             block, tried = block + blocks, tried + blocks * BLOCK
             continue
         with use_threads(threads):
-            points, spans, status = march.run_seeds(
-                starts,
-                starting_numbers(numbers, seed),
-                lookup,
-                field.amplitudes,
-                spread,
-                waves,
-                axes,
-                near,
-                nearest_axis(),
-                field.fractions,
-                regions,
-                wanted,
-                field.size,
-                rules.step,
-                np.cos(np.radians(rules.angle)),
-                rules.sharpest,
-                _PROBE * rules.step,
-                rules.threshold * field.typical,
-                int(np.ceil(rules.min_length / rules.step - 1e-6)),
-                capacity,
-                ALGORITHMS[algorithm],
-                rules.any_end,
-                policy.layers,
-                policy.habits(1 / field.typical),
-            )
+            points, spans, status = marched(starts, numbers, policy, regions)
             block, tried = block + blocks, tried + len(starts)
             outcome += np.bincount(status, minlength=march.OUTCOMES)
             good = np.flatnonzero(status == march.ACCEPTED)[: count - total]
