@@ -141,7 +141,7 @@ def _protocol(dwi: DWI, record: dict[str, Any]) -> str:
 
 def _quality(dwi: DWI, record: dict[str, Any]) -> str:
     outliers = record.get("OutlierSlices", [])
-    text = f"{len(outliers)} slices lost signal." if outliers else "No slice lost signal."
+    text = f"Slices that lost signal: {len(outliers)}." if outliers else "No slice lost signal."
     return _figure(
         f.quality(record),
         f"Signal to noise of the raw volumes, and slices that lost signal. {text}",

@@ -98,7 +98,7 @@ def check_stage(job: Job, state: State) -> None:
     notes = list(facts.notes)
     if outliers:
         share = 100 * len(outliers) / scores.size
-        notes.append(f"{len(outliers)} slices ({share:.1f}%) lost signal; see the outlier figure")
+        notes.append(f"slices that lost signal: {len(outliers)} ({share:.1f}%); see the outlier figure")
     weighted = np.flatnonzero(~state.dwi.gradients.b0_mask)
     brain, sigma = state.dwi.brain(), np.broadcast_to(np.asarray(state.dwi.sigma), state.dwi.grid)
     per_volume = [
@@ -114,7 +114,7 @@ def check_stage(job: Job, state: State) -> None:
     progress(1, 1)
     check = facts.gradient_check
     fits = "not checked" if check is None else "fits" if check.right else f"WRONG, try {check.best}"
-    text = f"{state.dwi.gradients}; gradient table {fits}; {len(outliers)} outlier slices"
+    text = f"{state.dwi.gradients}; gradient table {fits}; outlier slices: {len(outliers)}"
     if not len(weighted):
         text += "; no diffusion weighting"
     job.show.end("check", time.perf_counter() - start, text, False)
