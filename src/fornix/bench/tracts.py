@@ -95,18 +95,18 @@ def run_tracts(
 def in_atlas(lines: Tractogram, model: list[NDArray], truth: BundleTruth, seed: int) -> Tractogram:
     """The streamlines in the atlas's world, by an affine; model: streamlines of the atlas."""
     from dipy.align.streamlinear import whole_brain_slr
-    from dipy.tracking.streamline import transform_streamlines
+    from dipy.tracking.streamline import Streamlines
 
     rng = np.random.default_rng(seed)
     some = rng.permutation(len(lines))[:_REGISTERED]
     other = rng.permutation(len(model))[:_REGISTERED]
     _, found, _, _ = whole_brain_slr(
-        [np.asarray(model[i], np.float32) for i in other],
-        [np.asarray(lines[int(i)], np.float32) for i in some],
+        Streamlines(np.asarray(model[i], np.float32) for i in other),
+        Streamlines(np.asarray(lines[int(i)], np.float32) for i in some),
         x0="affine", rng=rng, rm_small_clusters=5, verbose=False,
     )  # fmt: skip
-    points = transform_streamlines([lines.points], found)[0]
-    return Tractogram(np.asarray(points, np.float32), lines.offsets, truth.affine, truth.grid)
+    points = lines.points @ found[:3, :3].T + found[:3, 3]
+    return Tractogram(points.astype(np.float32), lines.offsets, truth.affine, truth.grid)
 
 
 def _members(there: Tractogram, truth: BundleTruth, name: str) -> NDArray[np.int64]:
@@ -129,8 +129,9 @@ def _figure(
     made = Figure(figsize=(13, 8.6), facecolor="black", layout="constrained")
     grid = made.subplots(2, 3).ravel()
     for ax, view in zip(grid, (ABOVE, LEFT)):
-        draw_lines(ax, lines, rng.permutation(len(lines))[:_WHOLE], view, 0.25)
-        ax.set_title(f"{_WHOLE:,} of {len(lines):,}, {view.name}", color="white", fontsize=9)
+        some = rng.permutation(len(lines))[:_WHOLE]
+        draw_lines(ax, lines, some, view, 0.25)
+        ax.set_title(f"{len(some):,} of {len(lines):,}, {view.name}", color="white", fontsize=9)
     for ax, (name, found) in zip(grid[2:], members.items()):
         view = TRACTS[name][1]
         draw_lines(ax, lines, rng.permutation(found)[:_DRAWN], view, 0.5)

@@ -98,7 +98,9 @@ def check_stage(job: Job, state: State) -> None:
     notes = list(facts.notes)
     if outliers:
         share = 100 * len(outliers) / scores.size
-        notes.append(f"slices that lost signal: {len(outliers)} ({share:.1f}%); see the outlier figure")
+        notes.append(
+            f"slices that lost signal: {len(outliers)} ({share:.1f}%); see the outlier figure"
+        )
     weighted = np.flatnonzero(~state.dwi.gradients.b0_mask)
     brain, sigma = state.dwi.brain(), np.broadcast_to(np.asarray(state.dwi.sigma), state.dwi.grid)
     per_volume = [
