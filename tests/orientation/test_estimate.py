@@ -77,4 +77,4 @@ def test_bad_input(head: DWI):
         fod(few)
     with pytest.raises(FornixError, match="choose one of"):
         fod(head, "magic")
-    assert list(FOD_METHODS) == ["msmt", "csd", "csd-dipy", "learned", "voxelwise"]
+    assert list(FOD_METHODS) == ["learned", "voxelwise", "msmt", "csd", "csd-dipy"]

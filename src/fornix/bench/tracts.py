@@ -1,6 +1,6 @@
 """`fornix bench tracts`: a real scan's tractogram and its large tracts, to be looked at.
 
-`fornix run` with its defaults on a scan of 32 directions. The tractogram is laid over the atlas of 72
+`fornix run --track-method learned` on a scan of 32 directions. The tractogram is laid over the atlas of 72
 bundles by an affine (DIPY's streamline registration), and a streamline belongs to a tract where it runs
 from one of its end regions to the other and stays inside it, all with wide margins.
 """
@@ -56,7 +56,7 @@ def run_tracts(
     folder.mkdir(parents=True, exist_ok=True)
     count = QUICK_COUNT if quick else COUNT
     with tempfile.TemporaryDirectory() as work:
-        options = Options(streamlines=count, threads=threads, seed=seed)
+        options = Options(streamlines=count, track_method="learned", threads=threads, seed=seed)
         made = run(data / "dwi" / SCAN / "dwi.nii.gz", work, options)
         if made.tractogram is None:
             raise FornixError(f"{SCAN} gave no tractogram")
@@ -79,7 +79,7 @@ def run_tracts(
     write_csv(folder / "tracts.csv", rows)
     _figure(folder / "tracts.png", lines, members, seed)
     blocks = [
-        f"`fornix run` with its defaults on a real scan, {SCAN}: {len(lines):,} streamlines. "
+        f"`fornix run --track-method learned` on a real scan, {SCAN}: {len(lines):,} streamlines. "
         f"{environment(threads, seed)}.",
         "Made by `fornix bench tracts`. Streamlines of a tract run from one of its end regions to the "
         f"other, {END_MARGIN:g} mm wide of it at most, and stay within {MARGIN:g} mm of its mask in the "

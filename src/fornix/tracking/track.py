@@ -21,22 +21,11 @@ from fornix.tracking.rules import Rules
 from fornix.tracking.seeds import SEEDINGS
 from fornix.tracking.tissue import Tissue, tissue_from_segmentation, tissue_shares
 
-#: The default has by far the most valid streamlines and bundles of docs/benchmarks/tractography.md.
+#: `learned` has by far the most valid streamlines of docs/benchmarks/tractography.md, but it knows the
+#: bundles of one atlas and keeps few of a real scan's seeds, so that it takes minutes: no default.
 TRACK_METHODS = MethodTable(
     "track",
     [
-        Method(
-            "learned",
-            partial(track_engine, "learned"),
-            "a network that sees the FOD around and the path so far, and draws where to go",
-            "after Poulin et al., MICCAI 2017",
-        ),
-        Method(
-            "learned-best",
-            partial(track_engine, "learned-best"),
-            "the same network, always its likeliest way",
-            "after Poulin et al., MICCAI 2017",
-        ),
         Method(
             "probabilistic",
             partial(track_engine, "probabilistic"),
@@ -54,6 +43,18 @@ TRACK_METHODS = MethodTable(
             partial(track_engine, "ptt"),
             "parallel transport: smooth curves drawn from the FOD ahead",
             "Aydogan and Shi, IEEE TMI 2021",
+        ),
+        Method(
+            "learned",
+            partial(track_engine, "learned"),
+            "a network that sees the FOD around and the path so far, and draws where to go",
+            "after Poulin et al., MICCAI 2017",
+        ),
+        Method(
+            "learned-best",
+            partial(track_engine, "learned-best"),
+            "the same network, always its likeliest way",
+            "after Poulin et al., MICCAI 2017",
         ),
         Method(
             "probabilistic-dipy",
@@ -109,7 +110,7 @@ def track(
 
     maps: from `microstructure` and `fod`: dti_fa, dti_md, fod, peaks. Where the FOD has a standard
     deviation, `probabilistic` and `ptt` sample it too.
-    method: an entry of TRACK_METHODS; `auto` is `learned`. count: streamlines to keep.
+    method: an entry of TRACK_METHODS; `auto` is `probabilistic`. count: streamlines to keep.
     seeds: (X, Y, Z) voxels to start from; by default the white matter.
     seeding: `voxel` (anywhere in them), `interface` (where grey and white matter meet) or `dynamic`
     (where streamlines are still fewer than the FOD's size asks for).
