@@ -92,7 +92,7 @@ def fod_stage(
         inside = state.dwi.brain() & (count > 0)
         return (
             f"{maps['fod'].method}, {maps['fod'].data.shape[3]} coefficients, "
-            f"{100 * (count[inside] > 1).mean():.0f}% of fibre voxels cross"
+            f"{100 * (count[inside] > 1).sum() / max(inside.sum(), 1):.0f}% of fibre voxels cross"
         )
 
     tensor = state.maps if "dti_v1" in state.maps else None
