@@ -64,7 +64,7 @@ RECIPES = {
         ),
         Recipe(
             "fod-spatial", "fod-spatial", "as fod, from a voxel and its neighbours", width=192, depth=3,
-            steps=1_500, batch=1, bank=3, renew=300, rate=1e-3, noise=NoiseRange(snr=(6.0, 80.0)),
+            steps=14_000, batch=1, bank=3, renew=300, rate=1e-3, noise=NoiseRange(snr=(6.0, 80.0)),
             needs=("context", "fod"),
         ),
     )
