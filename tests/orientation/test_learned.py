@@ -78,6 +78,17 @@ def test_only_confident_peaks_are_shown(found: Maps, head: DWI) -> None:
     assert found["peakcone"].units == "degrees" and bool((found["fodstd"].data >= 0).all())
 
 
+def test_the_threshold_is_a_choice(head: DWI) -> None:
+    small = head.with_(mask=head.brain() & (np.indices(head.grid)[2] == head.grid[2] // 2))
+    few, many = (fod(small, "learned", confident=p) for p in (0.8, 0.05))
+    shown = few["peakprob"].data > 0
+    assert few["peakprob"].data[shown].min() >= 0.8
+    assert 0 < shown.sum() < (many["peakprob"].data > 0).sum()
+    np.testing.assert_array_equal(few["fod"].data, many["fod"].data)
+    with pytest.raises(FornixError, match="leave --confident out"):
+        fod(small, "csd", confident=0.5)
+
+
 def test_symmetries(head: DWI, method: str) -> None:
     small = head.with_(mask=head.brain() & (np.indices(head.grid)[2] == head.grid[2] // 2))
     assert_rotates(lambda d: fod(d, method)["fod"].data, small, "harmonics", atol=1e-4)

@@ -25,6 +25,10 @@ FA_GOALS = {
 BIAS_GOALS = {6: 0.02, 12: 0.01, 30: 0.01}
 ANGLE_GOALS = {6: 0.85, 12: 1.0, 30: 1.0}
 
+#: WLS's values moved along the best line to the truth of the same voxels: what shrinkage towards a
+#: region's mean could reach if that mean, the spread of the truth and the noise were known.
+ORACLE = "WLS on the truth's line"
+
 TENSOR_PEERS: dict[str, peers.Peer] = {
     "DIPY WLS": peers.dipy_tensor("WLS"),
     "DIPY NLLS": peers.dipy_tensor("NLLS"),
@@ -62,8 +66,8 @@ def tensor_rows(
             methods = {m: estimate(scan, m) for m in (REFERENCE, "nlls", *learned())}
             base = methods[REFERENCE]
             every = np.ones(len(family), bool)
-            for name, found in methods.items():
-                for region, inside in family.regions.items():
+            for region, inside in family.regions.items():
+                for name, found in {**methods, ORACLE: _lined(base, family, inside)}.items():
                     rows += _tensor(about, family, name, region, inside, found, base)
             if count and family is families[0]:
                 some = _some(family, count, seed)
@@ -209,6 +213,14 @@ def _tensor(
     if method in learned():
         row["goal"] = ANGLE_GOALS.get(number)
     return [*rows, row]
+
+
+def _lined(found: Estimate, family: Family, inside: NDArray[np.bool_]) -> Estimate:
+    values = {}
+    for name in (f"dti_{param}" for param in PARAMS["dti"]):
+        slope, offset = np.polyfit(found.values[name][inside], family.truth[name][inside], 1)
+        values[name] = slope * found.values[name] + offset
+    return Estimate(values)
 
 
 def _scalars(

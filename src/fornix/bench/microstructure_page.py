@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fornix.bench import microstructure_figures as figures
+from fornix.bench.accuracy import ORACLE
 from fornix.bench.estimates import REFERENCE, learned
 from fornix.bench.microstructure_goals import glance, met
 from fornix.bench.table import Row, markdown, write_page
@@ -59,7 +60,9 @@ def _tensor(folder: Path, rows: list[Row]) -> list[str]:
     blocks.append(
         "SNR 20, b = 1000 s/mm². Peers get a random part of the white matter of `anatomy` (`n`), and "
         "their ratio is to WLS in the same voxels. DIPY FORCE has a library of 50,000 voxels (its own "
-        "default is 500,000), made for each protocol."
+        "default is 500,000), made for each protocol. "
+        f"`{ORACLE}` is no method: it knows the truth, and says how far a region's mean and spread, if "
+        "they were known, could bring a voxel's FA or MD by themselves."
     )
     order = ("family", "directions", "region", "method")
     fa = [r for r in rows if r["param"] == "fa"]

@@ -61,6 +61,15 @@ Adapt = Annotated[
     ),
 ]
 
+Confident = Annotated[
+    float | None,
+    typer.Option(
+        "--confident",
+        help="Show peaks where a fibre is at least so probable, 0 to 1 (learned methods); 0.25 if absent.",
+        min=0, max=1,
+    ),
+]  # fmt: skip
+
 
 def method_option(*stages: str, what: str = "Method") -> Any:
     """The option `--method` of some stages; `--method help` prints their tables and needs no input."""

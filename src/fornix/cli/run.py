@@ -28,6 +28,7 @@ def run_command(
     method: Annotated[str, o.method_option("dti", "dki", "noddi")] = "auto",
     quantiles: o.Quantiles = "",
     adapt: o.Adapt = False,
+    confident: o.Confident = None,
     fod_method: Annotated[
         str, typer.Option("--fod-method", help="Method for orientations.")
     ] = "auto",
@@ -80,6 +81,7 @@ def run_command(
                 method=method,
                 quantiles=o.levels(quantiles),
                 adapt=adapt,
+                confident=confident,
                 fod_method=fod_method,
                 track_method=track_method,
                 streamlines=streamlines,

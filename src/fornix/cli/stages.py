@@ -159,6 +159,7 @@ def fod_command(
     out: o.Out,
     method: Annotated[str, o.method_option("fod")] = "auto",
     adapt: o.Adapt = False,
+    confident: o.Confident = None,
     bval: o.Bval = None,
     bvec: o.Bvec = None,
     grad: o.Grad = None,
@@ -175,18 +176,23 @@ def fod_command(
 
       fornix fod dwi.nii.gz -o out --method csd
       fornix fod dwi.nii.gz -o out --method learned --adapt
+      fornix fod dwi.nii.gz -o out --confident 0.5
     """
     from fornix import stages as p
     from fornix.orientation import FOD_METHODS
 
     if adapt and method == "auto":
         method = FOD_METHODS.default
-    if adapt and not FOD_METHODS[method].joint:
-        raise FornixError(
-            "only the methods learned and voxelwise adapt to a scan; leave --adapt out"
-        )
+    if not FOD_METHODS.named(method).joint:
+        for given, option in ((adapt, "--adapt"), (confident is not None, "--confident")):
+            if given:
+                raise FornixError(
+                    f"{option} is of the methods learned and voxelwise only, not of {method}; leave it out"
+                )
     with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
-        options = p.Options(adapt=adapt, seed=seed, threads=threads, device=device)
+        options = p.Options(
+            adapt=adapt, confident=confident, seed=seed, threads=threads, device=device
+        )
         p.fod_stage(job, state, method, options)
 
 

@@ -13,7 +13,7 @@ from fornix.core.maps import Map, Maps
 from fornix.core.methods import Method, MethodTable
 from fornix.microstructure import microstructure
 from fornix.orientation.csd import csd, csd_dipy, msmt
-from fornix.orientation.learned import learned_fod
+from fornix.orientation.learned import CONFIDENT, learned_fod
 from fornix.orientation.peaks import find_peaks
 from fornix.orientation.response import estimate_responses
 
@@ -66,6 +66,7 @@ def fod(
     threads: int | None = None,
     device: str = "auto",
     adapt: bool = False,
+    confident: float | None = None,
 ) -> Maps:
     """Fibre orientation distributions, tissue shares and peaks.
 
@@ -75,6 +76,8 @@ def fod(
         and `voxelwise` always give 8.
     adapt: fit the network's idea of this scan to the scan's own volumes first, without labels, kept
         only if volumes it was not shown are predicted better; learned methods only.
+    confident: least probability of a fibre for a peak to be shown, 0 to 1; learned methods only,
+        `orientation.learned.CONFIDENT` if absent.
 
     Returns Maps `fod` (X, Y, Z, coefficients; MRtrix3 convention, world axes, unit integral for one
     whole voxel of fibre), `wm`, `gm`, `csf` where the method gives them, and `peaks` (X, Y, Z, 9:
@@ -95,12 +98,15 @@ def fod(
         if lmax not in (None, 8):
             raise FornixError(f"the method {method} gives order 8; leave lmax out")
         with use_threads(threads):
-            found_maps: Maps = entry.run(dwi, peaks, device, adapt=adapt)
+            least = CONFIDENT if confident is None else confident
+            found_maps: Maps = entry.run(dwi, peaks, device, least, adapt=adapt)
         return found_maps
     if adapt:
         raise FornixError(
             "only the methods learned and voxelwise adapt to a scan; leave --adapt out"
         )
+    if confident is not None:
+        raise FornixError(f"the method {method} gives no probabilities; leave --confident out")
     if lmax is None:
         richest = max(directions, everything if method == "msmt" else 0)
         lmax = 8 if richest >= 28 else 6 if richest >= 15 else 4

@@ -33,6 +33,7 @@ class Options:
     method: str = "auto"
     quantiles: tuple[float, ...] = ()
     adapt: bool = False
+    confident: float | None = None
     fod_method: str = "auto"
     track_method: str = "auto"
     streamlines: int = 100_000
@@ -52,6 +53,8 @@ class Options:
             raise FornixError(
                 "--sigma must be above 0; leave it out to have the noise level estimated"
             )
+        if self.confident is not None and not 0 <= self.confident <= 1:
+            raise FornixError(f"--confident must lie in [0, 1], not {self.confident}")
         if self.streamlines < 0:
             raise FornixError(f"--streamlines must be 0 or more, not {self.streamlines}")
 

@@ -100,7 +100,12 @@ def fod_stage(
     adapt = options.adapt and network and method != "auto"
     found = job.step(
         "fod",
-        {"method": method, "adapt": adapt, "denoised": dwi is state.dwi},
+        {
+            "method": method,
+            "adapt": adapt,
+            "confident": options.confident,
+            "denoised": dwi is state.dwi,
+        },
         lambda progress: fod(
             dwi,
             method,
@@ -108,6 +113,7 @@ def fod_stage(
             threads=options.threads,
             device=options.device,
             adapt=adapt,
+            confident=options.confident,
         ),
         save,
         lambda: _with_model(load_maps(job.out, job.stem), False),
