@@ -38,6 +38,9 @@ _ORDERS = LMAX // 2 + 1
 _AXES = 3
 #: Where each order's coefficients stand.
 PARTS = tuple(slice(2 * i * i - i, 2 * i * i + 3 * i + 1) for i in range(_ORDERS))
+_ORDER_OF = torch.repeat_interleave(
+    torch.arange(_ORDERS), torch.tensor([p.stop - p.start for p in PARTS])
+)
 #: Degree of polynomials that the layers' axes integrate exactly.
 DEGREE = 23
 #: The field of a voxel of which nothing is known, as the coefficient of order 0: log-odds of -4.
@@ -81,7 +84,7 @@ def quadrature(degree: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class PerOrder(nn.Module):
-    """Mixes of channels (45, n, C) -> (…, n, Q), other weights for each order: equivariant.
+    """Mixes of channels (45, C, n) -> (…, Q, n), other weights for each order: equivariant.
 
     orders: of which are mixed, the others are cut off.
     """
@@ -92,9 +95,10 @@ class PerOrder(nn.Module):
         self.constant = nn.Parameter(torch.zeros(made))
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
-        first = h[PARTS[0]] @ self.weight[0].T + self.constant
-        rest = [h[part] @ w.T for part, w in zip(PARTS[1:], self.weight[1:])]
-        return torch.cat([first, *rest])
+        count = PARTS[len(self.weight) - 1].stop
+        made = self.weight[_ORDER_OF[:count]] @ h[:count]
+        made[0] += self.constant[:, None]
+        return made
 
 
 class Quadratic(nn.Module):
@@ -116,7 +120,7 @@ class Quadratic(nn.Module):
     def forward(
         self, h: torch.Tensor, hidden: torch.Tensor, basis: torch.Tensor, analysis: torch.Tensor
     ) -> torch.Tensor:
-        """h: (45, n, C); basis: (P, 45); analysis: (45, P)."""
+        """h: (45, C, n); basis: (P, 45); analysis: (45, P)."""
         left, right = self.left(h), self.right(h)
         product = (basis @ left.flatten(1)) * (basis[:, : len(right)] @ right.flatten(1))
         made = (analysis @ product).unflatten(1, left.shape[1:])
@@ -166,8 +170,8 @@ class FodNetwork(nn.Module):
         h = self._begin(hidden, seen)
         for layer in self.layers:
             h = layer(h, hidden, self.basis, self.analysis)
-        fod = spread(h, self.last(hidden)).sum(2).T
-        field = spread(h, 5 * self.near(hidden)).sum(2).T
+        fod = spread(h, self.last(hidden)).sum(1).T
+        field = spread(h, 5 * self.near(hidden)).sum(1).T
         field = torch.cat([field[:, :1] + _FIELD, field[:, 1:]], 1)
         rest = self.rest(hidden)
         noise = torch.exp(rest[:, :2].clamp(-5, 3))
@@ -175,18 +179,18 @@ class FodNetwork(nn.Module):
         return FodAnswer(fod, 0.1 * noise[:, 0] + 1e-3, 0.2 * noise[:, 1], tissue, field)
 
     def _begin(self, hidden: torch.Tensor, seen: Features) -> torch.Tensor:
-        """The first channels (45, n, C)."""
+        """The first channels (45, C, n)."""
         weights = self.first(hidden).unflatten(1, (CHANNELS, -1))
-        made, start = [weights[..., 0][None]], 1
+        made, start = [weights[..., 0].T[None]], 1
         for block, axes in zip(seen.blocks[1:], seen.axes):
             inputs = torch.cat([block, axes], 1)
             part = weights[..., start : start + inputs.shape[1]] @ inputs
-            made.append(part.permute(2, 0, 1))
+            made.append(part.permute(2, 1, 0))
             start += inputs.shape[1]
         return torch.cat(made)
 
 
 def spread(h: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
-    """Channels (45, n, C) times one gain per voxel, channel and order (n, C * orders)."""
-    each = gains.unflatten(1, (h.shape[2], _ORDERS)).permute(2, 0, 1)
+    """Channels (45, C, n) times one gain per voxel, channel and order (n, C * orders)."""
+    each = gains.T.contiguous().unflatten(0, (h.shape[1], _ORDERS)).transpose(0, 1)
     return torch.cat([h[part] * gain for part, gain in zip(PARTS, each)])
