@@ -41,7 +41,7 @@ def search(
                 x[i, v] = coefficients[first + v, i]
         product(basis, x, height)
         line = np.empty(len(basis))
-        tops, powers = np.empty((_MOST, 5)), np.ones((3, degree + 1))
+        tops, powers = np.empty((_MOST, 5)), _powers(degree)
         for v in range(used):
             highest = 0.0
             for i in range(len(basis)):
@@ -64,7 +64,7 @@ def settle(
     """Moves directions (voxels, count, 3), none where zero, to the maximum that they climb to, where
     the cosine of the way there is above the limit."""
     for v in prange(len(directions)):
-        top, powers = np.empty(5), np.ones((3, degree + 1))
+        top, powers = np.empty(5), _powers(degree)
         for k in range(directions.shape[1]):
             x, y, z = directions[v, k, 0], directions[v, k, 1], directions[v, k, 2]
             if x == 0.0 and y == 0.0 and z == 0.0:
@@ -74,6 +74,14 @@ def settle(
             if top[4] < 90.0 and abs(x * top[0] + y * top[1] + z * top[2]) > limit:
                 for i in range(3):
                     directions[v, k, i] = top[i]
+
+
+@compiled
+def _powers(degree: int) -> np.ndarray:
+    """Room for `_derivatives`, with the powers 0."""
+    made = np.zeros((3, 3, degree + 1))
+    made[0, :, 0] = 1.0
+    return made
 
 
 @compiled
@@ -186,33 +194,34 @@ def _derivatives(
     g: np.ndarray,
     h: np.ndarray,
 ) -> float:
-    """The polynomial at u, its gradient g (3,) and second derivatives h (6,)."""
+    """The polynomial at u, its gradient g (3,) and second derivatives h (6,).
+
+    powers: (3, 3, degree + 1) to be filled with u's powers, their first and second derivatives.
+    """
     for c in range(3):
         for k in range(1, degree + 1):
-            powers[c, k] = powers[c, k - 1] * u[c]
-    value = 0.0
-    g[:] = 0.0
-    h[:] = 0.0
+            powers[0, c, k] = powers[0, c, k - 1] * u[c]
+            powers[1, c, k] = k * powers[0, c, k - 1]
+            powers[2, c, k] = k * powers[1, c, k - 1]
+    value, gx, gy, gz = 0.0, 0.0, 0.0, 0.0
+    hxx, hyy, hzz, hxy, hxz, hyz = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for t in range(len(exponents)):
         i, j, k = exponents[t, 0], exponents[t, 1], exponents[t, 2]
-        w = polynomial[t]
-        x0, y0, z0 = powers[0, i], powers[1, j], powers[2, k]
-        x1 = i * powers[0, i - 1] if i > 0 else 0.0
-        y1 = j * powers[1, j - 1] if j > 0 else 0.0
-        z1 = k * powers[2, k - 1] if k > 0 else 0.0
-        value += w * x0 * y0 * z0
-        g[0] += w * x1 * y0 * z0
-        g[1] += w * x0 * y1 * z0
-        g[2] += w * x0 * y0 * z1
-        if i > 1:
-            h[0] += w * i * (i - 1) * powers[0, i - 2] * y0 * z0
-        if j > 1:
-            h[1] += w * x0 * j * (j - 1) * powers[1, j - 2] * z0
-        if k > 1:
-            h[2] += w * x0 * y0 * k * (k - 1) * powers[2, k - 2]
-        h[3] += w * x1 * y1 * z0
-        h[4] += w * x1 * y0 * z1
-        h[5] += w * x0 * y1 * z1
+        y0, z0, y1, z1 = powers[0, 1, j], powers[0, 2, k], powers[1, 1, j], powers[1, 2, k]
+        x, dx = polynomial[t] * powers[0, 0, i], polynomial[t] * powers[1, 0, i]
+        both = y0 * z0
+        value += x * both
+        gx += dx * both
+        gy += x * y1 * z0
+        gz += x * y0 * z1
+        hxx += polynomial[t] * powers[2, 0, i] * both
+        hyy += x * powers[2, 1, j] * z0
+        hzz += x * y0 * powers[2, 2, k]
+        hxy += dx * y1 * z0
+        hxz += dx * y0 * z1
+        hyz += x * y1 * z1
+    g[0], g[1], g[2] = gx, gy, gz
+    h[0], h[1], h[2], h[3], h[4], h[5] = hxx, hyy, hzz, hxy, hxz, hyz
     return value
 
 
