@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from fornix.microstructure.combination import combine, rich
+from fornix.learn.bank import shifted, source_anatomy, with_truth
+from fornix.learn.targets import METRICS
+from fornix.microstructure.combination import MODEL_ERROR, combine, draw, rich
 from fornix.microstructure.fit import Fit
+from fornix.microstructure.tables import CLASSICAL_DEFAULT, TABLES
+from fornix.physics import signal
+from fornix.physics.protocol import scheme
 
 COLUMNS = {"mk": slice(0, 1), "rk": slice(1, 2)}
 COUNT = 20_000
@@ -71,3 +77,68 @@ def test_noisy_and_failed_fits_do_not_count():
     values = network.values.copy()
     assert not combine(network, failed, ["mk"], np.ones(COUNT, bool), {}, "dki").any()
     np.testing.assert_array_equal(network.values, values)
+
+
+NODDI = {"ndi": slice(0, 1), "odi": slice(1, 2), "fwf": slice(2, 3)}
+
+
+def drawn(offs: tuple[float, float]) -> tuple[np.ndarray, Fit, Fit, np.ndarray]:
+    """True values, a network and a fit of a sample, both of which are off as a whole."""
+    rng = np.random.default_rng(1)
+    true = rng.uniform(0.2, 0.7, (COUNT, 3)).astype(np.float32)
+    made = []
+    for error, off in zip((0.03, 0.06), offs):
+        values = true + off + error * rng.standard_normal(true.shape)
+        std = np.full_like(true, error if off == 0 else 0.08)
+        made.append((values.astype(np.float32), std))
+    sample = np.sort(rng.choice(COUNT, 2000, replace=False))
+    network = Fit(NODDI, *made[0], np.zeros(COUNT, np.uint8))
+    fit = Fit(NODDI, made[1][0][sample], made[1][1][sample], np.zeros(2000, np.uint8))
+    return true, network, fit, sample
+
+
+def test_two_leans_are_weighed_and_noise_stays_out():
+    true, network, fit, sample = drawn((-0.06, 0.08))
+    spread = (network["ndi"] - true[:, 0]).std()
+    limits = {"noddi_ndi": {0.5: network["ndi"].copy()}}
+    use = np.ones(COUNT, bool)
+    use[:100] = False
+    before = network.values.copy()
+    done = draw(network, fit, sample, use, limits)
+    np.testing.assert_array_equal(done, use)
+    np.testing.assert_array_equal(network.values[:100], before[:100])
+    error = network["ndi"][100:] - true[100:, 0]
+    assert abs(error.mean()) < 0.03 and error.std() < 1.05 * spread
+    np.testing.assert_allclose(limits["noddi_ndi"][0.5], network["ndi"], atol=1e-6)
+
+
+def test_too_few_voxels_draw_nothing():
+    _, network, fit, sample = drawn((-0.06, 0.08))
+    few = Fit(
+        NODDI, fit.values[:200], fit.std[:200] if fit.std is not None else None, fit.flags[:200]
+    )
+    before = network.values.copy()
+    assert not draw(network, few, sample[:200], np.ones(COUNT, bool), {}).any()
+    np.testing.assert_array_equal(network.values, before)
+
+
+def test_the_fit_is_off_by_what_is_said():
+    """Over heads whose constants are drawn as in training; the embedded head, few of them."""
+    scheme_, leans = scheme("bench96"), []
+    tissue = source_anatomy(None, 0).tissue()
+    tissue = tissue[torch.arange(0, len(tissue), len(tissue) // 400)]
+    for seed in range(12):
+        some = with_truth(shifted(tissue, np.random.default_rng(seed)))
+        fit = TABLES["noddi"][CLASSICAL_DEFAULT["noddi"]].run(
+            signal(some.tissue, scheme_).numpy().astype(np.float32), scheme_,
+            sigma=np.full(len(some), 0.003), std=True,
+        )  # fmt: skip
+        true = some.metrics.numpy()[
+            :, [METRICS.index(name) for name in (*MODEL_ERROR, "noddi_fwf")]
+        ]
+        inside = (fit.flags == 0) & (true[:, 2] < 0.8)
+        found = np.stack([fit[name.partition("_")[2]] for name in MODEL_ERROR], 1)
+        leans.append((found - true[:, :2])[inside].mean(0))
+    found = np.sqrt(np.square(leans).mean(0))
+    for value, said in zip(found, MODEL_ERROR.values(), strict=True):
+        assert 0.4 * said < value < 2.0 * said

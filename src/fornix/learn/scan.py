@@ -45,13 +45,14 @@ def usable_noise(level: NDArray[np.float64], notes: list[str]) -> NDArray[np.flo
     return np.asarray(level)
 
 
-def typical(places: NDArray[np.int64], total: int) -> NDArray[np.int64]:
+def typical(places: NDArray[np.int64], total: int, enough: int = ENOUGH) -> NDArray[np.int64]:
     """Which of the voxels at `places` (flat indices of the grid) show what the scan is like.
 
-    total: voxels asked for. They are told by their place, so that a bad voxel elsewhere does not change
-    who they are; a multiplication scatters the places, so that no line of the grid is favoured.
+    total: voxels asked for; enough: how many are to show it, roughly. They are told by their place, so
+    that a bad voxel elsewhere does not change who they are; a multiplication scatters the places, so
+    that no line of the grid is favoured.
     """
-    every = max(1, total // ENOUGH)
+    every = max(1, total // enough)
     found = np.flatnonzero((places * 2654435761 >> 8) % every == 0)
     return found if len(found) else np.arange(len(places))
 

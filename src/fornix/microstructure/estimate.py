@@ -95,9 +95,8 @@ def microstructure(
     Returns Maps `dti_fa`, … in file units (diffusivities mm²/s), 0 outside the mask and where a
     voxel could not be estimated. `trust` is False outside the mask, where the data are bad (NaN, inf,
     all zero), where a fit's unconstrained solution is not physical or did not settle, and where a
-    voxel is foreign to the network; `source` then says what stands there (1 learned, 2 kurtosis combined
-    with its fit, 3 classical)
-    and `ood` how foreign each voxel is, in decades.
+    voxel is foreign to the network; `source` then says what stands there (1 learned, 2 learned and
+    fit combined where `combination` finds that it helps, 3 classical) and `ood` how foreign each voxel is, in decades.
     Raises FornixError for unknown models and methods and for models that the protocol cannot give.
     """
     where = pick_device(device)
@@ -283,7 +282,7 @@ def _beside(dwi: DWI, learned: Learned, method: Method, inside: NDArray[np.int64
         _on_grid(dwi, learned.source, inside),
         dwi.affine,
         method=told,
-        description="1 learned estimate, 2 kurtosis combined with the fit, 3 classical fit, 0 none",
+        description="1 learned estimate, 2 kurtosis or NODDI combined with the fit, 3 classical fit, 0 none",
     )
     return Maps({"ood": score, "source": source})
 

@@ -23,7 +23,7 @@ from fornix.learn.scan import known_range, typical, usable_noise
 from fornix.microstructure import flags as why
 from fornix.microstructure import noddi, tensor
 from fornix.microstructure.adaptation import neighbours, to_scan
-from fornix.microstructure.combination import combine, rich
+from fornix.microstructure.combination import combine, draw, rich
 from fornix.microstructure.design import dti_volumes, what_can_be_estimated
 from fornix.microstructure.fit import Fit, Progress, gather
 from fornix.microstructure.tables import CLASSICAL_DEFAULT, TABLES
@@ -36,8 +36,8 @@ FOREIGN_FROM = 3.0
 DISTANT_FROM = 4.0
 #: Codes of the source map.
 LEARNED, COMBINED, CLASSICAL = 1, 2, 3
-#: Voxels that show whether a scan is rich.
-_SAMPLE = 800
+#: Voxels that show whether a scan is rich, and how far NODDI's fit lies from the network.
+_SAMPLE, _COMPARED = 800, 1800
 _DKI_COLUMNS = {"mk": slice(0, 1), "ak": slice(1, 2), "rk": slice(2, 3), "kfa": slice(3, 4)}
 _COLUMNS = {"dti": tensor.COLUMNS, "dki": _DKI_COLUMNS, "noddi": noddi.COLUMNS}
 
@@ -177,10 +177,12 @@ def estimate(
         }
         for model in models for param in _COLUMNS[model] if f"{model}_{param}" in INDEX
     }  # fmt: skip
+    sure = np.zeros(count, dtype=bool)
+    sure[good] = source[good] == LEARNED
     if "dki" in fits:
-        sure = np.zeros(count, dtype=bool)
-        sure[good] = source[good] == LEARNED
-        source[_combined(fits["dki"], "dki", read, sigma, sure, found)] = COMBINED
+        source[_combined(fits["dki"], "dki", read, sigma, inside, sure, found)] = COMBINED
+    if "noddi" in fits:
+        source[_drawn(fits["noddi"], read, sigma, inside, sure, found)] = COMBINED
     score = _spread_out(surprise, good, count)
     return Learned(fits, found, score, source, read.notes, read.estimator.weights.label)
 
@@ -227,6 +229,7 @@ def _combined(
     model: str,
     read: Reading,
     sigma: NDArray[np.float64],
+    inside: NDArray[np.int64],
     sure: NDArray[np.bool_],
     quantiles: dict[str, dict[float, NDArray[np.float32]]],
 ) -> NDArray[np.bool_]:
@@ -237,17 +240,38 @@ def _combined(
     if what_can_be_estimated(gradients)[model] or not len(places):
         return nothing
 
-    def classical(voxels: NDArray[np.int64]) -> Fit:
-        fitted: Fit = TABLES[model][CLASSICAL_DEFAULT[model]].run(
-            read.signals[voxels], gradients, sigma=sigma[voxels], std=True
-        )
-        return fitted
-
-    params = rich(classical(places[:: max(1, len(places) // _SAMPLE)]), model)
+    some = places[typical(inside[places], len(inside), _SAMPLE)]
+    params = rich(_classical(model, read, sigma, some), model)
     if not params:
         return nothing
-    everywhere = classical(np.arange(len(sure)))
+    everywhere = _classical(model, read, sigma, np.arange(len(sure)))
     return combine(fit, everywhere, params, sure, quantiles, model)
+
+
+def _drawn(
+    fit: Fit,
+    read: Reading,
+    sigma: NDArray[np.float64],
+    inside: NDArray[np.int64],
+    sure: NDArray[np.bool_],
+    quantiles: dict[str, dict[float, NDArray[np.float32]]],
+) -> NDArray[np.bool_]:
+    """Draw NODDI's estimates to the fit of a sample of the voxels; (n,) where."""
+    places = np.flatnonzero(sure)
+    if what_can_be_estimated(read.observer.gradients)["noddi"] or not len(places):
+        return np.zeros(len(sure), dtype=bool)
+    sample = places[typical(inside[places], len(inside), _COMPARED)]
+    return draw(fit, _classical("noddi", read, sigma, sample), sample, sure, quantiles)
+
+
+def _classical(
+    model: str, read: Reading, sigma: NDArray[np.float64], voxels: NDArray[np.int64]
+) -> Fit:
+    """The classical fit of some of the voxels asked for."""
+    fitted: Fit = TABLES[model][CLASSICAL_DEFAULT[model]].run(
+        read.signals[voxels], read.observer.gradients, sigma=sigma[voxels], std=True
+    )
+    return fitted
 
 
 def _fall_back(
