@@ -12,6 +12,7 @@ from fornix.bench.truth import as_dwi
 from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients
 from fornix.microstructure import fit_noddi, microstructure, what_can_be_estimated
+from fornix.microstructure.flags import merged
 from fornix.physics.protocol import scheme
 
 classical = partial(microstructure, method="classical")
@@ -181,3 +182,11 @@ def test_progress_and_memory_order():
 def test_direct_fits_check_shapes():
     with pytest.raises(FornixError, match=r"shape \(voxels, 105\)"):
         fit_noddi(np.ones((2, 3)), scheme("ukb"))
+
+
+def test_the_same_of_several_models_is_one_line():
+    lines = ["dti: 1 of 9 voxels did not settle", "a scan: of no model", "dki: 1 of 9 voxels did not settle",
+             "dki: 2 of 9 voxels hold NaN"]  # fmt: skip
+    assert merged(lines, ["dti", "dki"]) == [
+        "dti, dki: 1 of 9 voxels did not settle", "a scan: of no model", "dki: 2 of 9 voxels hold NaN"
+    ]  # fmt: skip

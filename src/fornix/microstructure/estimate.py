@@ -96,7 +96,8 @@ def microstructure(
     voxel could not be estimated. `trust` is False outside the mask, where the data are bad (NaN, inf,
     all zero), where a fit's unconstrained solution is not physical or did not settle, and where a
     voxel is foreign to the network; `source` then says what stands there (1 learned, 2 learned and
-    fit combined where `combination` finds that it helps, 3 classical) and `ood` how foreign each voxel is, in decades.
+    fit combined where `combination` finds that it helps, 3 classical) and `ood` how foreign each
+    voxel is, in decades.
     Raises FornixError for unknown models and methods and for models that the protocol cannot give.
     """
     where = pick_device(device)
@@ -162,7 +163,7 @@ def microstructure(
             maps, told = _to_maps(dwi, model, methods[model], parts, inside)
             notes += told
             result = result.merged(maps)
-    return Maps(result.maps, result.trust, tuple(notes))
+    return Maps(result.maps, result.trust, tuple(why.merged(notes, chosen)))
 
 
 def _estimated_noise(dwi: DWI, inside: NDArray[np.int64]) -> NDArray[np.float64]:

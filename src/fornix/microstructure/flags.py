@@ -38,3 +38,15 @@ def notes(model: str, flags: NDArray[np.uint8], std_missing: bool = False) -> li
             "from; give sigma"
         )
     return lines
+
+
+def merged(lines: list[str], models: list[str]) -> list[str]:
+    """Lines of `notes` that say the same of several models as one, in the order of the first."""
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        model, _, text = line.partition(": ")
+        found.setdefault(text if model in models else line, []).append(model)
+    return [
+        f"{', '.join(dict.fromkeys(of))}: {text}" if of[0] in models else text
+        for text, of in found.items()
+    ]
