@@ -110,6 +110,9 @@ def test_two_leans_are_weighed_and_noise_stays_out():
     error = network["ndi"][100:] - true[100:, 0]
     assert abs(error.mean()) < 0.03 and error.std() < 1.05 * spread
     np.testing.assert_allclose(limits["noddi_ndi"][0.5], network["ndi"], atol=1e-6)
+    std = network.std_of("ndi")
+    assert (std[100:] < 0.08).all() and (std[:100] == np.float32(0.08)).all()
+    assert (np.abs(error) < 1.645 * std[100:]).mean() > 0.9
 
 
 def test_too_few_voxels_draw_nothing():

@@ -78,7 +78,7 @@ def combine(
         share = wide / (wide + error**2)  # of the fit
         value = np.where(fine, mean + share * (fit - mean), mean)
         own, other = (1 - share) * np.sqrt(wide), np.where(fine, share * error, 0.0)
-        spread = np.sqrt(own**2 + other**2 + 2 * _SHARED * own * other)
+        spread = _together(own, other)
         for limits in (quantiles.get(f"{model}_{param}") or {}).values():
             limits[both] = value + (limits[both] - mean) * spread / np.maximum(std, 1e-9)
         learned.values[both, column] = value
@@ -97,8 +97,8 @@ def draw(
     """Draw density and dispersion of `learned` (n voxels) and their quantiles to the fit, in place.
 
     classical: of the voxels `sample` alone. use: (n,) which are drawn. Each is moved by the lean that
-    estimates of its height have, times the share that precision gives the fit. Standard deviations
-    stay. Returns (n,) where something was moved.
+    estimates of its height have, times the share that precision gives the fit; standard deviations
+    shrink by what the two errors leave. Returns (n,) where something was moved.
     """
     none = np.zeros(len(use), dtype=bool)
     assert learned.std is not None and classical.std is not None
@@ -109,15 +109,23 @@ def draw(
         param = name.partition("_")[2]
         column = learned.columns[param].start
         own = np.median(learned.std[sample[fine], column])
-        other = np.nanmedian(classical.std_of(param)[fine])
-        share = own**2 / (own**2 + other**2 + model_error**2)
+        error = classical.std_of(param)[fine]
+        other = np.median(error[np.isfinite(error)]) if np.isfinite(error).any() else np.inf
+        share = own**2 / (own**2 + other**2 + model_error**2)  # of the fit
+        left = _together((1 - share) * own, share * model_error) / own
         mean = learned.values[use, column]
         way = share * _lean(learned[param][sample[fine]], classical[param][fine])(mean)
         moved = np.clip(mean + way, 0, 1)
         for limits in (quantiles.get(name) or {}).values():
-            limits[use] = np.clip(limits[use] + moved - mean, 0, 1)
+            limits[use] = np.clip(moved + left * (limits[use] - mean), 0, 1)
         learned.values[use, column] = moved
+        learned.std[use, column] *= left
     return use
+
+
+def _together(own: NDArray | float, other: NDArray | float) -> NDArray:
+    """Standard deviation of the sum of two correlated errors."""
+    return np.asarray(np.sqrt(own**2 + other**2 + 2 * _SHARED * own * other))
 
 
 def _lean(mean: NDArray, fit: NDArray) -> Callable[[NDArray], NDArray]:
