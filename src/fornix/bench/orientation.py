@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fornix.bench.orientation_page import write
-from fornix.bench.orientation_peers import mrtrix
+from fornix.bench.orientation_peers import mrtrix, rumba
 from fornix.bench.orientation_phantom import Scene, bundles_scene, head, isbi_scenes
 from fornix.bench.orientation_real import real_rows
 from fornix.bench.orientation_truth import PEAKS, RELATIVE, SEPARATION, Found, random_truth, scored
@@ -133,6 +133,7 @@ def _estimates(scene: Scene, threads: int, learned: tuple[str, ...]) -> dict[str
         made["MRtrix3 csd"] = _peaks_of(fod, time.perf_counter() - began)
     except PeerMissing as error:
         made["MRtrix3 csd"] = str(error)
+    made["RUMBA"] = rumba(voxels, tensor)
     return made
 
 

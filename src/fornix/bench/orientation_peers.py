@@ -1,18 +1,23 @@
-"""MRtrix3's deconvolution of loose voxels, with the responses that our own methods use."""
+"""Orientations of loose voxels by others: MRtrix3's deconvolution with the responses that our own methods
+use, and DIPY's RUMBA, which has one of its own kind."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from fornix.bench.orientation_truth import PEAKS, RELATIVE, SEPARATION, Found
 from fornix.bench.peers import PeerMissing
+from fornix.core.dipy_bridge import gradient_table
 from fornix.core.dwi import DWI
+from fornix.core.maps import Maps
 from fornix.orientation.response import Responses
 
 
@@ -52,3 +57,40 @@ def mrtrix(
             raise PeerMissing(f"dwi2fod {method}: {said[-1] if said else 'failed'}")
         fod = np.asarray(nib.load(work / "fod.nii").dataobj, dtype=np.float32)
     return np.nan_to_num(fod.reshape(len(dwi.data), -1))
+
+
+#: Voxels of the highest FA that give RUMBA's response.
+_SINGLE = 300
+
+
+def rumba(dwi: DWI, tensor: Maps) -> Found:
+    """Peaks by DIPY's robust and unbiased model-based deconvolution (Canales-Rodriguez et al., PLoS One
+    2015), all voxels of the mask at once, without total variation: loose voxels have no neighbours.
+
+    tensor: maps of a scan with dti_fa, dti_ad and dti_rd, whose voxels of highest FA give the response.
+    """
+    from dipy.direction import peak_directions
+    from dipy.reconst.rumba import RumbaSDModel
+
+    fa, along, across = (tensor[f"dti_{p}"].data.ravel() for p in ("fa", "ad", "rd"))
+    single = np.argsort(fa)[-_SINGLE:]
+    one, other = (float(np.median(values[single])) for values in (along, across))
+    began = time.perf_counter()
+    model = RumbaSDModel(
+        gradient_table(dwi.gradients), wm_response=np.array([one, other, other]), voxelwise=False
+    )
+    mask = dwi.brain()
+    odf = model.fit(np.asarray(dwi.data, dtype=np.float64), mask=mask).odf(model.sphere)[mask]
+    directions, amplitude = np.zeros((len(odf), PEAKS, 3)), np.zeros((len(odf), PEAKS))
+    for voxel, values in enumerate(odf):
+        found, height, _ = peak_directions(
+            values, model.sphere, relative_peak_threshold=float(RELATIVE[0]),
+            min_separation_angle=SEPARATION, is_symmetric=True,
+        )  # fmt: skip
+        count = min(len(found), PEAKS)
+        directions[voxel, :count], amplitude[voxel, :count] = found[:count], height[:count]
+    return Found(
+        directions.astype(np.float32),
+        amplitude.astype(np.float32),
+        time.perf_counter() - began,
+    )
