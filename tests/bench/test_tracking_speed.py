@@ -39,7 +39,7 @@ def test_ratios_and_page(scene: suite.Scene, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(suite, "make_scene", lambda *_: scene)
     monkeypatch.setattr(suite, "OURS", {"Fornix probabilistic": (500, 20_000)})
     monkeypatch.setattr(suite, "PEERS", {"DIPY probabilistic": (500, 4000)})
-    monkeypatch.setattr(suite, "STREAMED", 2000)
+    monkeypatch.setattr(suite, "STREAMED_QUICK", (50, 100))
     rows = suite.run_tracking_speed(tmp_path, threads=1, quick=True)
     speed = {row["tracker"]: row["per_s"] for row in rows}
     assert rows[-1]["ratio_dipy"] == pytest.approx(
@@ -47,5 +47,5 @@ def test_ratios_and_page(scene: suite.Scene, tmp_path: Path, monkeypatch: pytest
     )
     assert "ratio_ifod2" not in rows[-1]
     page = (tmp_path / "tracking_speed.md").read_text()
-    assert "| Fornix probabilistic |" in page and "| 2,000 |" in page
+    assert "| Fornix probabilistic |" in page and "| 100 |" in page
     assert (tmp_path / "tracking_speed.csv").read_text().count("to disk") == 2

@@ -125,8 +125,9 @@ def test_too_few_voxels_draw_nothing():
     np.testing.assert_array_equal(network.values, before)
 
 
-def test_the_fit_is_off_by_what_is_said():
-    """Over heads whose constants are drawn as in training; the embedded head, few of them."""
+def test_the_fit_is_off_by_about_what_is_said():
+    """The constants are of 16 heads of the training's subject; here the embedded head with 12 draws of
+    its constants, so only the size can be held."""
     scheme_, leans = scheme("bench96"), []
     tissue = source_anatomy(None, 0).tissue()
     tissue = tissue[torch.arange(0, len(tissue), len(tissue) // 400)]

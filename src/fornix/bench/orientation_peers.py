@@ -80,7 +80,9 @@ def rumba(dwi: DWI, tensor: Maps) -> Found:
         gradient_table(dwi.gradients), wm_response=np.array([one, other, other]), voxelwise=False
     )
     mask = dwi.brain()
-    odf = model.fit(np.asarray(dwi.data, dtype=np.float64), mask=mask).odf(sphere=model.sphere)[mask]
+    odf = model.fit(np.asarray(dwi.data, dtype=np.float64), mask=mask).odf(sphere=model.sphere)[
+        mask
+    ]
     directions, amplitude = np.zeros((len(odf), PEAKS, 3)), np.zeros((len(odf), PEAKS))
     for voxel, values in enumerate(odf):
         found, height, _ = peak_directions(

@@ -55,6 +55,10 @@ class Options:
             )
         if self.confident is not None and not 0 <= self.confident <= 1:
             raise FornixError(f"--confident must lie in [0, 1], not {self.confident}")
+        if self.confident is not None and not FOD_METHODS.named(self.fod_method).joint:
+            raise FornixError(
+                f"{self.fod_method} gives no probabilities of peaks; leave --confident out"
+            )
         if self.streamlines < 0:
             raise FornixError(f"--streamlines must be 0 or more, not {self.streamlines}")
 
