@@ -13,6 +13,7 @@ from fornix.orientation import check_fod, fod
 from fornix.orientation.learned import CONFIDENT, learned_fod
 from fornix.orientation.matching import match
 from fornix.physics import Phantom, simulate
+from fornix.pipeline import Options
 from fornix.testing import assert_gradient_order_free, assert_rotates
 
 
@@ -87,6 +88,8 @@ def test_the_threshold_is_a_choice(head: DWI) -> None:
     np.testing.assert_array_equal(few["fod"].data, many["fod"].data)
     with pytest.raises(FornixError, match="leave --confident out"):
         fod(small, "csd", confident=0.5)
+    with pytest.raises(FornixError, match="leave --confident out"):
+        Options(confident=0.5, fod_method="csd")
 
 
 def test_symmetries(head: DWI, method: str) -> None:
