@@ -3,14 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+CODE := src tests benchmarks tools conftest.py
 
 .PHONY: demo test lint clean
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml benchmarks/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]" --editable ./benchmarks
 	touch $(STAMP)
 
 # A whole-brain subject with known truth, the whole job on it, and the report beside the truth.
@@ -19,9 +20,10 @@ demo: $(STAMP)
 	$(BIN)/fornix run demo/scan/sub-phantom_dwi.nii.gz -o demo/out --truth demo/scan/truth
 
 lint: $(STAMP)
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # Two processes with one thread each; real scans are read from ../shared/data or FORNIX_TEST_DATA.
 test: lint

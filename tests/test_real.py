@@ -16,10 +16,10 @@ import pytest
 from scipy import ndimage
 
 from fornix.core.errors import FornixWarning
-from fornix.info import describe
+from fornix.estimators.microstructure import microstructure
 from fornix.io import load
-from fornix.microstructure import microstructure
 from fornix.preprocess import brain_mask
+from fornix.workflow.scan_facts import describe
 
 pytestmark = [
     pytest.mark.real,
@@ -57,7 +57,7 @@ def test_info_and_tensor_of_every_scan(shared_data: Path, name: str):
     assert check is not None
     assert check.best == WRONG.get(name, "as given"), str(check)
     assert check.right == (name not in WRONG)
-    maps = microstructure(brain_mask(dwi), ("dti",), "voxelwise")
+    maps = microstructure(brain_mask(dwi), models=("dti",), method="voxelwise")
     fa, md = maps["fa"].data, maps["md"].data
     assert np.isfinite(fa).all() and fa.min() >= 0 and fa.max() <= 1
     assert md.min() >= 0
@@ -68,7 +68,7 @@ def test_info_and_tensor_of_every_scan(shared_data: Path, name: str):
 
 def tensor_of(shared_data: Path, name: str):
     dwi = brain_mask(load(path_of(shared_data, name)))
-    return dwi, microstructure(dwi, ("dti",), "classical", dti_bmax=None, std=False)
+    return dwi, microstructure(dwi, models=("dti",), method="classical", dti_bmax=None, std=False)
 
 
 def resampled(data: np.ndarray, source: np.ndarray, target: np.ndarray, grid) -> np.ndarray:
@@ -169,9 +169,9 @@ def test_whole_run_on_philips_achieva(shared_data: Path, tmp_path: Path):
     seconds, peak = run_in_a_process(path_of(shared_data, "philips-achieva_b1000x32"), tmp_path)
     print(f"{seconds:.0f} s, {peak:.2f} GB")
     assert seconds < 300 and peak < 4
-    from fornix.io import read_tractogram
+    from fornix.io import load_tractogram
 
-    made = read_tractogram(tmp_path / "dwi_tractogram.trx")
+    made = load_tractogram(tmp_path / "dwi_tractogram.trx")
     assert len(made) >= 100_000
     assert not made.outside().any()
 

@@ -45,18 +45,47 @@ def fornix(source: Path | None, *words: str | Path, quiet: bool = True) -> tuple
 def make(out: Path, source: Path | None, data: Path) -> None:
     """Every result that is compared, below `out`."""
     phantom = out / "phantom"
-    fornix(source, "simulate", "-o", phantom, "--protocol", "demo", "--voxel-size", "4", "--seed", "0")
+    fornix(
+        source, "simulate", "-o", phantom, "--protocol", "demo", "--voxel-size", "4", "--seed", "0"
+    )
     scans = {"phantom": phantom / "sub-phantom_dwi.nii.gz"}
     scans |= {name: data / "dwi" / name / "dwi.nii.gz" for name in _SCANS}
     for name, scan in scans.items():
         fornix(source, "run", scan, "-o", out / name / "run", "--streamlines", "20000", *_THREADS)
-        fornix(source, "microstructure", scan, "-o", out / name / "classical", "--method", "classical",
-               *_THREADS)
-        fornix(source, "microstructure", scan, "-o", out / name / "voxelwise", "--method", "voxelwise",
-               "--quantiles", "0.05,0.95", *_THREADS)
+        fornix(
+            source,
+            "microstructure",
+            scan,
+            "-o",
+            out / name / "classical",
+            "--method",
+            "classical",
+            *_THREADS,
+        )
+        fornix(
+            source,
+            "microstructure",
+            scan,
+            "-o",
+            out / name / "voxelwise",
+            "--method",
+            "voxelwise",
+            "--quantiles",
+            "0.05,0.95",
+            *_THREADS,
+        )
         fornix(source, "fod", scan, "-o", out / name / "csd", "--method", "csd", *_THREADS)
-        fornix(source, "fod", scan, "-o", out / name / "adapted", "--method", "learned", "--adapt",
-               *_THREADS)
+        fornix(
+            source,
+            "fod",
+            scan,
+            "-o",
+            out / name / "adapted",
+            "--method",
+            "learned",
+            "--adapt",
+            *_THREADS,
+        )
         print(f"{name}: done", flush=True)
 
 
@@ -102,7 +131,9 @@ def cost(old: Path, new: Path, data: Path, repeats: int) -> None:
     for _ in range(repeats):
         for source in (old, new):
             with tempfile.TemporaryDirectory() as folder:
-                took, peak = fornix(source, "run", scan, "-o", folder, "--streamlines", "20000", *_THREADS)
+                took, peak = fornix(
+                    source, "run", scan, "-o", folder, "--streamlines", "20000", *_THREADS
+                )
             seconds[source].append(took)
             memory[source].append(peak)
     for name, found, unit in (("time", seconds, "s"), ("peak memory", memory, "GiB")):

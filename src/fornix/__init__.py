@@ -12,12 +12,10 @@ are imported when first used, so that `import fornix` takes no time.
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from fornix.core.version import __version__
 
 _PUBLIC = {
     "DWI": "fornix.core.dwi",
@@ -30,21 +28,21 @@ _PUBLIC = {
     "brain_mask": "fornix.preprocess",
     "correct": "fornix.preprocess",
     "denoise": "fornix.preprocess",
-    "describe": "fornix.info",
+    "describe": "fornix.workflow.scan_facts",
     "estimate_noise": "fornix.preprocess",
-    "filter_tractogram": "fornix.tracking",
-    "fod": "fornix.orientation",
+    "filter_tractogram": "fornix.tractography.filtering.filter",
+    "fod": "fornix.estimators.fod",
     "load": "fornix.io",
     "load_maps": "fornix.io",
-    "microstructure": "fornix.microstructure",
-    "predict": "fornix.qspace",
+    "microstructure": "fornix.estimators.microstructure",
+    "predict": "fornix.estimators.predict",
     "run": "fornix.pipeline",
     "save_maps": "fornix.io",
     "save_scan": "fornix.io",
-    "score": "fornix.tracking",
+    "score": "fornix.tractography.scoring.score",
     "simulate": "fornix.physics",
-    "track": "fornix.tracking",
-    "write_tractogram": "fornix.io",
+    "track": "fornix.tractography.track",
+    "save_tractogram": "fornix.io",
 }
 
 __all__ = [
@@ -70,10 +68,10 @@ __all__ = [
     "run",
     "save_maps",
     "save_scan",
+    "save_tractogram",
     "score",
     "simulate",
     "track",
-    "write_tractogram",
 ]
 
 if TYPE_CHECKING:
@@ -82,28 +80,17 @@ if TYPE_CHECKING:
     from fornix.core.gradients import Gradients
     from fornix.core.maps import Map, Maps
     from fornix.core.tractogram import Tractogram
-    from fornix.info import describe
-    from fornix.io import load, load_maps, save_maps, save_scan, write_tractogram
-    from fornix.microstructure import microstructure
-    from fornix.orientation import fod
+    from fornix.estimators.fod import fod
+    from fornix.estimators.microstructure import microstructure
+    from fornix.estimators.predict import predict
+    from fornix.io import load, load_maps, save_maps, save_scan, save_tractogram
     from fornix.physics import simulate
     from fornix.pipeline import run
     from fornix.preprocess import brain_mask, correct, denoise, estimate_noise
-    from fornix.qspace import predict
-    from fornix.tracking import filter_tractogram
-    from fornix.tracking.score import score
-    from fornix.tracking.track import track
-
-
-class _Package(ModuleType):
-    """Importing the subpackage `fornix.microstructure` must not hide the function of that name."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _PUBLIC and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
+    from fornix.tractography.filtering.filter import filter_tractogram
+    from fornix.tractography.scoring.score import score
+    from fornix.tractography.track import track
+    from fornix.workflow.scan_facts import describe
 
 
 def __getattr__(name: str) -> Any:

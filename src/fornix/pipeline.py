@@ -11,8 +11,8 @@ from fornix.core.dwi import DWI
 from fornix.core.maps import Maps
 from fornix.core.tractogram import Tractogram
 from fornix.io import load
-from fornix.job import Job, Show, Silent
-from fornix.stages import (
+from fornix.workflow.job import Job, Show, Silent
+from fornix.workflow.stages import (
     PREPROCESS,
     Options,
     State,
@@ -78,11 +78,11 @@ def run(
     noise_stage(job, state, options.noise, options.sigma)
     check_stage(job, state)
     denoiser, corrections = PREPROCESS[options.preprocess]
-    measured = None if corrections else state.dwi
+    raw_dwi = None if corrections else state.dwi
     preprocess_stage(job, state, denoiser, corrections, options)
-    microstructure_stage(job, state, options.models, options.method, options, measured)
+    microstructure_stage(job, state, options.models, options.method, options, raw_dwi)
     if fibres_possible(state.dwi):
-        fibre_stages(job, state, options, measured)
+        fibre_stages(job, state, options, raw_dwi)
     page = report_stage(job, state, truth)
     seconds = time.perf_counter() - start
     return Outcome(state.dwi, state.maps, state.tractogram, job.out, page, seconds)

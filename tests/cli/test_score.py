@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fornix.core.tractogram import Tractogram
-from fornix.io import write_tractogram
+from fornix.io import save_tractogram
 
 AFFINE, GRID = np.diag([2.0, 2.0, 2.0, 1.0]), (30, 30, 30)
 
@@ -39,7 +39,7 @@ def phantom(tmp_path_factory) -> Path:
             line[:, axis] = along
             lines.append(line + rng.uniform(-3, 3, 3))
         (folder / "bundles").mkdir(exist_ok=True)
-        write_tractogram(
+        save_tractogram(
             Tractogram.from_list(lines, AFFINE, GRID), folder / "bundles" / f"{name}.tck"
         )
     done = fornix(

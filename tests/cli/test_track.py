@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fornix.io import read_tractogram, save_mask, save_scan
+from fornix.io import load_tractogram, save_mask, save_scan
 from fornix.physics import Phantom
 
 
@@ -50,7 +50,7 @@ def test_choices_are_kept(folder: Path):
              "--exclude-region", folder / "half.nii.gz")  # fmt: skip
     done = run(folder, *words)
     assert done.returncode == 0, done.stderr
-    made = read_tractogram(folder / "out" / "dwi_tractogram.trx")
+    made = load_tractogram(folder / "out" / "dwi_tractogram.trx")
     assert len(made) == 300
     voxel = np.rint((made.points - made.affine[:3, 3]) @ np.linalg.inv(made.affine[:3, :3]).T)
     assert voxel[:, 0].max() < made.grid[0] // 2

@@ -6,7 +6,7 @@ import fornix
 
 
 def test_functions_keep_their_names_after_their_packages_are_imported():
-    import fornix.microstructure.estimate
+    import fornix.estimators.microstructure
     import fornix.report
 
     assert callable(fornix.microstructure)

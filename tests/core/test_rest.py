@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from fornix.core.compute import block_size, blocks, parse_memory, pick_device, use_threads
-from fornix.core.directions import best_subset, condition, largest_gap, spread
 from fornix.core.dwi import DWI, check_mask
 from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients
 from fornix.core.maps import Map, Maps
 from fornix.core.methods import Method, MethodTable
 from fornix.core.tractogram import Tractogram
+from fornix.numerics.directions import best_subset, condition, largest_gap, spread
 
 
 def scan(shape=(3, 3, 3), volumes=7) -> DWI:

@@ -15,13 +15,13 @@ from fornix.core.tractogram import Tractogram
 from fornix.io import (
     derivative,
     load_maps,
+    load_tractogram,
     read_sidecar,
-    read_tractogram,
     save_maps,
+    save_tractogram,
     sidecar_path,
     stem_of,
     write_image,
-    write_tractogram,
 )
 
 AFFINE = np.array([[-2.0, 0.1, 0, 30], [0.1, 2, 0, -20], [0, 0, 2.5, -10], [0, 0, 0, 1]])
@@ -83,9 +83,9 @@ def lines() -> Tractogram:
 @pytest.mark.parametrize("extension", ["trx", "trk", "tck"])
 def test_tractograms_round_trip(tmp_path, extension):
     made, path = lines(), tmp_path / f"x.{extension}"
-    write_tractogram(made, path)
+    save_tractogram(made, path)
     reference = write_image(tmp_path / "ref.nii.gz", np.zeros(GRID), AFFINE)
-    again = read_tractogram(path, reference=reference)
+    again = load_tractogram(path, reference=reference)
     np.testing.assert_allclose(again.points, made.points, atol=1e-4)
     np.testing.assert_array_equal(again.offsets, made.offsets)
     assert again.grid == GRID
@@ -99,7 +99,7 @@ def test_dipy_reads_our_tractograms(tmp_path, extension):
     from dipy.io.streamline import load_tractogram
 
     made, path = lines(), tmp_path / f"x.{extension}"
-    write_tractogram(made, path)
+    save_tractogram(made, path)
     reference = write_image(tmp_path / "ref.nii.gz", np.zeros(GRID), AFFINE)
     theirs = load_tractogram(str(path), str(reference), bbox_valid_check=False)
     theirs.to_rasmm()
@@ -110,7 +110,7 @@ def test_mrtrix_reads_our_tck(tmp_path):
     if not shutil.which("tckstats"):
         pytest.skip("mrtrix3 is not installed")
     made = lines()
-    write_tractogram(made, tmp_path / "x.tck")
+    save_tractogram(made, tmp_path / "x.tck")
     out = subprocess.run(
         ["tckstats", "x.tck", "-output", "mean", "-quiet"],
         cwd=tmp_path, capture_output=True, text=True, check=True,
@@ -120,32 +120,32 @@ def test_mrtrix_reads_our_tck(tmp_path):
 
 def test_bad_tractograms(tmp_path):
     with pytest.raises(FornixError, match=r"one of \.trx"):
-        write_tractogram(lines(), tmp_path / "x.vtk")
-    write_tractogram(lines(), tmp_path / "x.tck")
+        save_tractogram(lines(), tmp_path / "x.vtk")
+    save_tractogram(lines(), tmp_path / "x.tck")
     with pytest.raises(FornixError, match="carries no grid"):
-        read_tractogram(tmp_path / "x.tck")
+        load_tractogram(tmp_path / "x.tck")
     (tmp_path / "bad.trk").write_bytes(b"nothing")
     with pytest.raises(FornixError, match="not a readable tractogram"):
-        read_tractogram(tmp_path / "bad.trk")
-    write_tractogram(lines(), tmp_path / "x.trk")
+        load_tractogram(tmp_path / "bad.trk")
+    save_tractogram(lines(), tmp_path / "x.trk")
     other = write_image(tmp_path / "ref.nii.gz", np.zeros((5, 5, 5)), AFFINE)
     with pytest.raises(FornixError, match="another grid"):
-        read_tractogram(tmp_path / "x.trk", reference=other)
+        load_tractogram(tmp_path / "x.trk", reference=other)
 
 
 def test_empty_tractogram_round_trips(tmp_path):
     empty = Tractogram.from_list([], AFFINE, GRID)
     for extension in ("trk", "trx"):
-        write_tractogram(empty, tmp_path / f"e.{extension}")
-        assert len(read_tractogram(tmp_path / f"e.{extension}")) == 0
+        save_tractogram(empty, tmp_path / f"e.{extension}")
+        assert len(load_tractogram(tmp_path / f"e.{extension}")) == 0
 
 
 def test_mrtrix_reads_our_tensor_and_fod(tmp_path, head):
     """tensor2metric gives our FA from our tensor file, sh2peaks our first peak from our FOD file."""
     if not shutil.which("tensor2metric"):
         pytest.skip("mrtrix3 is not installed")
-    from fornix.microstructure import microstructure
-    from fornix.orientation import fod
+    from fornix.estimators.fod import fod
+    from fornix.estimators.microstructure import microstructure
 
     maps = microstructure(head, models=("dti",), method="wls")
     maps = maps.merged(fod(head, tensor=maps))

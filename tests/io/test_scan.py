@@ -13,11 +13,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from fornix.core.directions import spread
 from fornix.core.errors import FornixError, FornixWarning
 from fornix.core.gradients import Gradients
 from fornix.io import load, read_mask, save_scan, write_fsl, write_image
 from fornix.io.files import atomic, output_folder
+from fornix.numerics.directions import spread
 
 AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])
 

@@ -14,7 +14,7 @@ import pytest
 
 from fornix.core.errors import FornixError
 from fornix.core.tractogram import Tractogram
-from fornix.io import read_tractogram, write_image, write_tractogram
+from fornix.io import load_tractogram, save_tractogram, write_image
 from fornix.io.tractograms import read_streamlines
 from fornix.io.trx import TrxWriter
 
@@ -42,7 +42,7 @@ def test_points_that_are_not_finite_name_the_streamline(tmp_path: Path):
     header["dimensions"] = GRID
     header["voxel_to_rasmm"] = AFFINE
     nib.streamlines.save(broken, str(tmp_path / "nan.trk"), header=header)
-    for read in (read_tractogram, read_streamlines):
+    for read in (load_tractogram, read_streamlines):
         with pytest.raises(FornixError, match=r"nan\.trk: 2 streamline points are not finite"):
             read(tmp_path / "nan.trk")
 
@@ -53,10 +53,10 @@ def test_another_reference_grid(tmp_path: Path):
     moved[0, 3] = 50
     image = write_image(tmp_path / "moved.nii.gz", np.zeros(GRID), moved)
     for extension in ("trx", "trk"):
-        path = write_tractogram(made, tmp_path / f"x.{extension}")
+        path = save_tractogram(made, tmp_path / f"x.{extension}")
         with pytest.raises(FornixError, match=r"another grid .* or placed elsewhere"):
-            read_tractogram(path, reference=image)
-        read_tractogram(path, reference=write_image(tmp_path / "r.nii.gz", np.zeros(GRID), AFFINE))
+            load_tractogram(path, reference=image)
+        load_tractogram(path, reference=write_image(tmp_path / "r.nii.gz", np.zeros(GRID), AFFINE))
 
 
 def test_streamlines_outside_the_volume_are_found():
@@ -71,37 +71,37 @@ def test_streamlines_outside_the_volume_are_found():
 def test_unknown_extensions(tmp_path: Path, name: str):
     (tmp_path / name).write_bytes(b"abc")
     with pytest.raises(FornixError, match=r"a tractogram is one of \.trx, \.tck, \.trk"):
-        read_tractogram(tmp_path / name)
+        load_tractogram(tmp_path / name)
 
 
 def test_broken_trx_files(tmp_path: Path):
     (tmp_path / "bad.trx").write_bytes(b"no archive")
     with pytest.raises(FornixError, match=r"bad\.trx is not a readable tractogram"):
-        read_tractogram(tmp_path / "bad.trx")
+        load_tractogram(tmp_path / "bad.trx")
     with zipfile.ZipFile(tmp_path / "empty.trx", "w") as archive:
         archive.writestr("other.txt", "x")
     with pytest.raises(FornixError, match=r"empty\.trx is not a readable tractogram"):
-        read_tractogram(tmp_path / "empty.trx")
-    whole = write_tractogram(lines(), tmp_path / "x.trx").read_bytes()
+        load_tractogram(tmp_path / "empty.trx")
+    whole = save_tractogram(lines(), tmp_path / "x.trx").read_bytes()
     (tmp_path / "cut.trx").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(FornixError, match=r"cut\.trx is not a readable tractogram"):
-        read_tractogram(tmp_path / "cut.trx")
+        load_tractogram(tmp_path / "cut.trx")
     writer = TrxWriter(tmp_path / "short.trx", AFFINE, GRID)
     writer.append(lines().points, np.diff(lines().offsets))
     header = tmp_path / "short.trx.partial" / "header.json"
     told = json.loads(header.read_text())
     header.write_text(json.dumps({**told, "NB_VERTICES": told["NB_VERTICES"] + 5}))
     with pytest.raises(FornixError):
-        read_tractogram(tmp_path / "short.trx.partial")
+        load_tractogram(tmp_path / "short.trx.partial")
     writer.discard()
 
 
 def test_values_and_views(tmp_path: Path):
     made = lines(40)
     scored = Tractogram(made.points, made.offsets, AFFINE, GRID, {"score": np.arange(40.0)})
-    path = write_tractogram(scored, tmp_path / "x.trx")
+    path = save_tractogram(scored, tmp_path / "x.trx")
     os.chmod(path, 0o444)
-    mapped = read_tractogram(path, mapped=True)
+    mapped = load_tractogram(path, mapped=True)
     np.testing.assert_array_equal(mapped.points, made.points)
     assert not mapped.points.flags.writeable
     few = mapped.subset([7, 3, 30])
@@ -128,8 +128,8 @@ def test_others_compressed_trx_is_read(tmp_path: Path):
     from trx.trx_file_memmap import load, save
 
     made = lines(9)
-    path = write_tractogram(made, tmp_path / "x.trx")
+    path = save_tractogram(made, tmp_path / "x.trx")
     theirs = load(str(path))
     save(theirs, str(tmp_path / "packed.trx"), compression_standard=zipfile.ZIP_DEFLATED)
     theirs.close()
-    np.testing.assert_array_equal(read_tractogram(tmp_path / "packed.trx").points, made.points)
+    np.testing.assert_array_equal(load_tractogram(tmp_path / "packed.trx").points, made.points)

@@ -9,7 +9,7 @@ import pytest
 
 from fornix.core.errors import FornixError
 from fornix.core.tractogram import Tractogram
-from fornix.io import write_tractogram
+from fornix.io import save_tractogram
 from fornix.physics import anatomy, simulate
 from fornix.physics.bundle_maps import Candidates, populations, visits
 from fornix.physics.bundle_shell import regrid
@@ -40,7 +40,7 @@ def folder(tmp_path_factory) -> Path:
         "apart": straight((10, 10, 0), (10, 10, 60), seed=3),
     }
     for (name, lines), extension in zip(rods.items(), (".tck", ".trk", ".trx")):
-        write_tractogram(Tractogram.from_list(lines, AFFINE, GRID), made / f"{name}{extension}")
+        save_tractogram(Tractogram.from_list(lines, AFFINE, GRID), made / f"{name}{extension}")
     return made
 
 
@@ -194,7 +194,7 @@ def test_regrid_keeps_world_places_and_amounts(head: anatomy.Anatomy) -> None:
 
 
 def test_a_scan_of_bundles(still: anatomy.Anatomy) -> None:
-    made = simulate(still, "dti12", snr=float("inf"))
+    made = simulate(still, protocol="dti12", snr=float("inf"))
     across = at(still, (12, 30, 30))
     b0, rest = made.dwi.data[across][made.dwi.gradients.b0_mask].mean(), made.dwi.data[across]
     cosine = np.abs(made.dwi.gradients.directions[:, 0])
@@ -212,7 +212,7 @@ def test_a_real_anatomy_gives_its_bundles_tissue(subject_folder: Path, tmp_path:
         voxel = np.rint((points - subject.affine[:3, 3]) @ np.linalg.inv(subject.affine[:3, :3]).T)
         assert bundle.mask[tuple(voxel.astype(int).T)].mean() > 0.97
         lines = Tractogram.from_list(bundle.streamlines, subject.affine, subject.grid)
-        write_tractogram(lines, tmp_path / f"{name}.trk")
+        save_tractogram(lines, tmp_path / f"{name}.trk")
     made = from_bundles(tmp_path, anatomy=subject, seed=1)
     made.tissue().check()
     assert set(made.bundles) == {"CST_left", "UF_right"} and made.grid == subject.grid
@@ -244,13 +244,13 @@ def test_bad_folders_are_told(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(FornixError, match=r"bad\.trk is not a readable tractogram"):
         from_bundles(tmp_path)
     (tmp_path / "bad.trk").unlink()
-    write_tractogram(Tractogram.from_list([], AFFINE, GRID), tmp_path / "none.trx")
+    save_tractogram(Tractogram.from_list([], AFFINE, GRID), tmp_path / "none.trx")
     with pytest.raises(FornixError, match=r"none\.trx holds no streamline"):
         from_bundles(tmp_path)
 
 
 def test_bundles_of_another_head_are_told(tmp_path: Path, head: anatomy.Anatomy) -> None:
     far = straight((1000, 0, 0), (1050, 0, 0))
-    write_tractogram(Tractogram.from_list(far, AFFINE, GRID), tmp_path / "far.trx")
+    save_tractogram(Tractogram.from_list(far, AFFINE, GRID), tmp_path / "far.trx")
     with pytest.raises(FornixError, match="bundle far: 100% of its points lie outside"):
         from_bundles(tmp_path, anatomy=head)

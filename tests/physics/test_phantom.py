@@ -15,7 +15,7 @@ from fornix.physics import Anatomy, Noise, anatomy, simulate, truth, voxels
 
 @pytest.fixture(scope="module")
 def clean_head(head: Anatomy):  # type: ignore[no-untyped-def]
-    return simulate(head, "demo", snr=float("inf"), lesions=2, threads=1)
+    return simulate(head, protocol="demo", snr=float("inf"), lesions=2, threads=1)
 
 
 def test_a_clean_phantom_is_its_own_truth(clean_head) -> None:  # type: ignore[no-untyped-def]
@@ -46,12 +46,12 @@ def test_a_plain_fit_finds_the_truth(clean_head) -> None:  # type: ignore[no-unt
 
 
 def test_the_noise_is_as_asked(head: Anatomy) -> None:
-    p = simulate(head, "dti12", snr=20, noise=None, seed=1)
+    p = simulate(head, protocol="dti12", snr=20, noise=None, seed=1)
     outside = p.dwi.data[~p.mask]
     assert (outside**2).mean() == pytest.approx(2 * 50.0**2, rel=0.01)
     np.testing.assert_allclose(p.sigma, 50)
     model = Noise(snr=20, coils=4, variation=0.3)
-    q = simulate(head, "dti6", noise=model, seed=1)
+    q = simulate(head, protocol="dti6", noise=model, seed=1)
     outside = (q.dwi.data[~q.mask] / q.sigma[~q.mask][:, None]) ** 2
     assert outside.mean() == pytest.approx(8, rel=0.01)
     np.testing.assert_array_equal(p.clean[..., 0], q.clean[..., 0])
@@ -60,12 +60,12 @@ def test_the_noise_is_as_asked(head: Anatomy) -> None:
 def test_the_seed_alone_decides() -> None:
     head = anatomy.embedded(voxel_size=8.0)
     options = {"snr": 25, "artefacts": "severe", "seed": 3}
-    one = simulate(head, "dti6", threads=1, **options)
-    two = simulate(head, "dti6", threads=2, **options)
+    one = simulate(head, protocol="dti6", threads=1, **options)
+    two = simulate(head, protocol="dti6", threads=2, **options)
     np.testing.assert_array_equal(one.dwi.data, two.dwi.data)
     for name in ("fa", "mk", "fod"):
         np.testing.assert_array_equal(one.truth[name].data, two.truth[name].data)
-    other = simulate(head, "dti6", **{**options, "seed": 4})
+    other = simulate(head, protocol="dti6", **{**options, "seed": 4})
     assert (one.dwi.data != other.dwi.data).mean() > 0.5
     kept = one.artefact_truth
     assert kept is not None and kept.moves and kept.field_map.any() and kept.eddy.any()
@@ -76,7 +76,7 @@ def test_the_seed_alone_decides() -> None:
 def test_moving_heads_feel_turned_gradients(head: Anatomy) -> None:
     from fornix.physics import Artefacts
 
-    p = simulate(head, "dti6", snr=float("inf"), artefacts=Artefacts(motion_degrees=10.0))
+    p = simulate(head, protocol="dti6", snr=float("inf"), artefacts=Artefacts(motion_degrees=10.0))
     kept = p.artefact_truth
     volume = int(np.abs(kept.motion).sum(1).argmax())
     middle = np.rint(np.argwhere(p.mask).mean(0)).astype(int)

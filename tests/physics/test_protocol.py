@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fornix.core.directions import condition
 from fornix.core.errors import FornixError
+from fornix.numerics.directions import condition
 from fornix.physics import SCHEMES, random_protocol, scheme
 
 EXPECTED = {

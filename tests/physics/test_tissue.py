@@ -11,11 +11,11 @@ from scipy.integrate import quad
 from scipy.spatial.transform import Rotation
 from scipy.special import eval_legendre
 
-from fornix.core import harmonics
 from fornix.core.compute import use_threads
-from fornix.core.directions import spread
 from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients
+from fornix.numerics import harmonics
+from fornix.numerics.directions import spread
 from fornix.physics import Tissue, random_tissue, scheme, signal, watson
 from fornix.physics.kernels import legendre_table, lmax_for, zonal
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from fornix.core import harmonics
-from fornix.core.directions import fibonacci, spread
+from fornix.numerics import harmonics
+from fornix.numerics.directions import fibonacci, spread
 from fornix.physics import Tissue, signal, truth, watson
-from fornix.testing import six_to_matrix
+from fornix.testing.properties import six_to_matrix
 
 F64 = torch.float64
 

@@ -7,12 +7,14 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from fornix.core import harmonics
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients
+from fornix.estimators.predict import normalised, predict
+from fornix.numerics import harmonics
 from fornix.physics import random_tissue, scheme, signal, voxels
-from fornix.qspace import Encoder, SignalPrior, default_prior, normalised, predict, prior_of
+from fornix.qspace.encoder import Encoder
+from fornix.qspace.prior import SignalPrior, default_prior, prior_of
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,7 @@ def test_commutes_with_rotation_and_order(prior, name):
     turned = Encoder(table.rotated(rotation), prior, "cpu").encode(y, sigma).z.numpy()
     matrix, start = harmonics.rotation_matrix(8, rotation), 0
     for i, factor in enumerate(prior.factors):
-        block = matrix[2 * i * i - i : 2 * i * i + 3 * i + 1, 2 * i * i - i : 2 * i * i + 3 * i + 1]
+        block = matrix[harmonics.order_slice(2 * i), harmonics.order_slice(2 * i)]
         stop = start + len(factor) * (4 * i + 1)
         expected = plain[:, start:stop].reshape(4, -1, 4 * i + 1) @ block.T
         np.testing.assert_allclose(
@@ -106,8 +108,8 @@ def test_commutes_with_rotation_and_order(prior, name):
 @pytest.mark.parametrize(("name", "factor"), [("dti6", 0.9), ("dti12", 0.95)])
 def test_predicts_unseen_directions_better_than_the_tensor(name, factor):
     """Simulated voxels of another seed than the prior's, SNR 20."""
-    from fornix.microstructure import microstructure
-    from fornix.testing import six_to_matrix
+    from fornix.estimators.microstructure import microstructure
+    from fornix.testing.properties import six_to_matrix
 
     made = voxels(3000, name, snr=20, seed=5)
     dwi = made.dwi.with_(sigma=float(np.median(made.sigma)))

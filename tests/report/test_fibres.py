@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fornix.core import harmonics
 from fornix.core.dwi import DWI
 from fornix.core.gradients import Gradients
 from fornix.core.maps import Map, Maps
 from fornix.core.tractogram import Tractogram
+from fornix.numerics import harmonics
 from fornix.report.fibres import density_colours, fod_glyphs, streamline_slices, track_density
 from fornix.report.glyphs import draw_glyphs
 

@@ -11,8 +11,8 @@ import pytest
 from fornix.core.dwi import DWI
 from fornix.core.maps import Maps
 from fornix.core.tractogram import Tractogram
-from fornix.microstructure import microstructure
-from fornix.orientation import fod
+from fornix.estimators.fod import fod
+from fornix.estimators.microstructure import microstructure
 from fornix.physics import Phantom
 from fornix.report import write_report
 from fornix.report.canvas import crop, slice_numbers, to_ras

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from fornix import __version__
 from fornix.cli import (
     bench,
     cite,
@@ -25,6 +24,7 @@ from fornix.cli import (
 )
 from fornix.cli.show import errors, spoken_warnings
 from fornix.core.errors import FornixError
+from fornix.core.version import __version__
 
 app = typer.Typer(
     name="fornix",

@@ -47,13 +47,13 @@ def bench_command(
       fornix bench tracts          (a real scan's tractogram, to be looked at)
       fornix bench orientation     (missed and spurious fibres, angles, close crossings)
     """
-    from fornix.bench import SUITES
+    from fornix_bench import SUITES
 
     if suite not in SUITES:
         raise FornixError(f"no benchmark {suite!r}; choose one of: {', '.join(SUITES)}")
     more: dict[str, Any] = {}
     if section:
-        from fornix.bench.microstructure import SECTIONS
+        from fornix_bench.suites.microstructure.suite import SECTIONS
 
         if suite != "microstructure" or not set(section) <= set(SECTIONS):
             raise FornixError(

@@ -12,7 +12,7 @@ def cite_command() -> None:
 
       fornix cite
     """
-    from fornix.methods import tables
+    from fornix.estimators.registry import tables
 
     for table in tables():
         for method in table.values():

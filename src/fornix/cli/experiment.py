@@ -31,7 +31,7 @@ def experiment_command(
       fornix experiment ood          (does the score rise where the error does)
       fornix experiment calibration  (do the intervals hold)
     """
-    from fornix.experiments import EXPERIMENTS
+    from fornix_bench.experiments import EXPERIMENTS
 
     if name not in EXPERIMENTS:
         raise FornixError(f"no experiment {name!r}; choose one of: {', '.join(EXPERIMENTS)}")

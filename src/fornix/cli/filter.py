@@ -65,24 +65,24 @@ def filter_command(
       fornix filter out/sub-01_tractogram.trx --keep 0.5
       fornix filter out/sub-01_tractogram.trx --by weight -o out/sub-01_fitted.trk
     """
-    from fornix.io import read_tractogram, write_sidecar, write_tractogram
+    from fornix.io import load_tractogram, save_tractogram, write_sidecar
     from fornix.io.sidecar import command_line
     from fornix.io.tractograms import check_extension
-    from fornix.tracking.filter import check_choice, chosen, score_streamlines
+    from fornix.tractography.filtering.filter import check_choice, chosen, score_streamlines
 
     check_choice(by, threshold, keep)
     folder = tractogram.parent if maps is None else maps
     stem, fod = _fod(folder, tractogram)
     path = out or tractogram.with_name(f"{stem}_desc-filtered_tractogram{tractogram.suffix}")
     check_extension(path)
-    made = read_tractogram(tractogram, reference=fod if tractogram.suffix == ".tck" else None)
+    made = load_tractogram(tractogram, reference=fod if tractogram.suffix == ".tck" else None)
     scan, found = _scan(folder, stem, mask)
     scored = score_streamlines(made, scan, found, tissue=tissue, threads=threads)
     best = np.arange(len(made)) if score_only else chosen(
         scored.per_streamline[by], by, threshold, keep
     )  # fmt: skip
     kept = scored.subset(best)
-    write_tractogram(kept, path)
+    save_tractogram(kept, path)
     write_sidecar(
         path,
         {"Units": "mm", "Method": "none" if score_only else by, "Count": len(kept),

@@ -31,8 +31,8 @@ def info_command(
       fornix info dwi.nii.gz
       fornix info dwi.nii.gz --bval other.bval --bvec other.bvec --json
     """
-    from fornix.info import describe
     from fornix.io import load, read_mask
+    from fornix.workflow.scan_facts import describe
 
     dwi = load(
         path, bval=bval, bvec=bvec, grad=grad, b0_threshold=b0_threshold, exclude=o.volumes(exclude)

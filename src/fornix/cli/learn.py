@@ -35,14 +35,15 @@ def train_command(
     steps: Annotated[
         int | None,
         typer.Option(
-            "--steps", help="Steps instead of the recipe's; 0 with --on calibrates anew.", min=0
+            "--steps", help="Steps instead of the recipe's; 0 with --finetune calibrates anew.", min=0
         ),
     ] = None,
     protocols: Annotated[
         int, typer.Option("--protocols", help="Random protocols of the calibration.", min=1)
     ] = 240,
-    on: Annotated[
-        bool, typer.Option("--on", help="Go on from the weights that ship, not from nothing.")
+    finetune: Annotated[
+        bool,
+        typer.Option("--finetune", help="Go on from the weights that ship, not from nothing."),
     ] = False,
     device: o.Device = "auto",
     devices: Annotated[int, typer.Option("--devices", help="GPUs to use together.", min=1)] = 1,
@@ -55,18 +56,18 @@ def train_command(
       fornix train policy --anatomy anatomy/
       fornix train context --work runs --steps 50 -o /tmp/weights --protocols 4
     """
-    from fornix.learn.make import make
-    from fornix.learn.weights import FOLDER
-    from fornix.tracking import recipes as tracking
+    from fornix.nets.weights import FOLDER
+    from fornix.training import tracking_recipes as tracking
+    from fornix.training.build import make
 
     if name in tracking.RECIPES:
-        if on:
-            raise FornixError(f"{name} is trained from nothing only; leave out --on")
+        if finetune:
+            raise FornixError(f"{name} is trained from nothing only; leave out --finetune")
         done = tracking.make(name, work, anatomy, steps, out or FOLDER, tell=_tell)
         console.print(f"done: [bold]{done}[/]")
         return
     made = make(
-        name, work, anatomy, steps, device, devices, out or FOLDER, protocols, on,
+        name, work, anatomy, steps, device, devices, out or FOLDER, protocols, finetune,
         tell=_tell,
     )  # fmt: skip
     console.print(f"done: [bold]{made}[/]")
@@ -79,7 +80,7 @@ def _tell(line: str) -> None:
 @weights_app.command("list")
 def list_command() -> None:
     """Name, size and hash of every file of weights."""
-    from fornix.learn import weights
+    from fornix.nets import weights
 
     for name, sha in weights.manifest().items():
         path = weights.FOLDER / f"{name}.safetensors"
@@ -91,7 +92,7 @@ def list_command() -> None:
 @weights_app.command("verify")
 def verify_command() -> None:
     """Check every file against its hash; exit code 1 if any is damaged."""
-    from fornix.learn import weights
+    from fornix.nets import weights
 
     found = weights.verify()
     for name, wrong in found.items():

@@ -61,10 +61,10 @@ Adapt = Annotated[
     ),
 ]
 
-Confident = Annotated[
+MinPeakProb = Annotated[
     float | None,
     typer.Option(
-        "--confident",
+        "--min-peak-prob",
         help="Show peaks where a fibre is at least so probable, 0 to 1 (learned methods); 0.25 if absent.",
         min=0, max=1,
     ),
@@ -76,7 +76,7 @@ def method_option(*stages: str, what: str = "Method") -> Any:
 
     def listed(word: str) -> str:
         if word == "help":
-            from fornix.methods import tables
+            from fornix.estimators.registry import tables
 
             for table in tables(*stages):
                 typer.echo(f"{table.stage}\n{table.help()}")

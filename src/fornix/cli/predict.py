@@ -57,11 +57,11 @@ def predict_command(
 
       fornix predict dwi.nii.gz --bval hcp.bval --bvec hcp.bvec -o out
     """
+    from fornix.estimators.predict import predict
     from fornix.io import derivative, read_fsl, read_mrtrix, save_scan, write_image, write_sidecar
     from fornix.io.scan import load
-    from fornix.job import Job
-    from fornix.qspace import predict
-    from fornix.stages import State, input_record, mask_stage, noise_stage
+    from fornix.workflow.job import Job
+    from fornix.workflow.stages import State, input_record, mask_stage, noise_stage
 
     if grad is None and (bval is None or bvec is None):
         raise FornixError("say where to predict: --bval and --bvec, or --grad")
@@ -104,7 +104,7 @@ def predict_command(
             lambda progress: predict(
                 state.dwi,
                 target,
-                method,
+                method=method,
                 adapt=adapt,
                 threads=threads,
                 device=device,

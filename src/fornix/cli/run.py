@@ -28,7 +28,7 @@ def run_command(
     method: Annotated[str, o.method_option("dti", "dki", "noddi")] = "auto",
     quantiles: o.Quantiles = "",
     adapt: o.Adapt = False,
-    confident: o.Confident = None,
+    min_peak_prob: o.MinPeakProb = None,
     fod_method: Annotated[
         str, typer.Option("--fod-method", help="Method for orientations.")
     ] = "auto",
@@ -81,7 +81,7 @@ def run_command(
                 method=method,
                 quantiles=o.levels(quantiles),
                 adapt=adapt,
-                confident=confident,
+                min_peak_prob=min_peak_prob,
                 fod_method=fod_method,
                 track_method=track_method,
                 streamlines=streamlines,

@@ -46,7 +46,7 @@ def score_command(
     """
     from fornix.io import write_json
     from fornix.io.sidecar import command_line
-    from fornix.tracking import score
+    from fornix.tractography.scoring.score import score
 
     found = score(tractogram, truth, margin=margin, end_margin=end_margin, threads=threads)
     path = tractogram.with_name(f"{tractogram.stem}_score.json") if out is None else out

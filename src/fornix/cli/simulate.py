@@ -85,7 +85,7 @@ def simulate_command(
     from fornix.physics import simulate
     from fornix.physics.anatomy import Anatomy, from_subject
     from fornix.physics.bundles import from_bundles
-    from fornix.tracking.truth import write_truth
+    from fornix.tractography.scoring.truth import write_truth
 
     if (bval is None) != (bvec is None):
         raise FornixError("give both --bval and --bvec, or a named --protocol")
@@ -108,8 +108,8 @@ def simulate_command(
             head = from_subject(anatomy)
         made = simulate(
             head,
-            table,
-            snr,
+            protocol=table,
+            snr=snr,
             coils=coils,
             artefacts=artefacts,
             seed=seed,

@@ -14,8 +14,8 @@ from fornix.cli.show import Shown, console
 from fornix.core.errors import FornixError
 
 if TYPE_CHECKING:
-    from fornix.job import Job
-    from fornix.stages import State
+    from fornix.workflow.job import Job
+    from fornix.workflow.stages import State
 
 
 def denoise_command(
@@ -28,7 +28,6 @@ def denoise_command(
     mask: o.Mask = None,
     sigma: o.NoiseLevel = None,
     exclude: o.Exclude = "",
-    seed: o.Seed = 0,
     threads: o.Threads = None,
     device: o.Device = "auto",
 ) -> None:
@@ -38,11 +37,11 @@ def denoise_command(
 
       fornix denoise dwi.nii.gz -o out --method mppca
     """
-    from fornix import stages as p
+    from fornix.workflow import stages as p
 
     with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
         p.preprocess_stage(
-            job, state, method, (), p.Options(seed=seed, threads=threads, device=device), "denoise"
+            job, state, method, (), p.Options(threads=threads, device=device), "denoise"
         )
 
 
@@ -57,9 +56,6 @@ def mask_command(
         Path | None, typer.Option("--mask", help="Take this mask: checked, written under its name.")
     ] = None,
     exclude: o.Exclude = "",
-    seed: o.Seed = 0,
-    threads: o.Threads = None,
-    device: o.Device = "auto",
 ) -> None:
     """Find the brain; writes STEM_desc-brain_mask.
 
@@ -67,9 +63,9 @@ def mask_command(
 
       fornix mask dwi.nii.gz -o out
     """
-    from fornix import stages as p
     from fornix.io import load
-    from fornix.job import Job
+    from fornix.workflow import stages as p
+    from fornix.workflow.job import Job
 
     scan = load(path, bval=bval, bvec=bvec, grad=grad, exclude=o.volumes(exclude))
     show = Shown()
@@ -93,9 +89,7 @@ def correct_command(
     mask: o.Mask = None,
     sigma: o.NoiseLevel = None,
     exclude: o.Exclude = "",
-    seed: o.Seed = 0,
     threads: o.Threads = None,
-    device: o.Device = "auto",
 ) -> None:
     """Gibbs ringing, head motion and eddy currents (gradients turned along), bias field.
 
@@ -104,15 +98,15 @@ def correct_command(
       fornix correct dwi.nii.gz -o out
       fornix correct dwi.nii.gz -o out --method rigid
     """
-    from fornix import stages as p
     from fornix.preprocess import CORRECT_METHODS
+    from fornix.workflow import stages as p
 
     words = tuple(method.split(","))
     for word in words:
         CORRECT_METHODS[word]
     with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
         p.preprocess_stage(
-            job, state, "", words, p.Options(seed=seed, threads=threads, device=device), "correct"
+            job, state, "", words, p.Options(threads=threads), "correct"
         )
 
 
@@ -143,7 +137,7 @@ def microstructure_command(
       fornix microstructure dwi.nii.gz -o out --quantiles 0.05,0.95
       fornix microstructure dwi.nii.gz --models dti,dki,noddi --method wls --mask mask.nii.gz -o out
     """
-    from fornix import stages as p
+    from fornix.workflow import stages as p
 
     with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
         chosen = models if models == "auto" else tuple(models.split(","))
@@ -159,7 +153,7 @@ def fod_command(
     out: o.Out,
     method: Annotated[str, o.method_option("fod")] = "auto",
     adapt: o.Adapt = False,
-    confident: o.Confident = None,
+    min_peak_prob: o.MinPeakProb = None,
     bval: o.Bval = None,
     bvec: o.Bvec = None,
     grad: o.Grad = None,
@@ -176,22 +170,20 @@ def fod_command(
 
       fornix fod dwi.nii.gz -o out --method csd
       fornix fod dwi.nii.gz -o out --method learned --adapt
-      fornix fod dwi.nii.gz -o out --confident 0.5
+      fornix fod dwi.nii.gz -o out --min-peak-prob 0.5
     """
-    from fornix import stages as p
-    from fornix.orientation import FOD_METHODS
+    from fornix.estimators.fod import FOD_METHODS
+    from fornix.workflow import stages as p
 
     if adapt and method == "auto":
         method = FOD_METHODS.default
-    if not FOD_METHODS.named(method).joint:
-        for given, option in ((adapt, "--adapt"), (confident is not None, "--confident")):
-            if given:
-                raise FornixError(
-                    f"{option} is of the methods learned and voxelwise only, not of {method}; leave it out"
-                )
+    if adapt:
+        FOD_METHODS.check(method, "adapts", "--adapt")
+    if min_peak_prob is not None:
+        FOD_METHODS.check(method, "peak_probabilities", "--min-peak-prob")
     with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
         options = p.Options(
-            adapt=adapt, confident=confident, seed=seed, threads=threads, device=device
+            adapt=adapt, min_peak_prob=min_peak_prob, seed=seed, threads=threads, device=device
         )
         p.fod_stage(job, state, method, options)
 
@@ -217,8 +209,8 @@ def report_command(
 
       fornix report dwi.nii.gz -o out
     """
-    from fornix import stages as p
-    from fornix.io import derivative, load_maps, read_tractogram
+    from fornix.io import derivative, load_maps, load_tractogram
+    from fornix.workflow import stages as p
 
     with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
         state.maps = load_maps(job.out, job.stem)
@@ -230,7 +222,7 @@ def report_command(
         for extension in ("trx", "tck", "trk"):
             found = job.out / f"{job.stem}_tractogram.{extension}"
             if found.exists():
-                state.tractogram = read_tractogram(found, reference=reference)
+                state.tractogram = load_tractogram(found, reference=reference)
         p.check_stage(job, state)
         p.report_stage(job, state, truth)
 
@@ -247,9 +239,9 @@ def _job(
     exclude: str,
 ) -> Iterator[tuple[Job, State]]:
     """A scan with mask and noise level, given, found in OUT or estimated; closes with a last line."""
-    from fornix import stages as p
     from fornix.io import derivative, load, read_mask, read_volume
-    from fornix.job import Job
+    from fornix.workflow import stages as p
+    from fornix.workflow.job import Job
 
     skipped = o.volumes(exclude)
     scan = load(path, bval=bval, bvec=bvec, grad=grad, exclude=skipped)

@@ -59,9 +59,13 @@ def track_command(
         list[Path] | None,
         typer.Option("--stop-region", help="Mask to end in; may be given again."),
     ] = None,
-    any_end: Annotated[
-        bool, typer.Option("--any-end", help="Keep streamlines that end outside grey matter too.")
-    ] = False,
+    act_ends: Annotated[
+        bool,
+        typer.Option(
+            "--act-ends/--no-act-ends",
+            help="Keep only streamlines that end in grey matter (anatomically constrained).",
+        ),
+    ] = True,
     bval: o.Bval = None,
     bvec: o.Bvec = None,
     grad: o.Grad = None,
@@ -83,16 +87,16 @@ def track_command(
       fornix track dwi.nii.gz -o out --method ptt --seeding interface --tissue 5tt.nii.gz
       fornix track dwi.nii.gz -o out --include-region stem.nii.gz --exclude-region midline.nii.gz
     """
-    from fornix import stages as p
+    from fornix.estimators.external_fod import read_fod
     from fornix.io import derivative, load_maps
-    from fornix.orientation import read_fod
-    from fornix.tracking.options import TrackOptions
+    from fornix.workflow import stages as p
+    from fornix.workflow.track_options import TrackOptions
 
     o.check_tractogram(tractogram)
     settings = p.Options(seed=seed, threads=threads, device=device, tractogram_format=tractogram)
     asked = TrackOptions(
         seeds, seeding, seeds_per_voxel, step, angle, threshold, min_length, max_length, tissue,
-        tuple(include or ()), tuple(avoid or ()), tuple(stop or ()), any_end, fod,
+        tuple(include or ()), tuple(avoid or ()), tuple(stop or ()), act_ends, fod,
     )  # fmt: skip
     with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
         asked.arguments(state.dwi)  # says what is wrong before the long part

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fornix.core.errors import FornixError
+from fornix.core.protocol import ProtocolFacts
 
 B0_THRESHOLD = 50.0  # s/mm²
 
@@ -98,6 +99,17 @@ class Gradients:
         gaps = np.diff(b) > np.maximum(50.0, 0.05 * b[1:])
         groups = np.split(index, np.flatnonzero(gaps) + 1)
         return tuple(Shell(float(self.bvals[g].mean()), tuple(sorted(map(int, g)))) for g in groups)
+
+    @cached_property
+    def facts(self) -> ProtocolFacts:
+        """What this table can and cannot give, computed once."""
+        return ProtocolFacts(
+            self.bvals,
+            self.directions,
+            self.b0_mask,
+            tuple(shell.b for shell in self.shells),
+            lambda volumes: self.subset(volumes).facts,
+        )
 
     def __str__(self) -> str:
         parts = [f"{int(self.b0_mask.sum())} b0"]

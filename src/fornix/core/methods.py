@@ -1,7 +1,8 @@
 """A stage's table of methods: the classical reference methods and ours, chosen by one word.
 
-Someone who adds a method writes one function and one line in the stage's table; the command line,
-the documentation, the generic tests and the benchmark read the table.
+Someone who adds a method writes one function and one line in the stage's table, with what the method
+can do. Command line, errors, documentation, generic tests and benchmarks read the table: nothing hangs
+on a method's name.
 """
 
 from __future__ import annotations
@@ -17,22 +18,67 @@ from fornix.core.errors import FornixError
 class Method:
     """One entry of a stage's table.
 
-    name: the word a user types after `--method`.
-    run: the function that does it.
-    summary: half a line for `--method help`.
-    reference: the paper to cite.
-    joint: `run` takes the whole scan and all models at once, not voxels of one.
+    Attributes:
+        name: The word a user types after `--method`.
+        run: The function that does it; its arguments are those of the stage.
+        summary: Half a line for `--method help`.
+        reference: The paper to cite.
+        peer: The library that does the work, where it is not ours ("DIPY").
+        weights: Name of the shipped weights that it needs; a network has some.
+        whole_scan: `run` takes the whole scan and all models at once, not voxels of one.
+        raw_noise: It judges the noise itself, so it reads the scan before denoising.
+        quantiles: It gives calibrated quantiles.
+        adapts: It can be fitted to the scan's own volumes.
+        peak_probabilities: It says how probable each peak is.
+        min_volumes: Fewer volumes than this it refuses.
+        seedings: Of a tracker: the ways of seeding that it knows.
+        regions: Of a tracker: it knows regions to include, exclude and stop in, and any end.
+        angle: Of a tracker: largest turn per step where none is asked for, degrees.
     """
 
     name: str
     run: Callable[..., Any]
     summary: str
     reference: str = ""
-    joint: bool = False
+    peer: str = ""
+    weights: str = ""
+    whole_scan: bool = False
+    raw_noise: bool = False
+    quantiles: bool = False
+    adapts: bool = False
+    peak_probabilities: bool = False
+    min_volumes: int = 0
+    seedings: tuple[str, ...] = ()
+    regions: bool = False
+    angle: float = 0.0
+
+    @property
+    def network(self) -> bool:
+        """Whether it is a network with shipped weights."""
+        return bool(self.weights)
+
+    def capabilities(self) -> tuple[str, ...]:
+        """What it can do, in words, for tables of methods."""
+        words = {
+            "network": self.network,
+            "whole scan": self.whole_scan,
+            "quantiles": self.quantiles,
+            "adapts to the scan": self.adapts,
+            "peak probabilities": self.peak_probabilities,
+            "regions": self.regions,
+        }
+        least = (f"{self.min_volumes} volumes or more",) if self.min_volumes else ()
+        peer = (f"by {self.peer}",) if self.peer else ()
+        return (*(word for word, has in words.items() if has), *least, *peer)
 
 
 class MethodTable(Mapping[str, Method]):
-    """The methods of one stage, in the order they are shown; the first is the default."""
+    """The methods of one stage, in the order they are shown; the first is the default.
+
+    Args:
+        stage: Its name, as users know it.
+        methods: In the order in which they are shown.
+    """
 
     def __init__(self, stage: str, methods: list[Method]) -> None:
         self.stage = stage
@@ -40,6 +86,7 @@ class MethodTable(Mapping[str, Method]):
 
     @property
     def default(self) -> str:
+        """The name that `auto` stands for."""
         return next(iter(self._methods))
 
     def __getitem__(self, name: str) -> Method:
@@ -51,6 +98,29 @@ class MethodTable(Mapping[str, Method]):
     def named(self, word: str) -> Method:
         """The method of this name; `auto` is the default."""
         return self[self.default if word == "auto" else word]
+
+    def having(self, capability: str) -> tuple[str, ...]:
+        """Names of the methods that have a capability, a field of `Method`."""
+        return tuple(name for name, m in self._methods.items() if getattr(m, capability))
+
+    def check(self, word: str, capability: str, option: str) -> None:
+        """Refuse an option that a method cannot serve.
+
+        Args:
+            word: The method asked for, or `auto`.
+            capability: The field of `Method` that the option needs.
+            option: As the user typed it, for the message.
+
+        Raises:
+            FornixError: The method lacks it; says which methods have it.
+        """
+        method = self.named(word)
+        if not getattr(method, capability):
+            able = ", ".join(self.having(capability)) or "no method"
+            raise FornixError(
+                f"{option} does not go with the method {method.name} of {self.stage}; leave it out, or "
+                f"take one of: {able}"
+            )
 
     def __contains__(self, name: object) -> bool:
         return name in self._methods

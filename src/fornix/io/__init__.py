@@ -6,22 +6,23 @@ from fornix.io.outputs import load_maps, save_maps, save_mask
 from fornix.io.scan import load, read_mask, save_scan
 from fornix.io.sidecar import read_json, read_sidecar, write_json, write_sidecar
 from fornix.io.tables import read_fsl, read_mrtrix, write_fsl, write_mrtrix
-from fornix.io.tractograms import read_tractogram, write_tractogram
+from fornix.io.tractograms import load_tractogram, save_tractogram
 
 __all__ = [
     "derivative",
     "load",
     "load_maps",
+    "load_tractogram",
     "read_fsl",
     "read_json",
     "read_mask",
     "read_mrtrix",
     "read_sidecar",
-    "read_tractogram",
     "read_volume",
     "save_maps",
     "save_mask",
     "save_scan",
+    "save_tractogram",
     "sidecar_path",
     "stem_of",
     "write_fsl",
@@ -29,5 +30,4 @@ __all__ = [
     "write_json",
     "write_mrtrix",
     "write_sidecar",
-    "write_tractogram",
 ]

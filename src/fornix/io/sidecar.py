@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fornix import __version__
 from fornix.core.errors import FornixError
+from fornix.core.version import __version__
 from fornix.io.files import atomic, sha256
 from fornix.io.names import sidecar_path
 

@@ -18,7 +18,7 @@ from fornix.io.trx import PARTIAL, read_trx, write_trx
 EXTENSIONS = (".trx", ".tck", ".trk")
 
 
-def write_tractogram(tractogram: Tractogram, path: str | Path) -> Path:
+def save_tractogram(tractogram: Tractogram, path: str | Path) -> Path:
     """Write a tractogram in the format its extension names, atomically.
 
     trx keeps the grid and the values per streamline, trk the grid and the values, tck only points.
@@ -33,7 +33,7 @@ def write_tractogram(tractogram: Tractogram, path: str | Path) -> Path:
     return path
 
 
-def read_tractogram(
+def load_tractogram(
     path: str | Path, reference: str | Path | None = None, *, mapped: bool = False
 ) -> Tractogram:
     """Read a tractogram. A tck file carries no grid: give a reference image for it.
@@ -82,7 +82,7 @@ def read_streamlines(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.
         except Exception as error:
             raise FornixError(f"{path} is not a readable tractogram: {error}") from error
     else:
-        made = read_tractogram(path)
+        made = load_tractogram(path)
     return made.points, made.offsets
 
 

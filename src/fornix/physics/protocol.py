@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from fornix.core.directions import spread
 from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients
+from fornix.numerics.directions import spread
 
 
 def shells(b0: int, *counts: tuple[float, int], seed: int = 0) -> Gradients:

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fornix.core import harmonics
 from fornix.core.compute import blocks
-from fornix.core.directions import spread
 from fornix.core.gradients import Gradients
 from fornix.core.maps import UNITS, Map, Maps
+from fornix.numerics import harmonics
+from fornix.numerics.directions import spread
 from fornix.physics import watson
 from fornix.physics.tissue import D_FREE, Tissue, signal
 

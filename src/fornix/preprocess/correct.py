@@ -16,8 +16,8 @@ Progress = Callable[[int, int], None]
 
 def correct(
     dwi: DWI,
-    methods: Sequence[str] = ("gibbs", "affine", "bias"),
     *,
+    methods: Sequence[str] = ("gibbs", "affine", "bias"),
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> DWI:

@@ -15,7 +15,7 @@ from fornix.core.methods import Method, MethodTable
 
 
 def denoise(
-    dwi: DWI, method: str = "mppca", *, threads: int | None = None, device: str = "auto"
+    dwi: DWI, *, method: str = "mppca", threads: int | None = None, device: str = "auto"
 ) -> DWI:
     """The denoised scan, with the noise level `sigma` set where the method estimates it.
 

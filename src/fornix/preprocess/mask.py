@@ -9,10 +9,10 @@ from scipy import ndimage
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError, tell
 from fornix.core.methods import Method, MethodTable
-from fornix.core.threshold import otsu
+from fornix.numerics.threshold import otsu
 
 
-def brain_mask(dwi: DWI, method: str = "shells") -> DWI:
+def brain_mask(dwi: DWI, *, method: str = "shells") -> DWI:
     """The scan with its brain mask set. method: an entry of MASK_METHODS."""
     mask = MASK_METHODS[method].run(dwi)
     blank = ~np.any(dwi.data, axis=3)

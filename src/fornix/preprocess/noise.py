@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.stats import chi2
 
-from fornix.core import harmonics
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
 from fornix.core.methods import Method, MethodTable
+from fornix.numerics import harmonics
 
 
-def estimate_noise(dwi: DWI, method: str = "auto") -> DWI:
+def estimate_noise(dwi: DWI, *, method: str = "auto") -> DWI:
     """The scan with its noise level `sigma` set, a map (X, Y, Z) in units of the data.
 
     method: an entry of NOISE_METHODS, or `auto`: `residual` where the protocol leaves at least four
@@ -37,6 +37,23 @@ def snr(dwi: DWI) -> NDArray[np.floating]:
         raise FornixError("the noise level is not known; call estimate_noise first")
     sigma = np.broadcast_to(np.asarray(dwi.sigma, dtype=np.float32), dwi.grid)
     return dwi.mean_b0() / np.maximum(sigma, 1e-12)
+
+
+def noise_of_voxels(dwi: DWI, voxels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Noise level of some voxels: as the scan has it, else estimated.
+
+    Args:
+        dwi: The scan.
+        voxels: (n,) flat indices of its grid.
+
+    Returns:
+        (n,) in units of the data.
+
+    Raises:
+        FornixError: The scan has none and it cannot be estimated.
+    """
+    level = estimate_noise(dwi).sigma if dwi.sigma is None else dwi.sigma
+    return np.broadcast_to(np.asarray(level, np.float64), dwi.grid).reshape(-1)[voxels]
 
 
 def residual(dwi: DWI) -> NDArray[np.float64]:

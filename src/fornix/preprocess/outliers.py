@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fornix.core import harmonics
 from fornix.core.dwi import DWI
+from fornix.numerics import harmonics
 
 
 def slice_scores(dwi: DWI, axis: int = 2) -> NDArray[np.float64]:

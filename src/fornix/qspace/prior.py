@@ -19,8 +19,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
 
-from fornix.core import harmonics
 from fornix.core.errors import FornixError
+from fornix.numerics import harmonics
 from fornix.physics import Tissue, random_tissue
 from fornix.physics.tissue import zonal_series
 
@@ -64,7 +64,7 @@ class SignalPrior:
         columns = []
         for i, (factor, scale) in enumerate(zip(self.factors, self.scale)):
             at = CubicSpline(self.b, factor, axis=1)(b) * np.sqrt(scale)[:, None]
-            here = basis[:, 2 * i * i - i : 2 * i * i + 3 * i + 1]
+            here = basis[:, harmonics.order_slice(2 * i)]
             columns.append(np.einsum("kn,nm->nkm", at, here).reshape(len(b), -1))
         return np.concatenate(columns, axis=1)
 

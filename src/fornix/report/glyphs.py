@@ -12,9 +12,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from fornix.core import harmonics
 from fornix.core.compute import blocks
-from fornix.core.directions import fibonacci
+from fornix.numerics import harmonics
+from fornix.numerics.directions import fibonacci
 
 Image = NDArray[np.float32]
 

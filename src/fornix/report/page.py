@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from fornix import __version__
 from fornix.core.dwi import DWI
 from fornix.core.maps import Maps
 from fornix.core.tractogram import Tractogram
+from fornix.core.version import __version__
 from fornix.io.files import atomic
 from fornix.io.sidecar import command_line
 from fornix.report import fibres

@@ -2,7 +2,7 @@
 
 Each sheet is a list of curves with the same number of control points (mm, RAS); curves between
 neighbours are interpolated, so a sheet of three fans out. One-sided sheets are given for the right
-hemisphere (x > 0) and mirrored. Courses follow the standard descriptions (Catani & Thiebaut de
+hemisphere (x > 0) and mirrored. ReferenceStreamlines follow the standard descriptions (Catani & Thiebaut de
 Schotten, Atlas of Human Brain Connections, 2012).
 """
 

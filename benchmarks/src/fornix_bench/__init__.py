@@ -1,0 +1,29 @@
+"""Benchmarks: each suite is one function that writes its tables and plots into a folder."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fornix_bench.suites.classical import run_classical
+from fornix_bench.suites.microstructure.suite import run_microstructure
+from fornix_bench.suites.mosaics import run_mosaics
+from fornix_bench.suites.orientation.suite import run_orientation
+from fornix_bench.suites.speed import run_speed
+from fornix_bench.suites.tractography.speed import run_tracking_speed
+from fornix_bench.suites.tractography.suite import run_tractography
+from fornix_bench.suites.tractography.tracts import run_tracts
+from fornix_bench.suites.unseen import run_unseen
+
+#: What `fornix bench` knows, by name.
+SUITES: dict[str, Callable[..., Any]] = {
+    "speed": run_speed,
+    "tracking-speed": run_tracking_speed,
+    "tractography": run_tractography,
+    "classical": run_classical,
+    "unseen": run_unseen,
+    "mosaics": run_mosaics,
+    "microstructure": run_microstructure,
+    "orientation": run_orientation,
+    "tracts": run_tracts,
+}
+
+__all__ = ["SUITES", "run_classical", "run_microstructure", "run_speed", "run_unseen"]

@@ -1,0 +1,1 @@
+"""Whole scans in, maps out: microstructure, fibre orientations, predicted signals."""

@@ -1,0 +1,1 @@
+"""Constrained spherical deconvolution: responses from the scan, then orientations from the responses."""

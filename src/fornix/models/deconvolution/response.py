@@ -1,0 +1,89 @@
+"""What one fibre bundle, grey matter and free water look like in this scan: the response functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fornix.core.dwi import DWI
+from fornix.models.deconvolution.response_voxels import response_voxels
+from fornix.models.deconvolution.single_fibre import single_fibre_voxels
+from fornix.numerics.zonal import finite, fit_zonal
+
+
+@dataclass(frozen=True)
+class Responses:
+    """Response functions per b-level, in units of the scan's signal.
+
+    levels: mean b of each level (s/mm²), the b0s first where there are any.
+    volumes: which volumes belong to each level.
+    wm: (levels, lmax/2 + 1), Legendre coefficients a_l: one fibre at angle theta from the
+        gradient gives the signal sum_l a_l P_l(cos theta).
+    gm, csf: (levels,) isotropic signals.
+    voxels: how many voxels each response was taken from.
+    """
+
+    levels: tuple[float, ...]
+    volumes: tuple[NDArray[np.int64], ...]
+    wm: NDArray[np.float64]
+    gm: NDArray[np.float64]
+    csf: NDArray[np.float64]
+    voxels: dict[str, int]
+
+
+def estimate_responses(
+    dwi: DWI, fa: NDArray, md: NDArray, lmax: int = 8, count: int = 300
+) -> Responses:
+    """Responses from the most typical voxels of the scan itself.
+
+    White matter: the `count` voxels most like one fibre (Tournier et al., NMR Biomed. 2013) in the
+    refined white matter of Dhollander et al. (ISMRM 2016), whose grey matter and fluid are the
+    other two. Small scans use a tenth of their white matter at most.
+
+    fa: (X, Y, Z); md: (X, Y, Z) mm²/s, both of a tensor fit.
+    Raises FornixError where no voxel looks like white matter.
+    """
+    typical = response_voxels(dwi, fa, md)
+    groups = _levels(dwi)
+    shell = groups[-1]
+    inside = np.argwhere(typical.wm)
+    take = min(count, max(1, len(inside) // 10))
+    signals = dwi.data[typical.wm]
+    chosen, axes = single_fibre_voxels(
+        signals[:, shell], dwi.gradients.directions[shell], lmax, take
+    )
+    return Responses(
+        tuple(float(dwi.gradients.bvals[g].mean()) for g in groups),
+        tuple(groups),
+        np.stack([_white(dwi, g, signals[chosen][:, g], axes, lmax) for g in groups]),
+        np.array([_mean(dwi, typical.gm, g) for g in groups]),
+        np.array([_mean(dwi, typical.csf, g) for g in groups]),
+        {
+            "wm": len(chosen),
+            "gm": int(typical.gm.sum()),
+            "csf": int(typical.csf.sum()),
+        },
+    )
+
+
+def _levels(dwi: DWI) -> list[NDArray[np.int64]]:
+    b0 = np.flatnonzero(dwi.gradients.b0_mask)
+    shells = [np.array(s.volumes) for s in dwi.gradients.shells]
+    return ([b0] if len(b0) else []) + shells
+
+
+def _mean(dwi: DWI, voxels: NDArray[np.bool_], volumes: NDArray[np.int64]) -> float:
+    return float(finite(dwi.data[voxels][:, volumes]).mean(dtype=np.float64))
+
+
+def _white(
+    dwi: DWI, volumes: NDArray[np.int64], signals: NDArray, axes: NDArray, lmax: int
+) -> NDArray[np.float64]:
+    signals = finite(signals)
+    if dwi.gradients.bvals[volumes].mean() <= dwi.gradients.b0_threshold:
+        out = np.zeros(lmax // 2 + 1)
+        out[0] = signals.mean(dtype=np.float64)
+        return out
+    return fit_zonal(signals, dwi.gradients.directions[volumes], axes, lmax)

@@ -1,0 +1,157 @@
+"""A trained microstructure network at work: a view of a scan in, calibrated estimates out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fornix.nets import weights as shipped
+from fornix.nets.build import network
+from fornix.nets.encoding import EncodedVoxels, ProtocolEncoder
+from fornix.nets.features import Features, eigen, extract
+from fornix.nets.microstructure_net import MicrostructureNet, MicrostructurePrediction
+from fornix.nets.scan_view import Rows, ScanView
+from fornix.nets.targets import METRICS, possible, upper
+from fornix.uncertainty.conformal import Calibration, strata
+from fornix.uncertainty.ood import Evidence, OODScorer
+
+#: Where each metric stands in `MicrostructureEstimates.mean`.
+INDEX = {name: i for i, name in enumerate(METRICS)}
+
+
+@dataclass(frozen=True, eq=False)
+class MicrostructureEstimates:
+    """What is known of n voxels; diffusivities in µm²/ms, world axes.
+
+    Attributes:
+        mean: (n, M) of `targets.METRICS`, possible values.
+        std: (n, M) calibrated standard deviations.
+        quantiles: By level, (n, M).
+        tensor: (n, 6) positive semi-definite; tensor_std: (n, 6).
+        v1: (n, 3) first direction; v1_std: (n, 3).
+        z: (n, F) q-space features of the signal without noise.
+        ood: (n, 4) out-of-distribution scores, see `uncertainty.ood`.
+    """
+
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    quantiles: dict[float, NDArray[np.float32]]
+    tensor: NDArray[np.float32]
+    tensor_std: NDArray[np.float32]
+    v1: NDArray[np.float32]
+    v1_std: NDArray[np.float32]
+    z: torch.Tensor
+    ood: NDArray[np.float32]
+
+
+class MicrostructureEstimator:
+    """A shipped network with its calibration.
+
+    Args:
+        name: Of the weights.
+        device: Where it runs.
+
+    Raises:
+        FornixError: The weights are missing, damaged or of another version.
+    """
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        self.weights = shipped.load(name)
+        found = network(self.weights)
+        assert isinstance(found, MicrostructureNet)
+        self.network = found.to(device)
+        self.calibration = Calibration.from_state(self.weights.groups["conformal"])
+        self.scorer = OODScorer.from_state(self.weights.groups["ood"])
+
+    @torch.inference_mode()
+    def scan_code(self, typical: Features) -> torch.Tensor:
+        """What some of a scan's voxels say of all of them: the `ScanEncoder`'s numbers (P,)."""
+        code: torch.Tensor = self.network.scan_encoder(typical.invariants)
+        return code
+
+    @torch.inference_mode()
+    def estimate(
+        self, view: ScanView, rows: Rows, code: torch.Tensor, levels: Sequence[float] = ()
+    ) -> MicrostructureEstimates:
+        """Estimates of some voxels of a scan.
+
+        Args:
+            view: The scan.
+            rows: Which of its voxels.
+            code: Of the whole scan, see `scan_code`.
+            levels: Quantiles to give.
+        """
+        own, near = view.context(rows)
+        prediction, evidence = predict_with_evidence(
+            self.network, view.encoder, own, near, view.signals(rows), code, self.scorer.distance
+        )
+        stratum = strata(view.encoder.gradients, own.sigma.cpu().numpy())
+        raw_mean, raw_std = prediction.mean.cpu().numpy(), prediction.std.cpu().numpy()
+        top = upper(prediction.mean).cpu().numpy()
+        found = self.calibration.quantiles(raw_mean, raw_std, stratum, levels)
+        tensor, v1, v1_std = _directions(prediction)
+        return MicrostructureEstimates(
+            mean=possible(prediction.mean).cpu().numpy(),
+            std=self.calibration.scaled(raw_mean, raw_std, stratum),
+            quantiles={q: np.clip(v, 0, top) for q, v in zip(levels, found)},
+            tensor=tensor,
+            tensor_std=np.repeat(prediction.tensor_std.cpu().numpy()[:, None], 6, 1),
+            v1=v1,
+            v1_std=v1_std,
+            z=prediction.z,
+            ood=self.scorer.ood_score(evidence, stratum),
+        )
+
+
+def predict_with_evidence(
+    net: torch.nn.Module,
+    encoder: ProtocolEncoder,
+    own: EncodedVoxels,
+    near: tuple[EncodedVoxels, ...],
+    signals: NDArray[np.float32],
+    code: torch.Tensor | None = None,
+    distance: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> tuple[MicrostructurePrediction, Evidence]:
+    """A network's prediction and the evidence for or against it.
+
+    Args:
+        net: A `MicrostructureNet`.
+        encoder: Of the protocol.
+        own: n voxels.
+        near: The same averaged over their neighbours.
+        signals: (n, N) as measured.
+        code: Of the scan; None reads it from these voxels.
+        distance: Of invariants (n, F) to the training's, (n,); None leaves that evidence at 0.
+    """
+    features = extract(encoder, own, near)
+    prediction = net(features, features.invariants if code is None else code)
+    y = torch.as_tensor(signals, device=encoder.device) / own.scale[:, None]
+    y = y.clamp(0, 5)
+    predicted, std = encoder.qspace.leave_one_out(y, own.sigma)
+    worst = ((y - predicted) / std).square().amax(1)
+    modelled = encoder.qspace.signal(prediction.z, encoder.gradients)
+    residual = ((y - modelled) / own.sigma[:, None]).square().mean(1)
+    far = torch.zeros_like(worst) if distance is None else distance(features.invariants)
+    numbers = (far, own.misfit, worst, residual)
+    return prediction, Evidence(*(v.cpu().numpy() for v in numbers))
+
+
+def _directions(prediction: MicrostructurePrediction) -> tuple[NDArray, NDArray, NDArray]:
+    """Positive tensors (n, 6), first directions (n, 3) and standard deviations of their elements.
+
+    With E[v vᵀ] = D and its first eigenpair (l, u), the variance of v's elements about u is
+    diag(D) - l u².
+    """
+    values, vectors = eigen(prediction.tensor)
+    matrix = (vectors * values.clamp(min=1e-3)[:, None, :]) @ vectors.transpose(1, 2)
+    six = torch.stack(
+        [matrix[:, i, j] for i, j in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))], 1
+    )
+    values, vectors = eigen(prediction.dyad)
+    first, v1 = values[:, -1:].clamp(0, 1), vectors[:, :, -1]
+    variance = (prediction.dyad[:, :3] - first * v1.square()).clamp(min=1e-6, max=1 / 3)
+    return six.cpu().numpy(), v1.cpu().numpy(), variance.sqrt().cpu().numpy()

@@ -1,0 +1,1 @@
+"""Mathematics without MRI: harmonics, directions, compiled algebra, thresholds."""

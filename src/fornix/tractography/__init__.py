@@ -1,0 +1,1 @@
+"""Tractography: seeds, trackers, stopping by tissue, filtering, scoring against truth."""

@@ -1,0 +1,1 @@
+"""Which streamlines to believe: plausibility, weights and support."""

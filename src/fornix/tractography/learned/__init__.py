@@ -1,0 +1,1 @@
+"""The tracking policy: a network that chooses each step."""

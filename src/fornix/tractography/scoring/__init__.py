@@ -1,0 +1,1 @@
+"""Tractograms against bundles that are known."""

@@ -1,0 +1,129 @@
+"""Where streamlines may run, must end and must not go: from the diffusion scan alone, or a T1 scan's
+segmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from fornix.core.dwi import DWI
+from fornix.core.errors import FornixError, tell
+from fornix.core.maps import Maps
+from fornix.numerics.threshold import otsu
+
+
+@dataclass(frozen=True)
+class TissueFractions:
+    """Shares of white matter, grey matter and fluid per voxel, each (X, Y, Z) in [0, 1], sum <= 1."""
+
+    wm: NDArray[np.float32]
+    gm: NDArray[np.float32]
+    csf: NDArray[np.float32]
+
+
+def tissue_fractions(dwi: DWI, maps: Maps) -> TissueFractions:
+    """TissueFractions shares from diffusivity and the fibre orientation distribution.
+
+    maps: dti_fa, dti_md, and `wm` (share of the signal from fibres) where there is one. Fluid rises
+    where the mean diffusivity passes 1.5e-3 mm²/s. What is not fluid is split by FA at the scan's own
+    threshold (Otsu), smoothed over a voxel: FA is biased by noise, and its level differs by protocol.
+    """
+    brain = dwi.brain()
+    md, fa = maps["dti_md"].data * 1e3, maps["dti_fa"].data
+    fluid = _step(md, 1.5, 0.12)
+    solid = brain & (md < 1.3) & (fa > 0)
+    inside = ndimage.gaussian_filter(brain.astype(np.float32), 0.6)
+
+    def smooth(values: NDArray) -> NDArray[np.float32]:
+        blurred = ndimage.gaussian_filter((values * brain).astype(np.float32), 0.6)
+        return np.where(brain, blurred / np.maximum(inside, 1e-3), 0).astype(np.float32)
+
+    threshold = np.clip(otsu(fa[solid]), 0.15, 0.3) if solid.any() else 0.2
+    water = smooth(fluid)
+    # Cortex lies between white matter and the brain's edge: anisotropy there is misalignment of the
+    # volumes or partial volume with fluid. The edge of the image is no edge of the brain.
+    depth = ndimage.distance_transform_edt(np.pad(brain, 1, mode="edge"), sampling=dwi.voxel_size)
+    deep = _step(depth[1:-1, 1:-1, 1:-1], 4.0, 0.5)
+    white = smooth(_step(smooth(fa), float(threshold), 0.02) * deep) * (1 - water)
+    grey = np.where(brain, (1 - white - water).clip(0, 1), 0)
+    return TissueFractions(white.astype(np.float32), grey.astype(np.float32), water)
+
+
+def tissue_from_segmentation(path: str | Path, dwi: DWI) -> TissueFractions:
+    """TissueFractions shares from a segmentation of a T1 scan that is aligned with the diffusion scan.
+
+    path: a NIfTI file in one of three forms, told apart by its shape: 5 volumes as MRtrix3's 5ttgen
+        writes (cortical grey, deep grey, white, fluid, lesion; lesions count as white matter, so that
+        fibres run through), 3 volumes (white, grey, fluid), or one volume of labels 0 to 3 as FSL FAST
+        writes (0 outside, 1 fluid, 2 grey, 3 white).
+
+    Any grid: it is averaged over the diffusion scan's voxels in world space.
+
+    Raises FornixError for another form, values outside [0, 1], or a segmentation that covers less than
+    half of the brain (not aligned). Tells where it covers less than nine tenths.
+    """
+    from fornix.io import read_volume
+
+    values, affine = read_volume(path, "tissue segmentation")
+    volumes = _volumes(values, path)
+    found = [_resampled(v, affine, dwi) for v in volumes]
+    brain = dwi.brain()
+    covered = float((np.sum(found, axis=0)[brain] > 0.5).mean())
+    if covered < 0.5:
+        raise FornixError(
+            f"{path} covers only {100 * covered:.0f}% of the brain: it is not aligned with the diffusion "
+            "scan; register the T1 scan first"
+        )
+    if covered < 0.9:
+        tell(
+            f"{Path(path).name} covers {100 * covered:.0f}% of the brain; is it aligned with the scan?"
+        )
+    return TissueFractions(*(np.where(brain, f, 0).astype(np.float32) for f in found))
+
+
+def _volumes(values: NDArray[np.float32], path: str | Path) -> list[NDArray[np.float32]]:
+    """White, grey and fluid shares on the segmentation's own grid."""
+    if values.ndim == 4 and values.shape[3] == 1:
+        values = values[..., 0]
+    if values.ndim == 3:
+        labels = np.unique(values)
+        if not set(labels.tolist()) <= {0.0, 1.0, 2.0, 3.0} or len(labels) < 3:
+            raise FornixError(
+                f"{path} has one volume that is not labelled 0 outside, 1 fluid, 2 grey, 3 white; give "
+                "such labels, or 3 (white, grey, fluid) or 5 (5ttgen) volumes of fractions"
+            )
+        return [(values == label).astype(np.float32) for label in (3, 2, 1)]
+    if values.ndim != 4 or values.shape[3] not in (3, 5):
+        raise FornixError(
+            f"{path} has shape {values.shape}; a tissue segmentation has 1 volume of labels, 3 (white, "
+            "grey, fluid) or 5 (5ttgen) volumes"
+        )
+    if not np.isfinite(values).all() or values.min() < -0.01 or values.max() > 1.01:
+        raise FornixError(f"{path}: tissue fractions must lie in [0, 1]")
+    if values.shape[3] == 3:
+        return [values[..., i] for i in range(3)]
+    return [values[..., 2] + values[..., 4], values[..., 0] + values[..., 1], values[..., 3]]
+
+
+def _resampled(
+    values: NDArray[np.float32], affine: NDArray[np.float64], dwi: DWI
+) -> NDArray[np.float32]:
+    """The mean over each of the scan's voxels, from a grid that may be finer."""
+    if values.shape == dwi.grid and np.allclose(affine, dwi.affine, atol=1e-3):
+        return np.clip(values, 0, 1)
+    across = np.linalg.inv(affine) @ dwi.affine
+    # A Gaussian of the voxel's size stands for its box where the segmentation is finer.
+    wide = np.linalg.norm(across[:3, :3], axis=1)
+    smooth = ndimage.gaussian_filter(values, 0.42 * np.sqrt(np.maximum(wide**2 - 1, 0)))
+    made = ndimage.affine_transform(
+        smooth, across[:3, :3], across[:3, 3], output_shape=dwi.grid, order=1
+    )
+    return np.clip(made, 0, 1)
+
+
+def _step(values: NDArray, centre: float, width: float) -> NDArray[np.float64]:
+    return np.asarray(1 / (1 + np.exp(-np.clip((values - centre) / width, -30, 30))))

@@ -1,0 +1,245 @@
+"""The stage: from fibre orientation distributions to a tractogram."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fornix.core.compute import available_threads
+from fornix.core.dwi import DWI, check_mask
+from fornix.core.errors import FornixError, tell
+from fornix.core.maps import Maps
+from fornix.core.methods import Method, MethodTable
+from fornix.core.tractogram import Tractogram
+from fornix.tractography.criteria import TrackingCriteria
+from fornix.tractography.dipy_tracker import track_dipy
+from fornix.tractography.engine import track_engine
+from fornix.tractography.seeds import SEEDINGS
+from fornix.tractography.tissue_fractions import (
+    TissueFractions,
+    tissue_fractions,
+    tissue_from_segmentation,
+)
+
+#: Largest turn per step where a method has none of its own, degrees.
+_ANGLE = 30.0
+
+
+def _ours(
+    name: str, summary: str, reference: str, weights: str = "", angle: float = _ANGLE
+) -> Method:
+    return Method(
+        name, partial(track_engine, name), summary, reference, weights=weights, angle=angle,
+        seedings=SEEDINGS, regions=True,
+    )  # fmt: skip
+
+
+def _dipys(algorithm: str, summary: str, reference: str, angle: float = _ANGLE) -> Method:
+    return Method(
+        f"{algorithm}-dipy", partial(track_dipy, algorithm), summary, reference, peer="DIPY",
+        angle=angle, seedings=("voxel",),
+    )  # fmt: skip
+
+
+#: `learned` has by far the most valid streamlines of docs/benchmarks/tractography.md, but it knows the
+#: bundles of one atlas and keeps few of a real scan's seeds, so that it takes minutes: no default.
+TRACK_METHODS = MethodTable(
+    "track",
+    [
+        _ours(
+            "probabilistic",
+            "samples the FOD, and its uncertainty if known, at each step",
+            "Behrens et al., NeuroImage 2007; Tournier et al., 2012",
+        ),
+        _ours("deterministic", "follows the largest amplitude ahead", "Basser et al., MRM 2000"),
+        _ours(
+            "ptt",
+            "parallel transport: smooth curves drawn from the FOD ahead",
+            "Aydogan and Shi, IEEE TMI 2021",
+            angle=15.0,
+        ),
+        _ours(
+            "learned",
+            "a network that sees the FOD around and the path so far, and draws where to go",
+            "after Poulin et al., MICCAI 2017",
+            weights="policy",
+        ),
+        _ours(
+            "learned-best",
+            "the same network, always its likeliest way",
+            "after Poulin et al., MICCAI 2017",
+            weights="policy",
+        ),
+        _dipys(
+            "probabilistic", "DIPY's probabilistic tracker (slow)", "Girard et al., NeuroImage 2014"
+        ),
+        _dipys("deterministic", "DIPY's deterministic tracker (slow)", "Basser et al., MRM 2000"),
+        _dipys(
+            "ptt",
+            "parallel transport, smooth curves, DIPY (slow)",
+            "Aydogan and Shi, IEEE TMI 2021",
+            angle=15.0,
+        ),
+    ],
+)
+
+
+def track(
+    dwi: DWI,
+    maps: Maps,
+    *,
+    method: str = "auto",
+    count: int = 100_000,
+    seeds: NDArray[np.bool_] | None = None,
+    seeding: str = "voxel",
+    seeds_per_voxel: int | None = None,
+    step: float | None = None,
+    angle: float | None = None,
+    threshold: float = 0.1,
+    min_length: float = 20.0,
+    max_length: float = 250.0,
+    tissue: TissueFractions | str | Path | None = None,
+    include: Sequence[NDArray[np.bool_]] = (),
+    exclude: Sequence[NDArray[np.bool_]] = (),
+    stop: Sequence[NDArray[np.bool_]] = (),
+    act_ends: bool = True,
+    out: str | Path | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tractogram:
+    """Track streamlines with anatomical stopping from the diffusion scan alone.
+
+    maps: from `microstructure` and `fod`: dti_fa, dti_md, fod, peaks. Where the FOD has a standard
+    deviation, `probabilistic` and `ptt` sample it too.
+    method: an entry of TRACK_METHODS; `auto` is `probabilistic`. count: streamlines to keep.
+    seeds: (X, Y, Z) voxels to start from; by default the white matter.
+    seeding: `voxel` (anywhere in them), `interface` (where grey and white matter meet) or `dynamic`
+    (where streamlines are still fewer than the FOD's size asks for).
+    seeds_per_voxel: so many in each voxel and no more, instead of as many as `count` needs.
+    step: mm, by default half the smallest voxel edge, at most 1 mm. angle: largest turn per step,
+    degrees, by default 30 (15 for ptt). threshold: of the FOD's largest amplitude, below which a
+    direction is not taken. min_length, max_length: mm.
+    tissue: shares, or a file for `tissue_from_segmentation`; by default from the maps.
+    include, exclude, stop: (X, Y, Z) masks to pass through (all), never to enter, and to end in.
+    act_ends: keep only streamlines whose ends lie in grey matter; without it they may end anywhere.
+    out: a trx file. Streamlines go there as they are found and are not held in memory: the result's
+    points stay on disk. Where tracking is stopped, what was found is in the folder OUT.partial.
+
+    `learned` ends where its network sees the end of a fibre, in whatever tissue, and gives up what is not
+    likely to be true (policy.py); all other rules hold for it too.
+
+    A streamline is kept if both ends lie in grey matter (anatomically constrained tracking, Smith et
+    al., NeuroImage 2012, with tissue from the diffusion scan). The same seed gives the same
+    streamlines for any number of threads, and a smaller count gives the first of them.
+
+    Raises FornixError where no voxel can be seeded or no streamline is accepted (and says how many
+    each rule rejected).
+    """
+    entry = TRACK_METHODS.named(method)
+    method = entry.name
+    if seeding not in SEEDINGS:
+        raise FornixError(f"no seeding {seeding!r}; choose one of: {', '.join(SEEDINGS)}")
+    if count < 1:
+        raise FornixError(f"the number of streamlines must be 1 or more, not {count}")
+    if "fod" not in maps:
+        raise FornixError("there is no FOD among the maps; make it with fornix.fod first")
+    fod = maps["fod"]
+    if fod.data.shape[:3] != dwi.grid:
+        raise FornixError(
+            f"the FOD is on another grid {fod.data.shape[:3]} than the scan {dwi.grid}"
+        )
+    rules = TrackingCriteria(
+        step=min(1.0, float(dwi.voxel_size.min()) / 2) if step is None else step,
+        angle=entry.angle if angle is None else angle,
+        threshold=threshold,
+        min_length=min_length,
+        max_length=max_length,
+        include=tuple(include),
+        exclude=tuple(exclude),
+        stop=tuple(stop),
+        act_ends=act_ends,
+    )
+    found = _tissue(tissue, dwi, maps)
+    start = _start(seeds, found, dwi)
+    run = partial(
+        entry.run,
+        fod.data,
+        dwi.affine,
+        found,
+        start,
+        rules,
+        count=count,
+        seed=seed,
+        threads=threads or available_threads(),
+        progress=progress,
+    )
+    if not entry.regions:
+        plain = seeding in entry.seedings and seeds_per_voxel is None and act_ends
+        if not plain or include or exclude or stop:
+            able = ", ".join(TRACK_METHODS.having("regions"))
+            raise FornixError(
+                f"{method} knows voxel seeds and grey-matter ends only; take one of: {able}"
+            )
+        made = _given(run(), out)
+    else:
+        ours = partial(run, fod_std=fod.std, seeding=seeding, per_voxel=seeds_per_voxel)
+        made = ours() if out is None else _streamed(ours, Path(out), dwi)
+    if len(made) < count and seeds_per_voxel is None:
+        tell(f"{len(made)} streamlines of the {count} asked for were accepted")
+    return made
+
+
+def _tissue(given: TissueFractions | str | Path | None, dwi: DWI, maps: Maps) -> TissueFractions:
+    if given is None:
+        return tissue_fractions(dwi, maps)
+    found = given if isinstance(given, TissueFractions) else tissue_from_segmentation(given, dwi)
+    if found.wm.shape != dwi.grid:
+        raise FornixError(
+            f"the tissue is on another grid {found.wm.shape} than the scan {dwi.grid}; give its file "
+            "to have it resampled"
+        )
+    return found
+
+
+def _start(seeds: NDArray[np.bool_] | None, tissue: TissueFractions, dwi: DWI) -> NDArray[np.bool_]:
+    if seeds is None:
+        start = (tissue.wm > 0.5) & dwi.brain()
+        if not start.any():
+            raise FornixError(
+                "no voxel to seed from: no white matter was found in the mask; give seeds with --seeds"
+            )
+        return start
+    try:
+        start = check_mask(seeds, dwi.grid) & dwi.brain()
+    except FornixError as error:
+        raise FornixError(f"seeds: {error}") from None
+    if not start.any():
+        raise FornixError("no voxel to seed from: the seed mask lies outside the brain mask")
+    return start
+
+
+def _given(made: Tractogram, out: str | Path | None) -> Tractogram:
+    if out is not None:
+        from fornix.io import save_tractogram
+
+        save_tractogram(made, out)
+    return made
+
+
+def _streamed(run: Callable[..., int], out: Path, dwi: DWI) -> Tractogram:
+    from fornix.io import load_tractogram
+    from fornix.io.trx import TrxWriter
+
+    if out.suffix != ".trx":
+        raise FornixError(
+            f"{out.name}: streamlines go to disk as they are found in trx alone; name it .trx, or write "
+            "the result with save_tractogram"
+        )
+    with TrxWriter(out, dwi.affine, dwi.grid) as writer:
+        run(sink=writer)
+    return load_tractogram(out, mapped=True)

@@ -1,0 +1,89 @@
+"""After training: what the network gets wrong on voxels it never saw, tabulated for `trust/`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from fornix.nets.encoding import EncodedVoxels
+from fornix.nets.features import extract
+from fornix.nets.microstructure_estimator import predict_with_evidence
+from fornix.nets.neighbour_attention import NeighbourAttention
+from fornix.training.data.patches import PatchStream
+from fornix.training.data.voxels import Batch, VoxelStream
+from fornix.training.tasks.microstructure import around
+from fornix.uncertainty.conformal import Calibration, strata
+from fornix.uncertainty.ood import Evidence, OODScorer
+
+#: Added to the training seed: protocols, tissue and noise of the calibration are its own.
+_SEED = 90_000
+
+
+@torch.inference_mode()
+def calibrate(
+    network: nn.Module,
+    stream: VoxelStream | PatchStream,
+    context: NeighbourAttention | None,
+    protocols: int = 240,
+    per_protocol: int = 1500,
+    tell: Callable[[str], None] = print,
+) -> dict[str, dict[str, torch.Tensor]]:
+    """Tables of `trust/` from `protocols` random protocols: groups to be saved with the weights."""
+    collected: dict[str, list[np.ndarray]] = {k: [] for k in ("mean", "std", "truth", "stratum")}
+    evidence: list[np.ndarray] = []
+    invariants: list[np.ndarray] = []
+    for k in range(protocols):
+        batch, chosen, near = _next(stream, context, per_protocol)
+        seen = batch.seen.take(chosen)
+        rows = chosen.cpu().numpy()
+        features = extract(batch.encoder, seen, near)
+        answer, found = predict_with_evidence(
+            network, batch.encoder, seen, near, batch.signals[rows]
+        )
+        collected["mean"].append(answer.mean.cpu().numpy())
+        collected["std"].append(answer.std.cpu().numpy())
+        collected["truth"].append(batch.voxels.metrics[chosen.cpu()].numpy())
+        collected["stratum"].append(strata(batch.encoder.gradients, seen.sigma.cpu().numpy()))
+        evidence.append(np.stack([found.misfit, found.worst, found.residual], 1))
+        invariants.append(features.invariants.cpu().numpy())
+        if (k + 1) % 40 == 0:
+            tell(f"calibration: {k + 1} of {protocols} protocols")
+    made = {k: np.concatenate(v) for k, v in collected.items()}
+    every = np.concatenate(invariants)
+    mean, whiten = OODScorer.whitening(every)
+    distance = (((every - mean) @ whiten) ** 2).mean(1).astype(np.float32)
+    misfit, worst, residual = np.concatenate(evidence).T
+    scorer = OODScorer.fit(
+        mean, whiten, Evidence(distance, misfit, worst, residual), made["stratum"]
+    )
+    calibration = Calibration.fit(made["mean"], made["std"], made["truth"], made["stratum"])
+    return {"conformal": calibration.state(), "ood": scorer.state()}
+
+
+def held_out_stream(task: Any, seed: int, device: torch.device) -> VoxelStream | PatchStream:
+    """The task's stream with seeds that training did not use, and stranger than it where it can be.
+
+    Intervals that hold on the training's own tissue are too narrow on any other: the shifts of heads
+    and the noise that calibration meets are wider than training's.
+    """
+    make = getattr(task, "unlike", task.stream)
+    made: VoxelStream | PatchStream = make(seed + _SEED, device)
+    return made
+
+
+def _next(
+    stream: VoxelStream | PatchStream, context: NeighbourAttention | None, count: int
+) -> tuple[Batch, torch.Tensor, tuple[EncodedVoxels, ...]]:
+    """A scan: its voxels, those chosen of them, and their context."""
+    if isinstance(stream, VoxelStream):
+        batch = stream.batch(count)
+        return batch, torch.arange(count, device=batch.encoder.device), ()
+    assert context is not None
+    made = stream.batch(1)
+    inner = ((made.place[:, 1:] > 0) & (made.place[:, 1:] < stream.edge - 1)).all(1)
+    chosen = inner.nonzero()[:, 0][:count]
+    return made.batch, chosen, around(made, context, chosen)

@@ -1,0 +1,1 @@
+"""Endless simulated training data with known truth."""

@@ -1,0 +1,78 @@
+"""One recipe per shipped network: everything that `fornix train NAME` needs to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fornix.core.errors import FornixError
+from fornix.training.data.voxels import NoiseRange
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one network is trained.
+
+    kind: `voxelwise` (equivariant, one voxel), `context` (attention over neighbours, trained to
+        restore the signal), `spatial` (equivariant, on a voxel and its context), `fod` (fibre
+        orientations of one voxel), `fod-spatial` (the same with its context).
+    width, depth: of the perceptron; for `context` the width of the weighing network.
+    loss: of the metrics, a name of `losses.PARAMETER_LOSSES`.
+    steps, batch: batch counts voxels, or patches where neighbours are seen. rate: highest learning
+        rate. renew: steps between renewals of a part of the bank. bank: voxels, or heads.
+    workers: threads that simulate beside the training thread on a CPU.
+    needs: weights that must exist before.
+    """
+
+    name: str
+    kind: str
+    about: str
+    width: int
+    depth: int
+    steps: int
+    batch: int
+    bank: int
+    loss: str = "gaussian"
+    rate: float = 2e-3
+    renew: int = 400
+    seed: int = 0
+    noise: NoiseRange = field(default_factory=NoiseRange)
+    workers: int = 1
+    needs: tuple[str, ...] = ()
+
+
+RECIPES = {
+    r.name: r
+    for r in (
+        Recipe(
+            "voxelwise", "voxelwise", "tensor, kurtosis and NODDI metrics, directions and signal of "
+            "single voxels, any protocol", width=256, depth=4, steps=20_000, batch=2048,
+            bank=240_000,
+        ),
+        Recipe(
+            "context", "context", "which neighbours of a voxel may be averaged with it",
+            width=24, depth=2, steps=800, batch=1, bank=4, rate=1e-2, renew=150,
+        ),
+        Recipe(
+            "spatial", "spatial", "as voxelwise, from a voxel and its neighbours",
+            width=256, depth=4, steps=4_000, batch=2, bank=6, renew=250, rate=1.5e-3, workers=2,
+            needs=("context", "voxelwise"),
+        ),
+        Recipe(
+            "fod", "fod", "fibre orientation distributions and tissue fractions of single voxels, any "
+            "protocol", width=192, depth=3, steps=8_000, batch=1024, bank=4, renew=400,
+            noise=NoiseRange(snr=(6.0, 150.0)),
+        ),
+        Recipe(
+            "fod-spatial", "fod-spatial", "as fod, from a voxel and its neighbours", width=192, depth=3,
+            steps=14_000, batch=1, bank=3, renew=300, rate=1e-3, noise=NoiseRange(snr=(6.0, 80.0)),
+            needs=("context", "fod"),
+        ),
+    )
+}  # fmt: skip
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of this name; FornixError with the list where there is none."""
+    if name not in RECIPES:
+        raise FornixError(f"there is no recipe {name!r}; choose one of: {', '.join(RECIPES)}")
+    return RECIPES[name]

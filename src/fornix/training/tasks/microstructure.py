@@ -1,0 +1,223 @@
+"""How each kind of network meets its stream: the model, the next batch, the loss on it."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from fornix.core.compute import available_threads
+from fornix.nets.encoding import EncodedVoxels
+from fornix.nets.features import FIT_SCALE, Features, extract, size, view_size
+from fornix.nets.fod_net import FodNet
+from fornix.nets.microstructure_net import MicrostructureNet
+from fornix.nets.neighbour_attention import REACH, NeighbourAttention, averages
+from fornix.training.data.patches import PatchBatch, PatchStream
+from fornix.training.data.tissue import CALIBRATION_SHIFT
+from fornix.training.data.voxels import Batch, VoxelStream
+from fornix.training.recipes import Recipe
+from fornix.training.tasks.fod import FodTask
+from fornix.training.tasks.fod_spatial import FodSpatialTask
+from fornix.training.tasks.microstructure_loss import answer_loss
+
+Parts = dict[str, float]
+#: Edges of patches in voxels: the context's few weights learn from less.
+_SMALL, _LARGE = 11, 14
+
+
+class Task(Protocol):
+    """One kind of training."""
+
+    def model(self) -> nn.Module: ...
+
+    def stream(self, seed: int, device: torch.device) -> Any: ...
+
+    def prepare(self, stream: Any) -> Any: ...
+
+    def loss(self, model: nn.Module, made: Any) -> tuple[torch.Tensor, Parts]: ...
+
+
+class VoxelwiseTask:
+    """The equivariant network on single voxels."""
+
+    def __init__(self, recipe: Recipe, anatomy: Path | None) -> None:
+        self.recipe, self.anatomy = recipe, anatomy
+
+    def model(self) -> nn.Module:
+        return MicrostructureNet(self.recipe.width, self.recipe.depth)
+
+    def stream(self, seed: int, device: torch.device) -> VoxelStream:
+        return VoxelStream(self.anatomy, self.recipe.bank, seed, self.recipe.noise, device)
+
+    def unlike(self, seed: int, device: torch.device) -> VoxelStream:
+        """As `stream`, of tissue and noise farther from the common: for the calibration."""
+        noise = self.recipe.noise.calibration_noise()
+        return VoxelStream(self.anatomy, self.recipe.bank, seed, noise, device, CALIBRATION_SHIFT)
+
+    def prepare(self, stream: VoxelStream) -> tuple[Batch, Features]:
+        batch = stream.batch(self.recipe.batch)
+        return batch, extract(batch.encoder, batch.seen)
+
+    def loss(self, model: nn.Module, made: tuple[Batch, Features]) -> tuple[torch.Tensor, Parts]:
+        batch, features = made
+        answer = model(features, _some_of(features.invariants))
+        return answer_loss(answer, batch, loss=self.recipe.loss)
+
+
+def _some_of(invariants: torch.Tensor) -> torch.Tensor:
+    """A part of a batch's voxels (n, size): a scan may show few or many to read its population from."""
+    least, most = min(100, len(invariants)), len(invariants)
+    count = round(math.exp(random.uniform(math.log(least), math.log(most))))
+    return invariants[torch.randperm(most, device=invariants.device)[:count]]
+
+
+class ContextTask:
+    """The attention over neighbours: restore the signal, in units of the noise."""
+
+    def __init__(self, recipe: Recipe, anatomy: Path | None) -> None:
+        self.recipe, self.anatomy = recipe, anatomy
+
+    def model(self) -> nn.Module:
+        return NeighbourAttention(self.recipe.width, self.recipe.depth)
+
+    def stream(self, seed: int, device: torch.device) -> PatchStream:
+        return PatchStream(self.anatomy, self.recipe.bank, _SMALL, seed, self.recipe.noise, device)
+
+    def prepare(self, stream: PatchStream) -> PatchBatch:
+        return stream.batch(self.recipe.batch)
+
+    def loss(self, model: nn.Module, made: PatchBatch) -> tuple[torch.Tensor, Parts]:
+        where = tuple(made.place.T)
+        seen = made.batch.seen
+        level = seen.sigma[:, None]
+        variance = made.batch.encoder.qspace.variance
+        # What noise hides anyway is not worth averaging for; what shows is not to be blurred.
+        telling = variance / (variance + level.square() / 4)
+
+        def left(projected: torch.Tensor) -> torch.Tensor:
+            return (telling * ((projected - made.clean) / level).square()).mean(1)
+
+        # In units of the noise variance; where scanners told a wrong level, by what there was.
+        before = left(seen.projected).mean().clamp(min=0.02)
+        passes = [left(average[where]) / before for average, _ in model(made.neighbourhood())]
+        means = [error.clamp(max=20).mean() for error in passes]
+        total = torch.stack(means).mean()
+        return total, {f"left{i + 1}": float(m.detach()) for i, m in enumerate(means)}
+
+
+Spatial = tuple[Batch, Features, torch.Tensor]
+
+
+class SpatialTask:
+    """The equivariant network on a voxel and its context, which stays as it was trained.
+
+    It starts as the voxel-wise network that reads the context in place of the voxel.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        anatomy: Path | None,
+        context: NeighbourAttention,
+        start: MicrostructureNet,
+    ) -> None:
+        self.recipe, self.anatomy = recipe, anatomy
+        self.context, self.start = context.eval(), start
+
+    def model(self) -> nn.Module:
+        sources = 1 + len(self.context.scores)
+        made = MicrostructureNet(self.recipe.width, self.recipe.depth, sources)
+        state = {k: v.clone() for k, v in self.start.state_dict().items()}
+        # Views stand first, the widest average last of them, then their fits, then what they share.
+        first = state["trunk.first.weight"]
+        wide = first.new_zeros((first.shape[0], size(sources)))
+        view, fit = view_size(), 2 * len(FIT_SCALE)
+        wide[:, (sources - 1) * view : sources * view] = first[:, :view]
+        wide[:, sources * view + (sources - 1) * fit :] = first[:, view:]
+        state["trunk.first.weight"] = wide
+        each = state["scan_encoder.voxel_mlp.0.weight"]
+        wide = each.new_zeros((each.shape[0], size(sources)))
+        wide[:, :view], wide[:, sources * view :][:, :fit] = each[:, :view], each[:, view:][:, :fit]
+        wide[:, sources * (view + fit) :] = each[:, view + fit :]
+        state["scan_encoder.voxel_mlp.0.weight"] = wide
+        for part in ("weight", "bias"):
+            grown = made.state_dict()[f"anchor.{part}"].clone()
+            grown[-len(state[f"anchor.{part}"]) :] = state[f"anchor.{part}"]
+            state[f"anchor.{part}"] = grown
+        made.load_state_dict(state)
+        return made
+
+    def stream(self, seed: int, device: torch.device) -> PatchStream:
+        self.context.to(device)
+        return PatchStream(self.anatomy, self.recipe.bank, _LARGE, seed, self.recipe.noise, device)
+
+    def unlike(self, seed: int, device: torch.device) -> PatchStream:
+        """As `stream`, of tissue and noise farther from the common: for the calibration."""
+        self.context.to(device)
+        noise = self.recipe.noise.calibration_noise()
+        return PatchStream(
+            self.anatomy, self.recipe.bank, _LARGE, seed, noise, device, CALIBRATION_SHIFT
+        )
+
+    def prepare(self, stream: PatchStream) -> Spatial:
+        made = stream.batch(self.recipe.batch)
+        inner = ((made.place[:, 1:] > 0) & (made.place[:, 1:] < stream.edge - 1)).all(1)
+        chosen = inner.nonzero()[:, 0]
+        encoder = made.batch.encoder
+        features = extract(
+            encoder, made.batch.seen.take(chosen), around(made, self.context, chosen)
+        )
+        return made.batch, features, chosen
+
+    def loss(self, model: nn.Module, made: Spatial) -> tuple[torch.Tensor, Parts]:
+        batch, features, chosen = made
+        answer = model(features, _some_of(features.invariants))
+        return answer_loss(answer, batch, chosen, self.recipe.loss)
+
+
+@torch.no_grad()
+def around(
+    made: PatchBatch, context: NeighbourAttention, chosen: torch.Tensor
+) -> tuple[EncodedVoxels, ...]:
+    """The voxels `chosen` of some patches, averaged with their neighbours by every pass."""
+    seen, encoder = made.batch.seen, made.batch.encoder
+    if encoder.device.type == "cpu":
+        # Patches side by side in one grid, too far apart to be neighbours.
+        place = made.place[:, 1:].clone()
+        place[:, 0] += made.place[:, 0] * (made.grid[0] + REACH)
+        wide = averages(context, seen, encoder.qspace.variance, place.numpy(), made.size)
+        passes = [(mean[chosen], noise[chosen]) for mean, noise in wide]
+    else:
+        where = tuple(made.place[chosen].T)
+        passes = [(mean[where], noise[where]) for mean, noise in context(made.neighbourhood())]
+    some = seen.take(chosen)
+    return tuple(encoder.averaged(some, mean, noise) for mean, noise in passes)
+
+
+def task_of(
+    recipe: Recipe, anatomy: Path | None, load: Callable[[str], nn.Module]
+) -> VoxelwiseTask | ContextTask | SpatialTask | FodTask | FodSpatialTask:
+    """The task of a recipe; load: gives trained weights by name, for recipes that need others."""
+    if recipe.kind == "voxelwise":
+        return VoxelwiseTask(recipe, anatomy)
+    if recipe.kind == "context":
+        return ContextTask(recipe, anatomy)
+    if recipe.kind == "fod":
+        return FodTask(recipe, anatomy)
+    context, start = (load(name) for name in recipe.needs)
+    assert isinstance(context, NeighbourAttention)
+    if recipe.kind == "fod-spatial":
+        assert isinstance(start, FodNet)
+        return FodSpatialTask(recipe, anatomy, context, start)
+    assert isinstance(start, MicrostructureNet)
+    return SpatialTask(recipe, anatomy, context, start)
+
+
+def workers_for(recipe: Recipe, device: torch.device) -> int:
+    """Threads that simulate: the recipe's beside a CPU, all but two for a GPU."""
+    return recipe.workers if device.type == "cpu" else max(1, available_threads() - 2)

@@ -1,0 +1,84 @@
+"""What can be asked of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fornix.core.errors import FornixError
+from fornix.estimators.fod import FOD_METHODS
+from fornix.estimators.microstructure_methods import MICROSTRUCTURE_METHODS
+from fornix.preprocess import MASK_METHODS, NOISE_METHODS
+from fornix.tractography.track import TRACK_METHODS
+
+#: What `--preprocess` does: a denoising method and corrections, in this order.
+PREPROCESS = {
+    "none": ("", ()),
+    "fast": ("mppca", ()),
+    "full": ("mppca", ("gibbs", "affine", "bias")),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What can be asked of a run. Every field is an option of the command line.
+
+    The last three change where and how fast, never the result.
+    """
+
+    preprocess: str = "fast"
+    noise: str = "auto"
+    sigma: float | None = None
+    mask_method: str = "shells"
+    models: tuple[str, ...] | str = "auto"
+    method: str = "auto"
+    quantiles: tuple[float, ...] = ()
+    adapt: bool = False
+    min_peak_prob: float | None = None
+    fod_method: str = "auto"
+    track_method: str = "auto"
+    streamlines: int = 100_000
+    tractogram_format: str = "trx"
+    seed: int = 0
+    threads: int | None = None
+    device: str = "auto"
+    max_memory: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.preprocess not in PREPROCESS:
+            raise FornixError(
+                f"--preprocess {self.preprocess!r} is unknown; choose one of: {', '.join(PREPROCESS)}"
+            )
+        _known_words(self)
+        if self.sigma is not None and not 0 < self.sigma < float("inf"):
+            raise FornixError(
+                "--sigma must be above 0; leave it out to have the noise level estimated"
+            )
+        if self.min_peak_prob is not None:
+            if not 0 <= self.min_peak_prob <= 1:
+                raise FornixError(f"--min-peak-prob must lie in [0, 1], not {self.min_peak_prob}")
+            FOD_METHODS.check(self.fod_method, "peak_probabilities", "--min-peak-prob")
+        if self.streamlines < 0:
+            raise FornixError(f"--streamlines must be 0 or more, not {self.streamlines}")
+
+
+def _known_words(options: Options) -> None:
+    """Refuse an unknown model or method before any work is done."""
+    if options.models != "auto":
+        for model in options.models:
+            if model not in MICROSTRUCTURE_METHODS:
+                raise FornixError(
+                    f"no model {model!r}; choose some of: {', '.join(MICROSTRUCTURE_METHODS)}, or auto"
+                )
+    known = {word for table in MICROSTRUCTURE_METHODS.values() for word in table} | {"classical"}
+    if options.method != "auto" and options.method not in known:
+        raise FornixError(
+            f"no model has a method {options.method!r}; choose one of: {', '.join(sorted(known))}"
+        )
+    for word, table in (
+        (options.noise, NOISE_METHODS),
+        (options.mask_method, MASK_METHODS),
+        (options.fod_method, FOD_METHODS),
+        (options.track_method, TRACK_METHODS),
+    ):
+        if word != "auto":
+            table[word]

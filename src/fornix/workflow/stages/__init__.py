@@ -1,0 +1,29 @@
+"""The stages of the main job: each does one thing to a scan, writes it and can be reused.
+
+`pipeline.run` calls them in order; the command line's single-stage commands call the same functions.
+"""
+
+from fornix.workflow.options import PREPROCESS, Options
+from fornix.workflow.stages.reporting import report_stage
+from fornix.workflow.stages.scan import check_stage, mask_stage, noise_stage, preprocess_stage
+from fornix.workflow.stages.streamlines import fibre_stages, track_stage
+from fornix.workflow.stages.tissue import fibres_possible, fod_stage, microstructure_stage
+from fornix.workflow.state import State, input_record, sha256_of_table
+
+__all__ = [
+    "PREPROCESS",
+    "Options",
+    "State",
+    "check_stage",
+    "fibre_stages",
+    "fibres_possible",
+    "fod_stage",
+    "input_record",
+    "mask_stage",
+    "microstructure_stage",
+    "noise_stage",
+    "preprocess_stage",
+    "report_stage",
+    "sha256_of_table",
+    "track_stage",
+]

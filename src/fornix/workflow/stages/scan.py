@@ -1,0 +1,198 @@
+"""Stages that make the scan ready: mask, noise level, check, denoising and corrections."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fornix.core.dwi import DWI
+from fornix.io import derivative, load, read_mask, read_volume, save_mask, save_scan, write_sidecar
+from fornix.io.nifti import write_image
+from fornix.preprocess import (
+    brain_mask,
+    correct,
+    denoise,
+    estimate_noise,
+    outlier_slices,
+    slice_scores,
+    snr,
+)
+from fornix.workflow.job import Job
+from fornix.workflow.options import Options
+from fornix.workflow.qc_record import StepRecord
+from fornix.workflow.scan_facts import describe
+from fornix.workflow.state import State
+
+
+def mask_stage(
+    job: Job, state: State, method: str = "shells", given: str | Path | None = None
+) -> None:
+    """STEM_desc-brain_mask: estimated, or the given one, checked to lie on the scan."""
+    path = job.out / derivative(job.stem, "mask", desc="brain")
+
+    def save(dwi: DWI, provenance: dict[str, Any]) -> list[Path]:
+        how = method if given is None else "given"
+        return [save_mask(dwi.brain(), dwi.affine, path, {"Method": how, **provenance})]
+
+    before = set(state.dwi.notes)
+
+    def new_notes(dwi: DWI) -> list[str]:
+        return [n for n in dwi.notes if n not in before]
+
+    def litres(dwi: DWI) -> str:
+        volume = dwi.brain().sum() * abs(np.linalg.det(dwi.affine[:3, :3])) / 1e6
+        return f"{int(dwi.brain().sum()):,} voxels, {volume:.2f} litres"
+
+    state.dwi = job.step(
+        "mask",
+        {"method": method},
+        lambda progress: (
+            brain_mask(state.dwi, method=method)
+            if given is None
+            else state.dwi.with_(mask=read_mask(given, state.dwi))
+        ),
+        save,
+        lambda: state.dwi.with_(mask=read_mask(path, state.dwi)),
+        litres,
+        new_notes,
+    )
+
+
+def noise_stage(job: Job, state: State, method: str = "auto", sigma: float | None = None) -> None:
+    """STEM_param-noise_dwimap: the noise level of the raw scan, estimated or as given."""
+    path = job.out / derivative(job.stem, "dwimap", param="noise")
+
+    def save(dwi: DWI, provenance: dict[str, Any]) -> list[Path]:
+        write_image(path, np.broadcast_to(np.asarray(dwi.sigma), dwi.grid), dwi.affine)
+        write_sidecar(
+            path,
+            {
+                "Units": "as the scan",
+                "Parameter": "noise",
+                "Method": method,
+                "Description": "noise standard deviation of the complex channels, raw scan",
+                **provenance,
+            },
+        )
+        return [path]
+
+    state.dwi = job.step(
+        "noise",
+        {"method": method, "sigma": sigma},
+        lambda progress: _noise(state.dwi, method, sigma),
+        save,
+        lambda: state.dwi.with_(sigma=read_volume(path)[0]),
+        lambda dwi: f"median SNR of the b0 {np.median(snr(dwi)[dwi.brain()]):.1f}",
+    )
+
+
+def _noise(dwi: DWI, method: str, sigma: float | None) -> DWI:
+    if sigma is None:
+        return estimate_noise(dwi, method=method)
+    return dwi.with_(sigma=np.full(dwi.grid, sigma, dtype=np.float32))
+
+
+def check_stage(job: Job, state: State) -> None:
+    """Facts of the raw scan: protocol, gradient check, SNR and slice outliers, into STEM_qc.json."""
+    progress, start = job.show.begin("check"), time.perf_counter()
+    facts = describe(state.dwi)
+    scores = slice_scores(state.dwi)
+    outliers = outlier_slices(scores)
+    notes = list(facts.notes)
+    if outliers:
+        share = 100 * len(outliers) / scores.size
+        notes.append(
+            f"slices that lost signal: {len(outliers)} ({share:.1f}%); see the outlier figure"
+        )
+    weighted = np.flatnonzero(~state.dwi.gradients.b0_mask)
+    brain, sigma = state.dwi.brain(), np.broadcast_to(np.asarray(state.dwi.sigma), state.dwi.grid)
+    per_volume = [
+        float(np.median(state.dwi.data[..., v][brain] / np.maximum(sigma[brain], 1e-12)))
+        for v in range(len(state.dwi.gradients))
+    ]
+    job.record.steps["check"] = StepRecord(
+        seconds=round(time.perf_counter() - start, 2),
+        warnings=list(dict.fromkeys(notes)),
+        facts={
+            "Scan": facts.as_dict(),
+            "SnrPerVolume": [round(v, 2) for v in per_volume],
+            "OutlierScores": scores.round(2).tolist(),
+            "OutlierSlices": outliers,
+        },
+    )
+    progress(1, 1)
+    check = facts.gradient_check
+    fits = "not checked" if check is None else "fits" if check.right else f"WRONG, try {check.best}"
+    text = f"{state.dwi.gradients}; gradient table {fits}; outlier slices: {len(outliers)}"
+    if not len(weighted):
+        text += "; no diffusion weighting"
+    job.record.steps["check"].summary = text
+    job.write_record()
+    job.show.end("check", time.perf_counter() - start, text, False)
+
+
+def preprocess_stage(
+    job: Job,
+    state: State,
+    denoiser: str,
+    corrections: Sequence[str],
+    options: Options,
+    step: str = "preprocess",
+) -> None:
+    """STEM_desc-preproc_dwi with its table. The noise level stays that of the raw scan."""
+    if not denoiser and not corrections:
+        return
+    path = job.out / derivative(job.stem, "dwi", desc="preproc")
+    left_out: list[str] = []
+    if denoiser == "mppca" and not _enough_for_mppca(state.dwi):
+        left_out.append(
+            f"denoising was left out: {len(state.dwi.gradients)} volumes are too few for MP-PCA"
+        )
+        denoiser = ""
+        if not corrections:
+            job.record.warn(step, left_out)
+            return
+
+    before = set(state.dwi.notes)
+
+    def compute(progress: Any) -> DWI:
+        dwi = state.dwi
+        if denoiser:
+            dwi = denoise(dwi, method=denoiser, threads=options.threads, device=options.device)
+        dwi = correct(dwi, methods=corrections, threads=options.threads, progress=progress)
+        # What is left after denoising is smaller but correlated: the raw level keeps errors honest.
+        return dwi if state.dwi.sigma is None else dwi.with_(sigma=state.dwi.sigma)
+
+    def save(dwi: DWI, provenance: dict[str, Any]) -> list[Path]:
+        save_scan(dwi, path)
+        write_sidecar(
+            path,
+            {**dwi.meta, "Units": "as the scan", "Denoise": denoiser, **provenance,
+             "Corrections": list(corrections)},
+        )  # fmt: skip
+        return [path]
+
+    def reload() -> DWI:
+        again = load(path)
+        return again.with_(mask=state.dwi.mask, sigma=state.dwi.sigma, stem=state.dwi.stem)
+
+    def summary(dwi: DWI) -> str:
+        return ", ".join([*([denoiser] if denoiser else []), *corrections])
+
+    state.dwi = job.step(
+        step,
+        {"denoise": denoiser, "corrections": list(corrections)},
+        compute,
+        save,
+        reload,
+        summary,
+        lambda dwi: [*left_out, *(n for n in dwi.notes if n not in before)],
+    )
+
+
+def _enough_for_mppca(dwi: DWI) -> bool:
+    return len(dwi.gradients) >= 5 and int(np.prod(np.minimum(dwi.grid, 5))) >= 8

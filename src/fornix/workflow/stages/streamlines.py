@@ -1,0 +1,93 @@
+"""Stages that follow fibres."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fornix.core.dwi import DWI
+from fornix.core.errors import FornixError, tell
+from fornix.core.tractogram import Tractogram
+from fornix.io import derivative, load_tractogram, save_tractogram, write_sidecar
+from fornix.tractography.track import TRACK_METHODS, track
+from fornix.workflow.job import Job
+from fornix.workflow.options import Options
+from fornix.workflow.stages.tissue import fod_stage
+from fornix.workflow.state import State
+from fornix.workflow.track_options import TrackOptions
+
+
+def track_stage(
+    job: Job,
+    state: State,
+    method: str,
+    count: int,
+    options: Options,
+    asked: TrackOptions | None = None,
+) -> None:
+    """STEM_tractogram.{trx,tck,trk}. A trx file grows on disk and is not held in memory."""
+    how = TrackOptions() if asked is None else asked
+    method = TRACK_METHODS.named(method).name
+    streamed = options.tractogram_format == "trx"
+    path = job.out / f"{job.stem}_tractogram.{options.tractogram_format}"
+
+    def compute(progress: Any) -> Tractogram:
+        return track(
+            state.dwi,
+            state.maps,
+            method=method,
+            count=count,
+            seed=options.seed,
+            threads=options.threads,
+            progress=progress,
+            out=path if streamed else None,
+            **how.arguments(state.dwi),
+        )
+
+    def save(tractogram: Tractogram, provenance: dict[str, Any]) -> list[Path]:
+        if not streamed:
+            save_tractogram(tractogram, path)
+        write_sidecar(
+            path, {"Units": "mm", "Method": method, "Count": len(tractogram), **provenance}
+        )
+        return [path]
+
+    def summary(tractogram: Tractogram) -> str:
+        return f"{len(tractogram):,} streamlines, mean length {tractogram.lengths().mean():.0f} mm"
+
+    # A tck file carries no grid: the mask, which every job has written, is on the scan's.
+    reference = job.out / derivative(job.stem, "mask", desc="brain")
+    state.tractogram = job.step(
+        "track",
+        {
+            "method": method,
+            "count": count,
+            "seed": options.seed,
+            "format": options.tractogram_format,
+            **how.record(),
+        },
+        compute,
+        save,
+        lambda: load_tractogram(path, reference=reference, mapped=streamed),
+        summary,
+    )
+
+
+def fibre_stages(job: Job, state: State, options: Options, raw_dwi: DWI | None = None) -> None:
+    """Orientations and streamlines.
+
+    Where a scan gives no fibres (a crop, one voxel, no white matter), the reason is told and stands on top
+    of the report; the maps made before are not lost.
+
+    Args:
+        job: Where it is written.
+        state: The scan; gains maps and tractogram.
+        options: Of the run.
+        raw_dwi: The scan before denoising, for networks.
+    """
+    try:
+        fod_stage(job, state, options.fod_method, options, raw_dwi)
+        if options.streamlines:
+            track_stage(job, state, options.track_method, options.streamlines, options)
+    except FornixError as error:
+        job.record.warn("fibres", [tell(f"no fibres: {error}")])
