@@ -1,3 +1,3 @@
 """Fixtures of the tests of fornix and of fornix-bench."""
 
-pytest_plugins = ["helpers.fixtures"]
+pytest_plugins = ["helpers.fixtures", "helpers.models"]

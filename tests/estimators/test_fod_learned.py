@@ -8,8 +8,8 @@ import pytest
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
 from fornix.core.maps import Maps
-from fornix.estimators.fod import fod
-from fornix.estimators.fod_learned import CONFIDENT, learned_fod
+from fornix.estimators.fod import FOD_METHODS, fod
+from fornix.estimators.fod_learned import MIN_PEAK_PROB
 from fornix.models.fod_check import check_fod
 from fornix.models.peak_matching import match
 from fornix.physics import Phantom, simulate
@@ -52,7 +52,7 @@ def test_tissue_fractions(phantom: Phantom, found: Maps) -> None:
 def test_probabilities_and_cones_hold_on_a_head(phantom: Phantom, method: str) -> None:
     """Of peaks called fibres with probability p about a share p are; cones hold their fibres."""
     dwi = phantom.dwi.with_(mask=phantom.mask, sigma=phantom.sigma)
-    maps = learned_fod(dwi, 4, min_peak_prob=0.0, method=method)
+    maps = FOD_METHODS[method].run(dwi, 4, min_peak_prob=0.0)
     inside = phantom.mask
     vectors = maps["peaks"].data[inside].reshape(-1, 4, 3)
     probability, cone = maps["peakprob"].data[inside], maps["peakcone"].data[inside]
@@ -75,7 +75,7 @@ def test_only_confident_peaks_are_shown(found: Maps, head: DWI) -> None:
     length = np.linalg.norm(found["peaks"].data.reshape(*head.grid, 4, 3), axis=-1)
     probability = found["peakprob"].data
     np.testing.assert_array_equal(length > 0, probability > 0)
-    assert probability[probability > 0].min() >= CONFIDENT
+    assert probability[probability > 0].min() >= MIN_PEAK_PROB
     assert bool((np.diff(probability, axis=-1) <= 0).all())
     assert found["peakcone"].units == "degrees" and bool((found["fodstd"].data >= 0).all())
 
@@ -143,7 +143,7 @@ def test_bad_input(head: DWI) -> None:
     with pytest.raises(FornixError, match="1 to 4 peaks"):
         fod(head, method="learned", peaks=5)
     with pytest.raises(FornixError, match=r"lie in \[0, 1\]"):
-        learned_fod(head, min_peak_prob=2.0)
+        fod(head, min_peak_prob=2.0)
     with pytest.raises(FornixError, match="noise level"):
         fod(head.with_(sigma=np.zeros(head.grid, np.float32)), method="learned")
     with pytest.raises(FornixError, match="usable signals"):

@@ -13,8 +13,8 @@ from fornix.estimators.microstructure import microstructure
 from fornix.models.flags import merged
 from fornix.models.noddi import fit_noddi
 from fornix.physics.protocol import scheme
-from fornix_bench.suites.microstructure import truth
-from fornix_bench.suites.microstructure.truth import as_dwi
+from fornix.testing import model_truth as truth
+from fornix.testing.model_truth import as_dwi
 
 classical = partial(microstructure, method="classical")
 
@@ -34,28 +34,28 @@ def of(gradients: Gradients, **more):
 def test_what_a_protocol_gives(name, possible):
     told = scheme(name).facts.why_not()
     assert {m for m, reason in told.items() if not reason} == possible
-    maps = classical(of(scheme(name)), "auto", std=False)
+    maps = classical(of(scheme(name)), models="auto", std=False)
     assert {m.model for m in maps.values()} == possible
 
 
 def test_one_shell_refuses_kurtosis_and_noddi():
     dwi = of(scheme("dti30"))
     with pytest.raises(FornixError, match=r"dki cannot be estimated.*two or more non-zero shells"):
-        classical(dwi, ("dti", "dki"))
+        classical(dwi, models=("dti", "dki"))
     with pytest.raises(FornixError, match="free-water fraction cannot be separated"):
-        classical(dwi, "noddi")
+        classical(dwi, models="noddi")
 
 
 def test_too_few_directions():
     table = scheme("dti30")
     few = np.r_[np.flatnonzero(table.b0_mask), np.flatnonzero(~table.b0_mask)[:5]]
     with pytest.raises(FornixError, match="6 or more different directions, this scan has 5"):
-        classical(of(scheme("dti30")).subset(few), "dti")
+        classical(of(scheme("dti30")).subset(few), models="dti")
     one = np.r_[np.flatnonzero(table.b0_mask), np.repeat(np.flatnonzero(~table.b0_mask)[:1], 9)]
     with pytest.raises(FornixError, match="this scan has 1"):
-        classical(of(scheme("dti30")).subset(one), "auto")
+        classical(of(scheme("dti30")).subset(one), models="auto")
     with pytest.raises(FornixError, match="no diffusion-weighted volume"):
-        classical(of(scheme("dti30")).subset(np.flatnonzero(table.b0_mask)), "dti")
+        classical(of(scheme("dti30")).subset(np.flatnonzero(table.b0_mask)), models="dti")
 
 
 def test_six_directions_in_a_plane_are_refused():
@@ -73,7 +73,7 @@ def test_no_b0():
     assert "needs a b0 or a second b-value" in single.facts.why_not()["dti"]
     both = table.subset(table.bvals > 50)
     assert "needs a b0 beside two shells" in both.facts.why_not()["noddi"]
-    maps = classical(of(both), "dti")
+    maps = classical(of(both), models="dti")
     np.testing.assert_allclose(
         1000 * maps["md"].data[:, 0, 0], truth.tensors(both, 8).values["md"], rtol=1e-4
     )
@@ -86,13 +86,13 @@ def test_unknown_words():
     ):
         microstructure(dwi, models="dti", method="lasso")
     with pytest.raises(FornixError, match="unknown model 'dsi'; choose of: dti, dki, noddi"):
-        classical(dwi, "dsi")
+        classical(dwi, models="dsi")
     with pytest.raises(FornixError, match="sigma must be a positive number"):
         classical(dwi, sigma=-1.0)
     with pytest.raises(FornixError, match="noise map has shape"):
         classical(dwi, sigma=np.ones((2, 2, 2)))
     with pytest.raises(FornixError, match="no model was named"):
-        classical(dwi, ())
+        classical(dwi, models=())
 
 
 def test_a_method_applies_to_the_models_that_have_it():
@@ -113,8 +113,8 @@ def test_bad_voxels(model):
     data[3] = -5
     data[4, 0, 0, used[2]] = 0  # one lost volume: still fitted
     data[5, 0, 0, used[3]] = -20
-    maps = classical(dwi.with_(data=data), (model,))
-    good = classical(dwi, (model,))
+    maps = classical(dwi.with_(data=data), models=(model,))
+    good = classical(dwi, models=(model,))
     for name, item in maps.items():
         assert np.isfinite(item.data).all() and np.isfinite(item.std).all()
         assert (item.data[:4] == 0).all() and (item.std[:4] == 0).all()
@@ -169,7 +169,7 @@ def test_progress_and_memory_order():
     dwi = flat.with_(data=flat.data.reshape(2, 4, 1, -1))
     seen: list[tuple[int, int]] = []
     first = classical(
-        dwi, ("dti", "noddi"), progress=lambda done, total: seen.append((done, total))
+        dwi, models=("dti", "noddi"), progress=lambda done, total: seen.append((done, total))
     )
     assert seen[-1] == (16, 16) and sorted(seen) == seen
     by_volume = dwi.with_(data=np.asfortranarray(dwi.data))
@@ -177,7 +177,7 @@ def test_progress_and_memory_order():
     cropped[:2, :4, :1] = dwi.data
     view = dwi.with_(data=cropped[:2, :4, :1])
     for other in (by_volume, view):
-        second = classical(other, ("dti", "noddi"))
+        second = classical(other, models=("dti", "noddi"))
         for name in first:
             np.testing.assert_array_equal(first[name].data, second[name].data)
 

@@ -89,7 +89,9 @@ def test_quantiles_are_ordered_and_hold_the_mean(head):
     inside = head.brain() & maps.trust
     low, middle, high = (maps["dti_fa"].quantiles[q][inside] for q in (0.05, 0.5, 0.95))
     assert (low <= middle + 1e-6).all() and (middle <= high + 1e-6).all()
-    with pytest.raises(FornixError, match="learned and voxelwise only"):
+    with pytest.raises(
+        FornixError, match="leave --quantiles out, or take one of: learned, voxelwise"
+    ):
         microstructure(head, models=("dti",), method="wls", quantiles=(0.05,))
 
 

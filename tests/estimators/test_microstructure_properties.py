@@ -10,16 +10,21 @@ from fornix.estimators.microstructure_methods import MICROSTRUCTURE_METHODS
 from fornix.models.kurtosis import fit_kurtosis
 from fornix.models.noddi import fit_noddi
 from fornix.models.tensor import fit_tensor
+from fornix.testing import model_truth as truth
+from fornix.testing.model_truth import MODELS, as_dwi
 from fornix.testing.properties import (
     assert_gradient_order_free,
     assert_invariant,
     assert_rotates,
     turned,
 )
-from fornix_bench.suites.microstructure import truth
-from fornix_bench.suites.microstructure.truth import MODELS, as_dwi
 
-EVERY = [(m, w) for m in MICROSTRUCTURE_METHODS for w in MICROSTRUCTURE_METHODS[m] if not MICROSTRUCTURE_METHODS[m][w].whole_scan]
+EVERY = [
+    (m, w)
+    for m in MICROSTRUCTURE_METHODS
+    for w in MICROSTRUCTURE_METHODS[m]
+    if not MICROSTRUCTURE_METHODS[m][w].whole_scan
+]
 FIRST = {"dti": "fa", "dki": "mk", "noddi": "ndi"}
 
 

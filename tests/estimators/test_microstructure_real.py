@@ -42,7 +42,7 @@ def load(folder: Path) -> DWI:
 @pytest.mark.parametrize("name", SCANS)
 def test_tensor_of_every_scan(shared_data: Path, name: str):
     dwi = load(shared_data / "dwi" / name)
-    maps = classical(dwi, "auto" if name == "multishell_crop" else "dti")
+    maps = classical(dwi, models="auto" if name == "multishell_crop" else "dti")
     inside = dwi.mask
     for item in maps.values():
         assert np.isfinite(item.data).all() and (item.data[~inside] == 0).all()

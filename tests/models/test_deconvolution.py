@@ -142,11 +142,11 @@ def test_mrtrix_agrees(head: DWI, tmp_path: Path):
     np.savetxt(tmp_path / "grad.txt", head.gradients.to_mrtrix())
     angles = np.column_stack([np.arctan2(axes[:, 1], axes[:, 0]), np.arccos(axes[:, 2])])
     np.savetxt(tmp_path / "axes.txt", angles)
-    zonal = responses.white * root / np.sqrt(2 * np.arange(0, 9, 2) + 1)
+    zonal = responses.wm * root / np.sqrt(2 * np.arange(0, 9, 2) + 1)
     np.savetxt(tmp_path / "wm.txt", zonal)
     np.savetxt(tmp_path / "last.txt", zonal[-1:])
-    np.savetxt(tmp_path / "gm.txt", responses.grey[:, None] * root)
-    np.savetxt(tmp_path / "csf.txt", responses.fluid[:, None] * root)
+    np.savetxt(tmp_path / "gm.txt", responses.gm[:, None] * root)
+    np.savetxt(tmp_path / "csf.txt", responses.csf[:, None] * root)
     common = "-quiet -directions axes.txt -grad grad.txt -mask mask.nii dwi.nii"
     for job in (
         f"dwi2fod csd {common} last.txt csd.nii",

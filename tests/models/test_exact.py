@@ -17,8 +17,8 @@ from fornix.models.kurtosis import fit_kurtosis
 from fornix.models.noddi import fit_noddi
 from fornix.models.tensor import fit_tensor
 from fornix.physics.protocol import scheme
-from fornix_bench.suites.microstructure import truth
-from fornix_bench.suites.microstructure.truth import as_dwi
+from fornix.testing import model_truth as truth
+from fornix.testing.model_truth import as_dwi
 
 IN_FILES = {"md": 1e-3, "ad": 1e-3, "rd": 1e-3, "tensor": 1e-3}
 
@@ -30,7 +30,13 @@ def close_axes(found: np.ndarray, true: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(
-    ("model", "method"), [(m, w) for m in MICROSTRUCTURE_METHODS for w in MICROSTRUCTURE_METHODS[m] if not MICROSTRUCTURE_METHODS[m][w].whole_scan]
+    ("model", "method"),
+    [
+        (m, w)
+        for m in MICROSTRUCTURE_METHODS
+        for w in MICROSTRUCTURE_METHODS[m]
+        if not MICROSTRUCTURE_METHODS[m][w].whole_scan
+    ],
 )
 def test_truth_without_noise(clean, protocol, model, method):
     dwi, known = clean(model, 150)
@@ -62,7 +68,9 @@ def test_truth_without_noise(clean, protocol, model, method):
 def test_tensor_on_other_protocols(name):
     gradients = scheme(name)
     known = truth.tensors(gradients, 50)
-    for method in (m for m in MICROSTRUCTURE_METHODS["dti"] if not MICROSTRUCTURE_METHODS["dti"][m].whole_scan):
+    for method in (
+        m for m in MICROSTRUCTURE_METHODS["dti"] if not MICROSTRUCTURE_METHODS["dti"][m].whole_scan
+    ):
         fit = fit_tensor(known.signals, gradients, method, sigma=None, std=False)
         np.testing.assert_allclose(fit["md"], known.values["md"], rtol=1e-4)
         np.testing.assert_allclose(fit["fa"], known.values["fa"], rtol=1e-4, atol=1e-5)

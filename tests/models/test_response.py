@@ -60,9 +60,9 @@ def test_tissues_of_the_phantom(phantom: Phantom, head: DWI):
     tensor = microstructure(head, models=("dti",), method="wls")
     found = estimate_responses(head, tensor["fa"].data, tensor["md"].data)
     water = head.brain() & (phantom.truth["noddi_fwf"].data > 0.95)
-    assert found.fluid[0] == pytest.approx(head.data[water][:, found.volumes[0]].mean(), rel=0.1)
-    assert found.fluid[1] < 0.12 * found.fluid[0]  # voxels of 5 mm hold some tissue
-    assert found.fluid[-1] < found.grey[-1]
-    assert (np.diff(found.grey) < 0).all() and (np.diff(found.white[:, 0]) < 0).all()
+    assert found.csf[0] == pytest.approx(head.data[water][:, found.volumes[0]].mean(), rel=0.1)
+    assert found.csf[1] < 0.12 * found.csf[0]  # voxels of 5 mm hold some tissue
+    assert found.csf[-1] < found.gm[-1]
+    assert (np.diff(found.gm) < 0).all() and (np.diff(found.wm[:, 0]) < 0).all()
     with pytest.raises(FornixError, match="no voxel looks like white matter"):
         estimate_responses(head, np.zeros(head.grid), tensor["md"].data)

@@ -10,28 +10,29 @@ import torch
 from torch import nn
 
 from fornix import DWI, microstructure
-from fornix.nets.adaptation import FOLDS, Fold, adapt, parts
+from fornix.nets.adaptation import FOLDS, Fold, adapt, hidden_volumes
 from fornix.nets.features import Features, size
+from fornix.nets.likelihoods import signal_likelihood
 from fornix.physics import random_tissue, signal
 from fornix.physics.protocol import scheme
 from fornix.qspace.encoder import Encoder
 
 
-class Leaning(nn.Module):
+class Biased(nn.Module):
     """A stand-in for a network: its signal is that of the features plus what it takes the scan for."""
 
     def __init__(self, direction: torch.Tensor) -> None:
         super().__init__()
         self._direction = direction
 
-    def population(self, invariants: torch.Tensor) -> torch.Tensor:
+    def scan_encoder(self, invariants: torch.Tensor) -> torch.Tensor:
         return torch.zeros(4)
 
     def forward(self, seen: Features, code: torch.Tensor) -> SimpleNamespace:
         return SimpleNamespace(z=seen.blocks[0] + code[0] * self._direction)
 
 
-def folds_of(shift: float, count: int = 500) -> tuple[Leaning, list[Fold]]:
+def folds_of(shift: float, count: int = 500) -> tuple[Biased, list[Fold]]:
     """Voxels whose hidden volumes are those of z + shift * direction, with Rician noise."""
     gradients = scheme("dti30")
     encoder = Encoder(gradients, device="cpu")
@@ -40,7 +41,7 @@ def folds_of(shift: float, count: int = 500) -> tuple[Leaning, list[Fold]]:
     direction[0] = 1.0  # the mean signal: all volumes rise or fall together
     z = 0.3 * torch.randn(count, encoder.prior.size, generator=draw)
     made = []
-    for lot in parts(gradients):
+    for lot in hidden_volumes(gradients):
         hidden = gradients.subset(lot)
         clean = encoder.signal(z + shift * direction, hidden).clamp(min=0.02)
         real, other = (0.03 * torch.randn(clean.shape, generator=draw) for _ in range(2))
@@ -50,12 +51,12 @@ def folds_of(shift: float, count: int = 500) -> tuple[Leaning, list[Fold]]:
             torch.zeros(count, size(1)), (z,), (), blank, blank, torch.zeros(count, 6)
         )
         made.append(Fold(features, encoder, hidden, measured, torch.full((count,), 0.03)))
-    return Leaning(direction), made
+    return Biased(direction), made
 
 
 def test_it_finds_what_the_scan_says():
     network, folds = folds_of(0.4)
-    found = adapt(network, folds)
+    found = adapt(network, folds, signal_likelihood)
     assert found.kept and found.after < found.before
     assert abs(float(found.shift[0]) - 0.4) < 0.08
     assert "kept" in found.note
@@ -63,7 +64,7 @@ def test_it_finds_what_the_scan_says():
 
 def test_what_is_right_already_is_left_alone():
     network, folds = folds_of(0.0)
-    found = adapt(network, folds)
+    found = adapt(network, folds, signal_likelihood)
     assert abs(float(found.shift[0])) < 0.03
     assert found.kept or not found.shift.any()
 
@@ -71,7 +72,7 @@ def test_what_is_right_already_is_left_alone():
 @pytest.mark.parametrize("name", ["dti12", "dti30", "ukb", "dsi"])
 def test_every_part_can_be_spared(name):
     gradients = scheme(name)
-    lots = parts(gradients)
+    lots = hidden_volumes(gradients)
     assert len(lots) == FOLDS
     hidden = np.concatenate(lots)
     assert sorted(hidden) == list(np.flatnonzero(~gradients.b0_mask))
@@ -82,7 +83,7 @@ def test_every_part_can_be_spared(name):
 
 
 def test_six_directions_cannot_be_divided():
-    assert parts(scheme("dti6")) == []
+    assert hidden_volumes(scheme("dti6")) == []
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,12 @@ from fornix.estimators.predict import normalised, predict
 from fornix.numerics import harmonics
 from fornix.physics import random_tissue, scheme, signal, voxels
 from fornix.qspace.encoder import Encoder
-from fornix.qspace.prior import SignalPrior, default_prior, prior_of
+from fornix.qspace.prior import SignalPrior, made_prior, prior_of
 
 
 @pytest.fixture(scope="module")
 def prior() -> SignalPrior:
-    return default_prior(count=4000)
+    return made_prior(count=4000)
 
 
 def dense(encoder: Encoder) -> np.ndarray:

@@ -11,8 +11,9 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from fornix.nets import weights
+from fornix.nets.build import network
 from fornix.nets.features import extract
-from fornix.nets.fod_net import DEGREE, PARTS, FodNet, FodPrediction, quadrature
+from fornix.nets.fod_net import DEGREE, PARTS, SPATIAL_VIEWS, FodNet, FodPrediction, quadrature
 from fornix.nets.neighbour_attention import NeighbourAttention, averages
 from fornix.numerics import harmonics
 from fornix.physics import anatomy, random_tissue
@@ -28,7 +29,7 @@ from fornix.training.data.fod_patches import FodPatchStream
 from fornix.training.data.fod_voxels import FodStream
 from fornix.training.recipes import RECIPES
 from fornix.training.tasks.fod import fod_loss
-from fornix.training.tasks.fod_spatial import SOURCES, first_pass, with_context
+from fornix.training.tasks.fod_spatial import with_context
 from fornix.uncertainty.peaks import PeakCalibration, describe
 
 from .test_features import turned
@@ -197,7 +198,7 @@ def test_a_tiny_training_learns_and_ends_in_weights_that_load(tmp_path, monkeypa
     monkeypatch.setitem(RECIPES, "fod", small)
     folder = tmp_path / "weights"
     path = make("fod", tmp_path / "work", folder=folder, protocols=3, tell=lambda line: None)
-    made = weights.network(weights.load("fod", folder))
+    made = network(weights.load("fod", folder))
     assert isinstance(made, FodNet)
     assert "crossings" in path.with_suffix(".md").read_text()
     batch = FodStream(None, heads=1, seed=9, device="cpu").batch(400, scheme("bench96"))
@@ -215,7 +216,7 @@ def test_a_tiny_training_learns_and_ends_in_weights_that_load(tmp_path, monkeypa
 
 def test_the_network_that_reads_neighbours_starts_as_the_other_on_their_average():
     narrow = FodNet(32, 1).eval()
-    wide = FodNet(32, 1, SOURCES).eval()
+    wide = FodNet(32, 1, SPATIAL_VIEWS).eval()
     wide.load_state_dict(with_context(narrow.state_dict()))
     batch = FodStream(None, heads=1, seed=5, device="cpu").batch(50, scheme("dti12"))
     seen, encoder = batch.seen, batch.encoder
@@ -230,7 +231,7 @@ def test_the_first_pass_of_the_context_is_the_same_alone():
     context = NeighbourAttention().eval()
     seen = FodPatchStream(None, heads=1, edge=6, seed=2, device="cpu").batch(1, scheme("dti12"))
     variance, place = seen.encoder.qspace.variance, seen.place[:, 1:].numpy()
-    one = averages(first_pass(context), seen.seen, variance, place, seen.size)
+    one = averages(context.first_pass(), seen.seen, variance, place, seen.size)
     both = averages(context, seen.seen, variance, place, seen.size)
     assert len(one) == 1 and len(both) == 2
     torch.testing.assert_close(one[0][0], both[0][0])
@@ -250,7 +251,7 @@ def test_a_tiny_training_with_neighbours(tmp_path, monkeypatch):
     )
     for name in ("fod", "fod-spatial"):
         path = make(name, tmp_path, folder=folder, protocols=6, tell=lambda line: None)
-        assert isinstance(weights.network(weights.load(name, folder)), FodNet)
+        assert isinstance(network(weights.load(name, folder)), FodNet)
     assert "bundles" in path.with_suffix(".md").read_text()
 
 

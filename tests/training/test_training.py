@@ -13,6 +13,7 @@ import torch
 
 from fornix.core.errors import FornixError
 from fornix.nets import weights
+from fornix.nets.build import network
 from fornix.physics import anatomy
 from fornix.physics.anatomy import Anatomy
 from fornix.physics.protocol import scheme
@@ -77,7 +78,7 @@ def test_every_recipe_ends_in_weights_that_load(tiny, tmp_path):
         card = path.with_suffix(".md").read_text()
         assert f"fornix train {name}" in card and "## Limits" in card
         loaded = weights.load(name, folder)
-        assert weights.network(loaded).training is False
+        assert network(loaded).training is False
         assert (tmp_path / "work" / name / "log.png").exists()
     assert weights.verify(folder) == {"voxelwise": "", "context": "", "spatial": ""}
 
@@ -201,7 +202,7 @@ def test_balanced_weights_make_the_prior_flat():
     balance = PriorBalancer(voxels.metrics)
     fa = voxels.metrics[:, 0]
     sample_weight = balance(voxels.metrics)[:, 0]
-    assert abs(float(worth.mean()) - 1) < 0.02
+    assert abs(float(sample_weight.mean()) - 1) < 0.02
     low, high = float(fa.quantile(0.1)), float(fa.quantile(0.9))
     edges = torch.linspace(low, high, 7)
     held = torch.stack([sample_weight[(fa >= a) & (fa < b)].sum() for a, b in pairwise(edges)])
@@ -215,7 +216,9 @@ def test_a_batch_goes_on_from_given_weights(tiny, tmp_path):
     make("voxelwise", tmp_path / "a", folder=folder, protocols=2, tell=lambda line: None)
     first = weights.load("voxelwise", folder)
     told: list[str] = []
-    path = make("voxelwise", tmp_path / "b", folder=folder, protocols=2, finetune=True, tell=told.append)
+    path = make(
+        "voxelwise", tmp_path / "b", folder=folder, protocols=2, finetune=True, tell=told.append
+    )
     assert first.label in path.with_suffix(".md").read_text()
     assert not any("begun anew" in line for line in told)
 

@@ -1,4 +1,4 @@
-"""Calibrated intervals hold as often as they say; foreign voxels surprise."""
+"""Calibrated intervals hold as often as they say; foreign voxels score."""
 
 from __future__ import annotations
 
@@ -80,15 +80,15 @@ def test_surprise_counts_decades():
     import torch
 
     invariants, evidence = family(60_000, 0)
-    mean, whiten = OODScorer.distance_of(invariants)
-    familiar = OODScorer.fit(mean, whiten, evidence, np.zeros(60_000, np.int64))
-    assert abs(float(familiar.distance(torch.from_numpy(invariants)).mean()) - 1) < 0.02
+    mean, whiten = OODScorer.whitening(invariants)
+    scorer = OODScorer.fit(mean, whiten, evidence, np.zeros(60_000, np.int64))
+    assert abs(float(scorer.distance(torch.from_numpy(invariants)).mean()) - 1) < 0.02
     _, new = family(60_000, 1)
-    surprise = familiar.surprise(new, np.zeros(60_000, np.int64))
+    score = scorer.ood_score(new, np.zeros(60_000, np.int64))
     for decade in (1.0, 2.0):
-        shares = (surprise > decade).mean(0)
+        shares = (score > decade).mean(0)
         assert np.all(np.abs(np.log10(shares) + decade) < 0.15)
     strange = Evidence(*(10 * getattr(new, k) for k in ("distance", "misfit", "worst", "residual")))
-    assert np.median(familiar.surprise(strange, np.zeros(60_000, np.int64))) > 3
-    again = OODScorer.from_state(familiar.state())
-    np.testing.assert_array_equal(again.surprise(new, np.zeros(60_000, np.int64)), surprise)
+    assert np.median(scorer.ood_score(strange, np.zeros(60_000, np.int64))) > 3
+    again = OODScorer.from_state(scorer.state())
+    np.testing.assert_array_equal(again.ood_score(new, np.zeros(60_000, np.int64)), score)

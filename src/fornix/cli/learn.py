@@ -35,7 +35,9 @@ def train_command(
     steps: Annotated[
         int | None,
         typer.Option(
-            "--steps", help="Steps instead of the recipe's; 0 with --finetune calibrates anew.", min=0
+            "--steps",
+            help="Steps instead of the recipe's; 0 with --finetune calibrates anew.",
+            min=0,
         ),
     ] = None,
     protocols: Annotated[

@@ -105,9 +105,7 @@ def correct_command(
     for word in words:
         CORRECT_METHODS[word]
     with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
-        p.preprocess_stage(
-            job, state, "", words, p.Options(threads=threads), "correct"
-        )
+        p.preprocess_stage(job, state, "", words, p.Options(threads=threads), "correct")
 
 
 def microstructure_command(

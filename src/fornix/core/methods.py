@@ -118,8 +118,8 @@ class MethodTable(Mapping[str, Method]):
         if not getattr(method, capability):
             able = ", ".join(self.having(capability)) or "no method"
             raise FornixError(
-                f"{option} does not go with the method {method.name} of {self.stage}; leave it out, or "
-                f"take one of: {able}"
+                f"{option} does not go with the {self.stage} method {method.name}; leave {option} out, "
+                f"or take one of: {able}"
             )
 
     def __contains__(self, name: object) -> bool:

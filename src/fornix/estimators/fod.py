@@ -127,7 +127,7 @@ def fod(
         notes = []
         if responses.voxels["wm"] < 50:
             notes.append(
-                tell(f"the fibre response comes from {responses.voxels['white']} voxels only")
+                tell(f"the fibre response comes from {responses.voxels['wm']} voxels only")
             )
         found = entry.run(dwi, responses, lmax, device=device)
         inside = dwi.brain()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -123,9 +124,28 @@ def prior_of(
     )
 
 
-@lru_cache(maxsize=4)
-def default_prior(lmax: int = 8, count: int = 20_000, seed: int = 7) -> SignalPrior:
-    """The prior of the broad random tissue that `fornix.physics.random_tissue` draws."""
+@lru_cache(maxsize=1)
+def default_prior() -> SignalPrior:
+    """The prior that ships, in the very numbers that the shipped networks were trained with.
+
+    It is that of the broad random tissue that `fornix.physics.random_tissue` draws (`made_prior`). It is read
+    from a file and not computed: an eigenvector's sign is arbitrary and changes with the processor and the
+    number of threads, and a network that reads a feature with the other sign is wrong without a word.
+    """
+    with np.load(Path(__file__).with_name("prior.npz")) as file:
+        orders = sorted((n for n in file.files if n.startswith("order")), key=lambda n: int(n[5:]))
+        factors = tuple(file[name] for name in orders)
+        return SignalPrior(file["b"], file["mean"], factors, tuple(np.ones(len(f)) for f in factors))
+
+
+def made_prior(lmax: int = 8, count: int = 20_000, seed: int = 7) -> SignalPrior:
+    """The shipped prior computed again; the same up to rounding and the signs of its factors.
+
+    Args:
+        lmax: Highest harmonic order.
+        count: Voxels of tissue.
+        seed: Of the tissue.
+    """
     return prior_of(random_tissue(count, seed=seed), lmax)
 
 
@@ -134,4 +154,7 @@ def _factors(covariance: NDArray[np.float64], keep: float) -> NDArray[np.float64
     order = np.argsort(-values)
     values, vectors = values[order], vectors[:, order]
     count = max(1, int((values > keep * values[0]).sum()))
-    return (vectors[:, :count] * np.sqrt(values[:count])).T
+    factors = (vectors[:, :count] * np.sqrt(values[:count])).T
+    # The largest element of each is positive, so that the same covariance gives the same factors.
+    largest = np.abs(factors).argmax(1)
+    return np.asarray(factors * np.sign(factors[np.arange(count), largest])[:, None])

@@ -20,8 +20,8 @@ from fornix.core.compute import use_threads
 from fornix.core.gradients import Gradients
 from fornix.estimators.microstructure_methods import MICROSTRUCTURE_METHODS
 from fornix.physics.protocol import scheme
+from fornix.testing import model_truth as truth
 from fornix_bench.peers import microstructure as peers
-from fornix_bench.suites.microstructure import truth
 from fornix_bench.table import Row, environment, markdown, write_csv, write_page
 
 #: Cells of the true value of each parameter that is scored.
@@ -124,7 +124,9 @@ def _estimates(
     for method, told in ours:
         if clean and told and (method, False) in ours:
             continue
-        fit = MICROSTRUCTURE_METHODS[model][method].run(signals, gradients, sigma=sigma if told else None)
+        fit = MICROSTRUCTURE_METHODS[model][method].run(
+            signals, gradients, sigma=sigma if told else None
+        )
         names = [n for n in fit.columns if n in CELLS]
         label = f"Fornix {method}" + (" (sigma)" if told and not clean else "")
         found.append((label, {n: fit[n] for n in names}, {n: fit.std_of(n) for n in names}))

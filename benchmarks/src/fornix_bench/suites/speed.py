@@ -21,7 +21,7 @@ from fornix.core.errors import FornixError
 from fornix.physics.phantom import random_tissue
 from fornix.physics.protocol import scheme
 from fornix.physics.tissue import signal
-from fornix_bench.suites.microstructure.truth import add_noise
+from fornix.testing.model_truth import add_noise
 from fornix_bench.table import Row, environment, markdown, write_csv, write_page
 
 VOXELS = 235_375

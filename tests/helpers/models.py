@@ -1,4 +1,4 @@
-"""Simulated scans that the tests of this folder share."""
+"""Noise-free scans of each signal model, with their truth."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from fornix.core.dwi import DWI
 from fornix.core.gradients import Gradients
 from fornix.physics.protocol import scheme
-from fornix_bench.suites.microstructure import truth
-from fornix_bench.suites.microstructure.truth import MODELS, as_dwi
+from fornix.testing import model_truth as truth
+from fornix.testing.model_truth import MODELS, as_dwi
 
 
 @pytest.fixture(scope="session")
