@@ -77,7 +77,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     site = {f"docs/{f.src_uri}": f.src_uri for f in files} | pages | {"README.md": "index.md"}
     here = {page: path for path, page in pages.items()}.get(uri, f"docs/{uri}")
     if uri.startswith("weights/"):  # a card names the pages of its figures as paths
-        markdown = re.sub(r"\bdocs/([a-z]+/[\w-]+\.md)", rf"[\1](../../../docs/\1)", markdown)
+        markdown = re.sub(r"\bdocs/([a-z]+/[\w-]+\.md)", r"[\1](../../../docs/\1)", markdown)
     return links.rewritten(markdown, here, uri, site, ROOT)
 
 
