@@ -53,9 +53,9 @@ def _options(command: Any) -> Iterator[str]:
 
 
 def _row(parameter: Any) -> str:
-    names = ", ".join(f"`{o}`" for o in sorted(parameter.opts, key=len))
+    names = ", ".join(f"`{o}`{{ .option }}" for o in sorted(parameter.opts, key=len))
     if not parameter.opts[0].startswith("-"):
-        names = f"`{parameter.name.upper()}`"
+        names = f"`{parameter.name.upper()}`{{ .option }}"
     what = re.sub(r"\[/?[a-z ]+\]", "", parameter.help or "")
     default = parameter.default
     if parameter.required:

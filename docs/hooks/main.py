@@ -69,6 +69,10 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Fill the page's lists and point its links at pages of the site."""
     uri = page.file.src_uri
+    if uri == "index.md":
+        page.meta["hide"] = ["navigation"]
+    if uri.startswith(("benchmarks/", "experiments/", "weights/")):  # long tables, found last
+        page.meta["search"] = {"boost": 0.2}
     for name, make in FILLED.items():
         mark = f"<!-- {name} -->"
         if mark in markdown:
