@@ -34,7 +34,7 @@ test: lint $(DOCS_STAMP)
 
 # The site, into site/: open site/index.html. Needs no network once the environment is there.
 docs: $(DOCS_STAMP)
-	$(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 clean:
 	rm -rf demo site build dist .pytest_cache .mypy_cache .ruff_cache
