@@ -3,11 +3,7 @@ to a file, and every command is in it."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,39 +16,19 @@ from fornix.physics import Phantom, simulate
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = sorted(
-    [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")],
+    [
+        *REPOSITORY.glob("*.md"),
+        *(REPOSITORY / "docs").rglob("*.md"),
+        *(REPOSITORY / "src" / "fornix").glob("*/README.md"),
+    ],
     key=lambda p: str(p.relative_to(REPOSITORY)),
 )
 #: Pages whose ```python and ```bash blocks are run in order. Other fences (sh, console, text) show.
-RUN = [p for p in PAGES if "benchmarks" not in p.parts and p.name != "CHANGELOG.md"]
+#: Tutorials have a test of their own.
+RUN = [
+    p for p in PAGES if not {"benchmarks", "tutorials"} & set(p.parts) and p.name != "CHANGELOG.md"
+]
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-
-#: One interpreter for a page, so that later blocks see the names of earlier ones.
-_DRIVER = """
-import doctest, json, subprocess, sys
-names = {"__name__": "__main__"}
-for language, line, code in json.load(open(sys.argv[1])):
-    place = f"{sys.argv[2]}, line {line}"
-    if language == "bash":
-        if subprocess.run(["bash", "-euo", "pipefail", "-c", code]).returncode:
-            sys.exit(f"{place}: the shell block failed")
-    elif code.lstrip().startswith(">>>"):
-        test = doctest.DocTestParser().get_doctest(code, names, place, sys.argv[2], line)
-        flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-        runner = doctest.DocTestRunner(optionflags=flags)
-        if runner.run(test, clear_globs=False).failed:
-            sys.exit(f"{place}: the example gave something else")
-        names.update(test.globs)
-    else:
-        exec(compile("\\n" * line + code, sys.argv[2], "exec"), names)
-"""
-
-
-def fences(page: Path) -> list[tuple[str, int, str]]:
-    """(language, line, code) of every fenced block of a page."""
-    text = page.read_text(encoding="utf-8")
-    found = re.finditer(r"^```(\w*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
-    return [(m[1], text[: m.start()].count("\n") + 1, m[2]) for m in found]
 
 
 def name(page: Path) -> str:
@@ -75,22 +51,8 @@ def folder(small: Phantom, tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUN, ids=name)
-def test_code_runs(page: Path, folder: Path) -> None:
-    blocks = [b for b in fences(page) if b[0] in ("python", "bash")]
-    if not blocks:
-        pytest.skip("no code on this page")
-    script = folder / "blocks.json"
-    script.write_text(json.dumps(blocks))
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    done = subprocess.run(
-        [sys.executable, "-c", _DRIVER, str(script), name(page)],
-        cwd=folder,
-        env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "120"},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+def test_code_runs(page: Path, folder: Path, run_page) -> None:
+    run_page(page, folder)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -100,8 +62,8 @@ def test_every_command_is_told(command: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_commands_and_options_exist(page: Path) -> None:
-    for _, line, code in fences(page):
+def test_commands_and_options_exist(page: Path, fences) -> None:
+    for _, line, code, _ in fences(page):
         joined = code.replace("\\\n", " ")
         for used in re.finditer(r"(?<![\w./-])fornix +([a-z]+)([^\n|;&)]*)", joined):
             if used[1] == "import":  # Python, not the command
@@ -130,12 +92,14 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_every_page_is_linked() -> None:
     docs = REPOSITORY / "docs"
     index = (docs / "index.md").read_text("utf-8")
+    site = (REPOSITORY / "mkdocs.yml").read_text("utf-8")
     for page in docs.rglob("*.md"):
         if page.parent.name in ("benchmarks", "experiments"):  # these have an index of their own
             listed = (page.parent / "README.md").read_text("utf-8")
             assert page.name == "README.md" or f"]({page.name})" in listed
-        elif page.name != "index.md":
+        elif page.name != "index.md" and page.parent.name != "tutorials":
             assert page.relative_to(docs).as_posix() in index
+        assert page.relative_to(docs).as_posix() in site
 
 
 def test_the_version_is_the_same_everywhere() -> None:
