@@ -45,7 +45,11 @@ def test_results_do_not_depend_on_threads_or_the_processors_kernels():
         if kernels:
             environment["OPENBLAS_CORETYPE"] = kernels
         done = subprocess.run(
-            [sys.executable, "-c", _PRINT], env=environment, capture_output=True, text=True, check=True
+            [sys.executable, "-c", _PRINT],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         return np.array(done.stdout.split(), dtype=float)
 

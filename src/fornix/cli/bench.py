@@ -8,17 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from fornix.cli import options as o
-from fornix.core.errors import FornixError
 
 
 def bench_command(
-    suite: Annotated[
-        str,
-        typer.Argument(
-            help="speed, tracking-speed, tractography, classical, unseen, microstructure, orientation, "
-            "mosaics or tracts."
-        ),
-    ],
+    suite: Annotated[str, typer.Argument(help="Name of a benchmark; `help` lists them.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for tables and plots.")] = Path(
         "docs/benchmarks"
     ),
@@ -26,7 +19,8 @@ def bench_command(
         list[str] | None,
         typer.Option(
             "--section",
-            help="Of microstructure: make this part again and keep the others; may be given again.",
+            help="Of a suite of several parts: make this one again and keep the others; may be given "
+            "again.",
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Smaller, to see that it runs.")] = False,
@@ -35,29 +29,20 @@ def bench_command(
 ) -> None:
     """Measure speed and accuracy against DIPY, MRtrix3 and AMICO on the same data in the same run.
 
-    Peers that are not installed are left out with a message.
+    Needs the distribution fornix-bench. Peers that are not installed are left out with a message.
 
     [bold]Examples[/]
 
-      fornix bench speed
-      fornix bench classical -o /tmp/tables --quick
+      fornix bench help
+      fornix bench commands        (whole commands: time and memory against MRtrix3)
       fornix bench unseen          (real scans, from FORNIX_TEST_DATA)
       fornix bench microstructure  (learned and classical estimates, uncertainty, speed)
-      fornix bench tractography    (valid streamlines before and after filtering)
-      fornix bench tracts          (a real scan's tractogram, to be looked at)
       fornix bench orientation     (missed and spurious fibres, angles, close crossings)
     """
-    from fornix_bench import SUITES
+    from fornix.cli._extensions import found, named
 
-    if suite not in SUITES:
-        raise FornixError(f"no benchmark {suite!r}; choose one of: {', '.join(SUITES)}")
-    more: dict[str, Any] = {}
-    if section:
-        from fornix_bench.suites.microstructure.suite import SECTIONS
-
-        if suite != "microstructure" or not set(section) <= set(SECTIONS):
-            raise FornixError(
-                f"--section goes with microstructure; choose some of: {', '.join(SECTIONS)}"
-            )
-        more = {"sections": section}
-    SUITES[suite](out, threads=threads, quick=quick, seed=seed, **more)
+    if suite == "help":
+        typer.echo("\n".join(found("suites")))
+        return
+    more: dict[str, Any] = {"sections": section} if section else {}
+    named("suites", suite)(out, threads=threads, quick=quick, seed=seed, **more)

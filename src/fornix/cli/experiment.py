@@ -9,11 +9,10 @@ import typer
 
 from fornix.cli import options as o
 from fornix.cli.show import console
-from fornix.core.errors import FornixError
 
 
 def experiment_command(
-    name: Annotated[str, typer.Argument(help="mlp-dti6, context, losses, ood or calibration.")],
+    name: Annotated[str, typer.Argument(help="Name of a study; `help` lists them.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for pages and figures.")] = Path(
         "docs/experiments"
     ),
@@ -23,20 +22,22 @@ def experiment_command(
 ) -> None:
     """Make one of the studies again: a table, figures and a page that says what is seen.
 
+    Needs the distribution fornix-bench.
+
     [bold]Examples[/]
 
+      fornix experiment help
       fornix experiment mlp-dti6     (a simple perceptron on 6 directions, trained on the way)
       fornix experiment context      (one voxel or its neighbourhood, with lesions)
-      fornix experiment losses       (what to train for where noise is strong)
-      fornix experiment ood          (does the score rise where the error does)
       fornix experiment calibration  (do the intervals hold)
     """
-    from fornix_bench.experiments import EXPERIMENTS
+    from fornix.cli._extensions import found, named
 
-    if name not in EXPERIMENTS:
-        raise FornixError(f"no experiment {name!r}; choose one of: {', '.join(EXPERIMENTS)}")
-    EXPERIMENTS[name](
+    if name == "help":
+        typer.echo("\n".join(found("experiments")))
+        return
+    named("experiments", name)(
         out, threads=threads or 1, quick=quick, seed=seed,
-        tell=lambda line: console.print(line, highlight=False),
+        tell=lambda line: console.print(line, highlight=False, markup=False),
     )  # fmt: skip
-    console.print(f"written: [bold]{out / name}.md[/]")
+    console.print(f"written: {out / name}.md", markup=False)

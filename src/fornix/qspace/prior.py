@@ -135,7 +135,9 @@ def default_prior() -> SignalPrior:
     with np.load(Path(__file__).with_name("prior.npz")) as file:
         orders = sorted((n for n in file.files if n.startswith("order")), key=lambda n: int(n[5:]))
         factors = tuple(file[name] for name in orders)
-        return SignalPrior(file["b"], file["mean"], factors, tuple(np.ones(len(f)) for f in factors))
+        return SignalPrior(
+            file["b"], file["mean"], factors, tuple(np.ones(len(f)) for f in factors)
+        )
 
 
 def made_prior(lmax: int = 8, count: int = 20_000, seed: int = 7) -> SignalPrior:

@@ -56,7 +56,8 @@ _HEADS = (
 )
 _DATA = {
     "voxelwise": "each batch is a population of its own, a mix of voxels of one head with voxels of the "
-    f"broad prior of `physics.random_tissue` with restricted parts; {_HEADS}, some voxels with jittered parameters",
+    f"broad prior of `physics.random_tissue` with restricted parts; {_HEADS}, the parameters of some "
+    "voxels jittered",
     "patches": f"patches of {_HEADS}, with blobs of foreign tissue",
     "fod": "each batch is a scan of its own, a mix of coherent crossings at 15 to 90° "
     "(`fod_crossings`, alike within a scan and unlike between scans), of `physics.random_tissue` and "
@@ -82,8 +83,8 @@ def make(
 
     work: folder for checkpoint, log and plot. anatomy: folder of a subject (see
     `anatomy.from_subject`); None takes the embedded head. steps: instead of the recipe's; none, with
-    `finetune`, calibrates anew. protocols: of the calibration. finetune: begin with the weights of this name in
-    `folder`; parts of the network that they lack begin anew. Returns the path of the weights; a card
+    `finetune`, calibrates anew. protocols: of the calibration. finetune: begin with the weights of
+    this name in `folder`; parts of the network that they lack begin anew. Returns the path of the weights; a card
     stands beside it.
 
     Raises FornixError for unknown recipes, missing anatomy and weights that the recipe needs.

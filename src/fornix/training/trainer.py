@@ -69,8 +69,9 @@ def train(
     fabric = Fabric(accelerator=where.type, devices=devices)
     fabric.launch()
     where = fabric.device
-    torch.manual_seed(recipe.seed)
-    plain = task.model()
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn from torch's own generator
+        torch.manual_seed(recipe.seed)
+        plain = task.model()
     if begin is not None:
         _begin(plain, begin, tell)
     count = sum(p.numel() for p in plain.parameters())

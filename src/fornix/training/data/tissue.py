@@ -248,7 +248,8 @@ def source_anatomy(folder: str | Path | None, seed: int) -> Anatomy:
 def random_subject(
     source: Anatomy, seed: int, shift: SubjectShift = TRAIN_SHIFT
 ) -> SimulatedSubject:
-    """A variation of a head: smoothed, deformed, perturbed, aged, with lesions, spatially_vary_parameters, shifted."""
+    """A variation of a subject: smoothed, deformed, perturbed, aged, with lesions, its parameters varied in
+    space and shifted as a whole."""
     rng = np.random.default_rng([seed, 503])
     lesions = int(rng.integers(3, 14))
     varied = spatially_vary_parameters(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import random
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from fornix.numerics.directions import fibonacci
 from fornix.physics.fod_truth import LMAX, nearness
 from fornix.training.data.fod_voxels import FodBatch, FodStream, FodVoxels
 from fornix.training.recipes import Recipe
+from fornix.training.tasks.chance import generator, shown_voxels
 
 #: Axes at which answers are compared with the truth.
 _POINTS = 240
@@ -29,6 +28,7 @@ class FodTask:
 
     def __init__(self, recipe: Recipe, anatomy: Path | None) -> None:
         self.recipe, self.anatomy = recipe, anatomy
+        self._draw = generator(recipe.seed)
 
     def model(self) -> FodNet:
         return FodNet(self.recipe.width, self.recipe.depth)
@@ -44,15 +44,8 @@ class FodTask:
         self, model: torch.nn.Module, made: tuple[FodBatch, Features]
     ) -> tuple[torch.Tensor, dict[str, float]]:
         batch, features = made
-        answer = model(features, some_of(features.invariants))
+        answer = model(features, shown_voxels(features.invariants, self._draw))
         return fod_loss(answer, batch.voxels)
-
-
-def some_of(invariants: torch.Tensor) -> torch.Tensor:
-    """A part of a batch's voxels (n, size): a scan may show few or many to read its population from."""
-    count = len(invariants)
-    part = math.exp(random.uniform(math.log(min(100, count)), math.log(count)))
-    return invariants[torch.randperm(count)[: round(part)]]
 
 
 def fod_loss(answer: FodPrediction, voxels: FodVoxels) -> tuple[torch.Tensor, dict[str, float]]:

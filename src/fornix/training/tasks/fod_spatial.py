@@ -15,7 +15,8 @@ from fornix.nets.neighbour_attention import REACH, NeighbourAttention, averages
 from fornix.training.data.fod_patches import FodPatches, FodPatchStream
 from fornix.training.data.fod_voxels import FodVoxels
 from fornix.training.recipes import Recipe
-from fornix.training.tasks.fod import fod_loss, some_of
+from fornix.training.tasks.chance import generator, shown_voxels
+from fornix.training.tasks.fod import fod_loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,7 @@ class FodSpatialTask:
         self, recipe: Recipe, anatomy: Path | None, context: NeighbourAttention, start: FodNet
     ) -> None:
         self.recipe, self.anatomy = recipe, anatomy
+        self._draw = generator(recipe.seed)
         self.context, self.start = context.first_pass(), start
 
     def model(self) -> FodNet:
@@ -61,7 +63,7 @@ class FodSpatialTask:
         self, model: nn.Module, made: tuple[Chosen, Features]
     ) -> tuple[torch.Tensor, dict[str, float]]:
         chosen, features = made
-        answer: FodPrediction = model(features, some_of(features.invariants))
+        answer: FodPrediction = model(features, shown_voxels(features.invariants, self._draw))
         return fod_loss(answer, chosen.voxels)
 
 

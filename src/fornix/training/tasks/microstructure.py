@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +19,7 @@ from fornix.training.data.patches import PatchBatch, PatchStream
 from fornix.training.data.tissue import CALIBRATION_SHIFT
 from fornix.training.data.voxels import Batch, VoxelStream
 from fornix.training.recipes import Recipe
+from fornix.training.tasks.chance import generator, shown_voxels
 from fornix.training.tasks.fod import FodTask
 from fornix.training.tasks.fod_spatial import FodSpatialTask
 from fornix.training.tasks.microstructure_loss import answer_loss
@@ -47,6 +46,7 @@ class VoxelwiseTask:
 
     def __init__(self, recipe: Recipe, anatomy: Path | None) -> None:
         self.recipe, self.anatomy = recipe, anatomy
+        self._draw = generator(recipe.seed)
 
     def model(self) -> nn.Module:
         return MicrostructureNet(self.recipe.width, self.recipe.depth)
@@ -65,15 +65,8 @@ class VoxelwiseTask:
 
     def loss(self, model: nn.Module, made: tuple[Batch, Features]) -> tuple[torch.Tensor, Parts]:
         batch, features = made
-        answer = model(features, _some_of(features.invariants))
+        answer = model(features, shown_voxels(features.invariants, self._draw))
         return answer_loss(answer, batch, loss=self.recipe.loss)
-
-
-def _some_of(invariants: torch.Tensor) -> torch.Tensor:
-    """A part of a batch's voxels (n, size): a scan may show few or many to read its population from."""
-    least, most = min(100, len(invariants)), len(invariants)
-    count = round(math.exp(random.uniform(math.log(least), math.log(most))))
-    return invariants[torch.randperm(most, device=invariants.device)[:count]]
 
 
 class ContextTask:
@@ -127,6 +120,7 @@ class SpatialTask:
         start: MicrostructureNet,
     ) -> None:
         self.recipe, self.anatomy = recipe, anatomy
+        self._draw = generator(recipe.seed)
         self.context, self.start = context.eval(), start
 
     def model(self) -> nn.Module:
@@ -176,7 +170,7 @@ class SpatialTask:
 
     def loss(self, model: nn.Module, made: Spatial) -> tuple[torch.Tensor, Parts]:
         batch, features, chosen = made
-        answer = model(features, _some_of(features.invariants))
+        answer = model(features, shown_voxels(features.invariants, self._draw))
         return answer_loss(answer, batch, chosen, self.recipe.loss)
 
 

@@ -103,8 +103,8 @@ def estimate(
 ) -> Estimate:
     """Run a method of Fornix; told: factor on the noise level that it is given.
 
-    method: of `MICROSTRUCTURE_METHODS`; `classical` takes each model's (`CLASSICAL`). Models that the protocol cannot
-    give are left out.
+    method: of `MICROSTRUCTURE_METHODS`; `classical` takes each model's (`CLASSICAL`). Models that the
+    protocol cannot give are left out.
     """
     values: dict[str, Array] = {}
     std: dict[str, Array] = {}
