@@ -30,8 +30,9 @@ from fornix.tracking._policy_kernels import (
 )
 from fornix.tracking.fields import Field, nearest_axis
 from fornix.tracking.filter_scenes import Setting
-from fornix.tracking.policy import Policy, PolicyNetwork, shipped
+from fornix.tracking.policy import PolicyNetwork, shipped
 from fornix.tracking.policy_lessons import Guide, Tracked, courses, frames_about, on_own, on_true
+from fornix.tracking.policy_limits import Policy
 
 
 def straight(sharpness: float = 1.0, end: float = 0.5) -> Policy:

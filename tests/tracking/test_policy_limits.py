@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fornix.tracking.policy import Policy, blank
-from fornix.tracking.policy_limits import MOST, lowered
+from fornix.tracking.policy_limits import MOST, Policy, blank, lowered
 
 
 def scan(middle: float):

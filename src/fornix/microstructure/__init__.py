@@ -7,8 +7,7 @@ from fornix.microstructure.design import what_can_be_estimated
 from fornix.microstructure.estimate import microstructure
 from fornix.microstructure.fit import Fit
 from fornix.microstructure.kurtosis import fit_kurtosis
-from fornix.microstructure.noddi import fit_noddi
-from fornix.microstructure.tables import TABLES
+from fornix.microstructure.tables import TABLES, fit_noddi
 from fornix.microstructure.tensor import fit_tensor
 
 __all__ = [

@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from fornix.core.compute import block_size, blocks, pick_device, use_threads
@@ -25,6 +24,8 @@ from fornix.microstructure.fit import Fit, Progress, gather
 from fornix.microstructure.tables import CLASSICAL_DEFAULT, TABLES
 
 if TYPE_CHECKING:
+    import torch
+
     from fornix.microstructure.learned import Learned
 
 #: Which parameters of each model become maps, and one line on each.
@@ -100,12 +101,13 @@ def microstructure(
     voxel is, in decades.
     Raises FornixError for unknown models and methods and for models that the protocol cannot give.
     """
-    where = pick_device(device)
     chosen = _choose_models(dwi, models, method)
     methods = _choose_methods(chosen, method)
     inside = np.flatnonzero(dwi.brain())
     noise = _sigma_of(dwi, sigma, inside)
     joint = [m for m in chosen if methods[m].joint]
+    # Fits need no torch, which takes a second to load; only a word that it must judge does.
+    where = pick_device(device) if joint or str(device) not in ("auto", "cpu") else None
     if quantiles and len(joint) < len(chosen):
         raise FornixError("quantile maps are given by the methods learned and voxelwise only")
     if adapt and not joint:

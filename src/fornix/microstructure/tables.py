@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
-from fornix.core.methods import Method, MethodTable
+from fornix.core.methods import Deferred, Method, MethodTable
 from fornix.microstructure.kurtosis import fit_kurtosis
-from fornix.microstructure.noddi import fit_noddi
 from fornix.microstructure.tensor import fit_tensor
 
 #: The fit that stands where a learned estimate cannot be trusted.
 CLASSICAL_DEFAULT = {"dti": "wls", "dki": "constrained", "noddi": "exact"}
 
 
-def _learned(*args: Any, **kwargs: Any) -> Any:
-    from fornix.microstructure.learned import estimate  # which itself builds on the fits
-
-    return estimate(*args, **kwargs)
-
+# What builds on torch is loaded when it is used: a second of start-up that the other fits do not need.
+_learned = Deferred("fornix.microstructure.learned:estimate")
+fit_noddi = Deferred("fornix.microstructure.noddi:fit_noddi")
 
 _LEARNED = [
     Method(

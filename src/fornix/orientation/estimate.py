@@ -10,12 +10,14 @@ from fornix.core.compute import use_threads
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError, tell
 from fornix.core.maps import Map, Maps
-from fornix.core.methods import Method, MethodTable
+from fornix.core.methods import Deferred, Method, MethodTable
 from fornix.microstructure import microstructure
 from fornix.orientation.csd import csd, csd_dipy, msmt
-from fornix.orientation.learned import CONFIDENT, learned_fod
 from fornix.orientation.peaks import find_peaks
 from fornix.orientation.response import estimate_responses
+
+# Loads torch, a second of start-up, when it is used.
+learned_fod = Deferred("fornix.orientation.learned:learned_fod")
 
 #: The default misses and invents fewer fibres than deconvolution on every simulated and real scan of
 #: docs/benchmarks/orientation.md but loose voxels at 12 and 6 directions.
@@ -97,9 +99,9 @@ def fod(
     if entry.joint:
         if lmax not in (None, 8):
             raise FornixError(f"the method {method} gives order 8; leave lmax out")
+        least = {} if confident is None else {"confident": confident}
         with use_threads(threads):
-            least = CONFIDENT if confident is None else confident
-            found_maps: Maps = entry.run(dwi, peaks, device, least, adapt=adapt)
+            found_maps: Maps = entry.run(dwi, peaks, device, adapt=adapt, **least)
         return found_maps
     if adapt:
         raise FornixError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.stats import chi2
+from scipy.special import gammaincinv
 
 from fornix.core import harmonics
 from fornix.core.dwi import DWI
@@ -50,7 +50,7 @@ def residual(dwi: DWI) -> NDArray[np.float64]:
         raise FornixError("too few volumes for the residual noise estimate; use --noise spatial")
     local = _masked_median(squared, _foreground(dwi), 5)
     # The median of a chi-square variable, not its mean, is what the median of the voxels estimates.
-    return np.sqrt(local / chi2.median(freedom))
+    return np.sqrt(local / (2 * gammaincinv(freedom / 2, 0.5)))
 
 
 def spatial(dwi: DWI) -> NDArray[np.float64]:

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from fornix.core.dwi import DWI
 from fornix.core.gradients import voxel_rotation
+from fornix.core.grid import flat_voxels
 from fornix.core.maps import Maps
 from fornix.core.tractogram import Tractogram
-from fornix.physics.bundle_maps import flat_voxels
 from fornix.report.canvas import crop, figure, show_slice, to_ras
 from fornix.report.glyphs import draw_glyphs
 

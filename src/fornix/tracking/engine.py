@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from fornix.core.compute import use_threads
 from fornix.core.errors import FornixError, tell
+from fornix.core.grid import flat_voxels
+from fornix.core.methods import Deferred
 from fornix.core.tractogram import Tractogram
-from fornix.physics.bundle_maps import flat_voxels
 from fornix.tracking import _march as march
 from fornix.tracking.fields import Field, cones, nearest_axis
-from fornix.tracking.policy import Policy, blank, shipped
-from fornix.tracking.policy_limits import PROBE, lowered
+from fornix.tracking.policy_limits import PROBE, Policy, blank, lowered
 from fornix.tracking.rules import Rules
 from fornix.tracking.seeds import (
     BLOCK,
@@ -28,6 +28,9 @@ from fornix.tracking.seeds import (
     voxel_seeds,
 )
 from fornix.tracking.tissue import Tissue
+
+# The network that ships, and with it torch, is loaded by the trackers that follow it.
+shipped = Deferred("fornix.tracking.policy:shipped")
 
 Regions = tuple[NDArray[np.uint64], np.uint64]
 

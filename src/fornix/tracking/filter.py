@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError, tell
 from fornix.core.maps import Maps
+from fornix.core.methods import Deferred
 from fornix.core.tractogram import Tractogram
 from fornix.tracking.filter_features import Features, features
 from fornix.tracking.filter_fit import RIDGE, Fit, fit_weights
 from fornix.tracking.filter_fixels import Fixels, find_fixels
-from fornix.tracking.filter_network import judge
 from fornix.tracking.tissue import Tissue, tissue_from_segmentation, tissue_shares
+
+# Loads torch, a second of start-up, when it is used.
+judge = Deferred("fornix.tracking.filter_network:judge")
 
 #: Scores by which streamlines may be kept, and what each keeps where nothing is asked for: what is
 #: more likely true than false, and what the signal asks for at all.

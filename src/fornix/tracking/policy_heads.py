@@ -17,7 +17,6 @@ from fornix.tracking import _march as march
 from fornix.tracking._policy_kernels import look_many
 from fornix.tracking.fields import Field, cones, nearest_axis
 from fornix.tracking.filter_scenes import Setting, make_scene
-from fornix.tracking.policy import Policy
 from fornix.tracking.policy_lessons import (
     Courses,
     Guide,
@@ -27,6 +26,7 @@ from fornix.tracking.policy_lessons import (
     courses,
     on_own,
 )
+from fornix.tracking.policy_limits import Policy
 from fornix.tracking.rules import Rules
 from fornix.tracking.score import VALID, score, widened
 from fornix.tracking.seeds import BLOCK, starting_numbers, voxel_seeds

@@ -26,9 +26,10 @@ from fornix.learn import weights
 from fornix.learn.card import write_card
 from fornix.tracking._policy_kernels import END, TRUE, TURNS
 from fornix.tracking.filter_scenes import Setting
-from fornix.tracking.policy import KIND, NAME, WIDTH, Policy, PolicyNetwork
+from fornix.tracking.policy import KIND, NAME, WIDTH, PolicyNetwork
 from fornix.tracking.policy_heads import Head, heads
 from fornix.tracking.policy_lessons import Lessons, concatenated, on_true
+from fornix.tracking.policy_limits import Policy
 from fornix.tracking.policy_page import blocks_of_card
 
 ABOUT = "where a streamline goes next, where it ends, and whether it is likely to be true"
