@@ -68,6 +68,23 @@ def test_storage_types_and_big_scans_agree(tmp_path, dtype, suffix):
     assert isinstance(mapped.data, np.memmap)
 
 
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize(
+    "values", [data()[..., 0], data()[..., 0] > 400, data(), data(volumes=37)[..., ::2]]
+)
+def test_written_as_nibabel_writes(tmp_path, values, suffix):
+    affine = np.array([[-1.7, 0.1, 0, 3], [0.1, 1.7, 0.2, -4], [0, 0.2, 2.5, 1], [0, 0, 0, 1]])
+    ours = write_image(tmp_path / f"ours{suffix}", values, affine)
+    image = nib.Nifti1Image(values.astype(np.uint8 if values.dtype == bool else np.float32), affine)
+    image.header.set_xyzt_units("mm", "sec")
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    nib.save(image, tmp_path / f"theirs{suffix}")
+    opened = gzip.open if suffix.endswith(".gz") else open
+    with opened(ours, "rb") as a, opened(tmp_path / f"theirs{suffix}", "rb") as b:
+        assert a.read() == b.read()
+
+
 def test_scaled_storage(tmp_path, scan):
     image = nib.Nifti1Image(data().astype(np.int16), AFFINE)
     image.header.set_slope_inter(0.5, 3)
