@@ -16,6 +16,7 @@ import pytest
 from fornix.core.directions import spread
 from fornix.core.errors import FornixError, FornixWarning
 from fornix.core.gradients import Gradients
+from fornix.core.series import Series
 from fornix.io import load, read_mask, save_scan, write_fsl, write_image
 from fornix.io.files import atomic, output_folder
 
@@ -63,9 +64,9 @@ def test_storage_types_and_big_scans_agree(tmp_path, dtype, suffix):
     values = (data() / 4).round()
     path = write(tmp_path / f"x{suffix}", values, dtype=dtype)
     np.testing.assert_array_equal(load(path).data, values)
-    mapped = load(path, max_memory="1k")
-    np.testing.assert_array_equal(mapped.data, values)
-    assert isinstance(mapped.data, np.memmap)
+    on_disk = load(path, max_memory="1k")
+    np.testing.assert_array_equal(on_disk.data, values)
+    assert isinstance(on_disk.data, Series)
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,14 +45,8 @@ def read_volume(path: str | Path, what: str = "image") -> tuple[NDArray[np.float
     return _scaled(_raw(image, path), image), np.asarray(image.affine)
 
 
-def read_series(
-    path: str | Path, max_bytes: int | None = None
-) -> tuple[NDArray[np.float32], NDArray[np.float64], list[str]]:
-    """A 4-D image as float32 (X, Y, Z, N), its affine and notes.
-
-    An uncompressed float32 file is memory-mapped. Where the array would take more than
-    `max_bytes`, it is unpacked volume by volume into a temporary memory map on disk instead.
-    """
+def open_series(path: str | Path) -> tuple[Any, list[str]]:
+    """The nibabel image of a scan (data not read yet), checked to be one, and notes about its header."""
     image, notes = open_image(path, "scan")
     if len(image.shape) != 4:
         raise FornixError(
@@ -61,35 +54,7 @@ def read_series(
             "(x, y, z, volume)"
         )
     _check_affine(image.affine, path)
-    stored = image.get_data_dtype()
-    slope, inter = image.dataobj.slope, image.dataobj.inter
-    if stored == np.float32 and (slope, inter) == (1, 0) and str(path).endswith(".nii"):
-        mapped = np.memmap(
-            path,
-            mode="r",
-            dtype=stored.newbyteorder(image.header.endianness),
-            shape=image.shape,
-            offset=image.dataobj.offset,
-            order="F",
-        )
-        return mapped, image.affine, notes
-    size = int(np.prod(image.shape)) * 4
-    if max_bytes is not None and size > max_bytes:
-        # C order: the volumes of one voxel lie together, so blocks of voxels read few pages.
-        with tempfile.NamedTemporaryFile(prefix="fornix-", suffix=".f32") as handle:
-            mapped = np.memmap(handle.name, mode="w+", dtype=np.float32, shape=image.shape)
-        raw = np.empty(image.shape[:3], dtype=stored, order="F")
-        with _reading(path) as stream:
-            skip(stream, image.dataobj.offset)
-            for volume in range(image.shape[3]):
-                fill(stream, raw.reshape(-1, order="F").view(np.uint8).data)
-                _check_overflow(raw, volume, path)
-                mapped[..., volume] = _scaled(raw, image)
-        return mapped, image.affine, notes
-    raw = _raw(image, path)
-    for volume in range(image.shape[3]):
-        _check_overflow(raw[..., volume], volume, path)
-    return _scaled(raw, image), image.affine, notes
+    return image, notes
 
 
 def write_image(path: str | Path, data: NDArray, affine: NDArray, like: Any | None = None) -> Path:
@@ -122,7 +87,7 @@ def _raw(image: Any, path: str | Path) -> NDArray:
     """The stored numbers of the whole image, before scaling, in the order of the file."""
     proxy = image.dataobj
     out = np.empty(proxy.shape, dtype=proxy.dtype, order="F")
-    with _reading(path) as stream:
+    with reading(path) as stream:
         skip(stream, proxy.offset)
         fill(stream, out.reshape(-1, order="F").view(np.uint8).data)
         stream.read(1)  # at its end a gzip file is checked against its sum
@@ -130,7 +95,7 @@ def _raw(image: Any, path: str | Path) -> NDArray:
 
 
 @contextmanager
-def _reading(path: str | Path) -> Iterator[BinaryIO]:
+def reading(path: str | Path) -> Iterator[BinaryIO]:
     """The unpacked bytes of an image; what goes wrong with them is one line."""
     try:
         with unpacked(path) as stream:
@@ -159,20 +124,6 @@ def _check_affine(affine: NDArray, path: str | Path) -> None:
     if not np.isfinite(affine).all() or abs(np.linalg.det(linear)) < 1e-9:
         raise FornixError(
             f"{path} has a singular affine: the header gives no usable voxel axes; repair the header"
-        )
-
-
-def _check_overflow(raw: NDArray, volume: int, path: str | Path) -> None:
-    """Signed 16-bit volumes whose bright voxels wrapped around to strongly negative values."""
-    if raw.dtype.newbyteorder("=") != np.int16:
-        return
-    if not raw.size or raw.min() >= -16384:
-        return
-    wrapped = float((raw < -16384).mean())
-    if wrapped > 1e-5 and raw.max() > 16384:
-        raise FornixError(
-            f"{path}: {100 * wrapped:.2g}% of volume {volume} is strongly negative beside values "
-            "near the top of 16 bits, an integer overflow; convert again as unsigned or float"
         )
 
 

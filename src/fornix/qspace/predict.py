@@ -108,11 +108,12 @@ def _by_network(
 def _on_grid(
     dwi: DWI, gradients: Gradients, mean: np.ndarray, std: np.ndarray, method: str
 ) -> tuple[DWI, Map]:
-    made = dwi.with_(data=dwi.unmask(mean), gradients=gradients)
+    data = dwi.unmask(mean)
+    made = dwi.with_(data=data, gradients=gradients)
     spread_map = Map(
         "",
         "signal",
-        made.data,
+        data,
         dwi.affine,
         std=dwi.unmask(std),
         units="as the scan",
