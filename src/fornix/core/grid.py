@@ -1,4 +1,4 @@
-"""Points in the world and the voxels that hold them."""
+"""Points in the world and the voxels that hold them; the part of a grid that a mask fills."""
 
 from __future__ import annotations
 
@@ -15,3 +15,13 @@ def flat_voxels(
     inside = ((voxel >= 0) & (voxel < np.array(grid))).all(1)
     voxel[~inside] = 0
     return np.ravel_multi_index(tuple(voxel.T), grid), inside
+
+
+def box_of(mask: NDArray[np.bool_], margin: tuple[int, int, int]) -> tuple[slice, slice, slice]:
+    """The smallest box that holds a mask, wider by a margin in voxels; all of it where it is empty."""
+    out = []
+    for axis, (n, more) in enumerate(zip(mask.shape, margin)):
+        there = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        low, high = (there[0], there[-1] + 1) if len(there) else (0, n)
+        out.append(slice(max(0, int(low) - more), min(n, int(high) + more)))
+    return out[0], out[1], out[2]
