@@ -124,16 +124,18 @@ class DWI:
         index = np.flatnonzero(self.gradients.b0_mask)
         if not len(index):
             index = np.array(self.gradients.shells[0].volumes)
-        return self._mean_of(index)
+        return self.mean_of(index)
 
     def mean_dwi(self) -> NDArray[np.float32]:
         """The mean of the diffusion-weighted volumes, (X, Y, Z); zeros where there are none."""
         index = np.flatnonzero(~self.gradients.b0_mask)
         if not len(index):
             return np.zeros(self.grid, dtype=np.float32)
-        return self._mean_of(index)
+        return self.mean_of(index)
 
-    def _mean_of(self, index: NDArray[np.int64]) -> NDArray[np.float32]:
+    def mean_of(self, volumes: ArrayLike) -> NDArray[np.float32]:
+        """The mean of some volumes, (X, Y, Z)."""
+        index = np.asarray(volumes, dtype=np.int64)
         out = np.empty(self.grid, dtype=np.float32)
         for here, signals in self.slabs():
             rows = np.ascontiguousarray(signals).reshape(-1, signals.shape[3])

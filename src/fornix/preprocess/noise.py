@@ -23,7 +23,7 @@ def estimate_noise(dwi: DWI, method: str = "auto") -> DWI:
     if method == "auto":
         method = "residual" if _degrees_of_freedom(dwi) >= 4 else "spatial"
     sigma = NOISE_METHODS[method].run(dwi)
-    signal = max(np.abs(signals).max() for _, signals in dwi.slabs())
+    signal = max(max(signals.max(), -signals.min()) for _, signals in dwi.slabs())
     if not np.isfinite(sigma).all() or np.median(sigma) <= 1e-6 * signal:
         raise FornixError(
             f"the noise level could not be estimated by {method!r} (too few voxels or volumes, or "
