@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -14,6 +13,7 @@ from fornix.core.maps import Maps
 from fornix.core.tractogram import Tractogram
 from fornix.report.canvas import crop, figure, show_slice, to_ras
 from fornix.report.glyphs import draw_glyphs
+from fornix.report.strokes import add_strokes
 
 #: Axes of the anatomical grid (right, front, up) that a view shows across and up, and the third, with
 #: the sign of the direction toward the eye: right is right, from behind and from above.
@@ -67,12 +67,8 @@ def streamline_slices(
         plane = np.take(fa, middle[depth], axis=depth)
         show_slice(ax, plane, (size[across], size[up]), cmap="gray", vmin=0, vmax=1.5)
         near = np.abs((start + end)[:, depth] / 2 - middle[depth]) * size[depth] <= _SLAB
-        pieces = np.stack([start[near][:, [across, up]], end[near][:, [across, up]]], axis=1)
-        ax.add_collection(
-            LineCollection(
-                list(pieces), colors=tint[near], linewidths=0.5, alpha=0.7, rasterized=True
-            )
-        )
+        shown = [across, up]
+        add_strokes(ax, start[near][:, shown], end[near][:, shown], tint[near], 0.5, alpha=0.7)
         ax.set_xlim(box[across].start - 0.5, box[across].stop - 0.5)
         ax.set_ylim(box[up].start - 0.5, box[up].stop - 0.5)
     return made
