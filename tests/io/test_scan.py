@@ -15,6 +15,7 @@ import pytest
 
 from fornix.core.errors import FornixError, FornixWarning
 from fornix.core.gradients import Gradients
+from fornix.core.series import Series
 from fornix.io import load, read_mask, save_scan, write_fsl, write_image
 from fornix.io.files import atomic, output_folder
 from fornix.numerics.directions import spread
@@ -63,9 +64,26 @@ def test_storage_types_and_big_scans_agree(tmp_path, dtype, suffix):
     values = (data() / 4).round()
     path = write(tmp_path / f"x{suffix}", values, dtype=dtype)
     np.testing.assert_array_equal(load(path).data, values)
-    mapped = load(path, max_memory="1k")
-    np.testing.assert_array_equal(mapped.data, values)
-    assert isinstance(mapped.data, np.memmap)
+    on_disk = load(path, max_memory="1k")
+    np.testing.assert_array_equal(on_disk.data, values)
+    assert isinstance(on_disk.data, Series)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize(
+    "values", [data()[..., 0], data()[..., 0] > 400, data(), data(volumes=37)[..., ::2]]
+)
+def test_written_as_nibabel_writes(tmp_path, values, suffix):
+    affine = np.array([[-1.7, 0.1, 0, 3], [0.1, 1.7, 0.2, -4], [0, 0.2, 2.5, 1], [0, 0, 0, 1]])
+    ours = write_image(tmp_path / f"ours{suffix}", values, affine)
+    image = nib.Nifti1Image(values.astype(np.uint8 if values.dtype == bool else np.float32), affine)
+    image.header.set_xyzt_units("mm", "sec")
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    nib.save(image, tmp_path / f"theirs{suffix}")
+    opened = gzip.open if suffix.endswith(".gz") else open
+    with opened(ours, "rb") as a, opened(tmp_path / f"theirs{suffix}", "rb") as b:
+        assert a.read() == b.read()
 
 
 def test_scaled_storage(tmp_path, scan):

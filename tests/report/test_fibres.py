@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 
 from fornix.core.dwi import DWI
 from fornix.core.gradients import Gradients
@@ -12,6 +15,7 @@ from fornix.core.tractogram import Tractogram
 from fornix.numerics import harmonics
 from fornix.report.fibres import density_colours, fod_glyphs, streamline_slices, track_density
 from fornix.report.glyphs import draw_glyphs
+from fornix.report.strokes import add_strokes
 
 GRID = (8, 7, 6)
 #: Stored front to back and turned: anatomical order is not the file's.
@@ -93,11 +97,34 @@ def test_streamlines_near_a_slice_lie_where_they_run():
     middle = (low + high)[:3] / 2
     line = middle + np.linspace(-4, 4, 9)[:, None] * [1, 0, 0]
     figure = streamline_slices(Tractogram.from_list([line], AFFINE, GRID), dwi, maps)
-    axial = figure.axes[0].collections[0]
-    np.testing.assert_allclose(axial.get_colors()[:, :3], [[1, 0, 0]] * 8, atol=1e-6)
-    points = np.concatenate(axial.get_segments())
+    axial = figure.axes[0].artists[0]
+    np.testing.assert_allclose(axial.colours, [[1, 0, 0]] * 8, atol=1e-6)
+    points = np.concatenate([axial.start, axial.end])
     # The picture's x is world x in voxels of 2 mm, whatever the order in the file.
     np.testing.assert_allclose(np.ptp(points, axis=0), [4, 0], atol=1e-4)
+
+
+def test_strokes_are_painted_where_matplotlib_paints_lines():
+    """Up to the right in red, over it a level line in green; thick, so that edges matter little."""
+    ends = np.array([[[0.1, 0.1], [0.9, 0.7]], [[0.2, 0.4], [0.8, 0.4]]])
+    colours = np.array([[1.0, 0, 0], [0, 1.0, 0]])
+    pictures = []
+    for ours in (True, False):
+        figure = Figure(figsize=(2, 1), dpi=100)
+        canvas = FigureCanvasAgg(figure)
+        ax = figure.add_axes((0.1, 0.05, 0.7, 0.9), xlim=(0, 1), ylim=(0.05, 1))
+        ax.set_axis_off()
+        if ours:
+            add_strokes(ax, ends[:, 0], ends[:, 1], colours, 4.0, alpha=0.8)
+        else:
+            made = LineCollection(
+                list(ends), colors=colours, linewidths=4.0, alpha=0.8, capstyle="round"
+            )
+            ax.add_collection(made, autolim=False)
+        canvas.draw()
+        pictures.append(np.asarray(canvas.buffer_rgba(), float)[..., :3] / 255)
+    assert (np.abs(pictures[0] - pictures[1]).max(-1) > 0.5).mean() < 2e-3
+    assert np.abs(pictures[0] - pictures[1]).mean() < 0.01
 
 
 def test_glyphs_of_a_scan_stored_in_another_order():

@@ -28,7 +28,8 @@ from fornix.tractography.learned._policy_kernels import (
     swing,
     think,
 )
-from fornix.tractography.learned.policy import Policy, PolicyNetwork, shipped
+from fornix.tractography.learned.limits import Policy
+from fornix.tractography.learned.policy import PolicyNetwork, shipped
 from fornix.tractography.tissue_fractions import TissueFractions
 from fornix.training import tracking_recipes as recipes
 from fornix.training.data.filter_phantoms import ScanSpec

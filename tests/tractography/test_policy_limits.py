@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fornix.tractography.learned.limits import MOST, lowered
-from fornix.tractography.learned.policy import Policy, blank
+from fornix.tractography.learned.limits import MOST, Policy, blank, lowered
 
 
 def scan(middle: float):

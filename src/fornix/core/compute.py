@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
-
-import torch
+from typing import TYPE_CHECKING, TypeVar
 
 from fornix.core.errors import FornixError
+
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -21,29 +23,54 @@ R = TypeVar("R")
 def use_threads(threads: int | None) -> Iterator[int]:
     """Run the body with this many threads in torch and numba; restore both afterwards.
 
-    `None` leaves the settings as they are. Yields the number of threads in use.
+    `None` leaves the settings as they are. Yields the number of threads in use. torch takes a second to
+    load, so it is not loaded here: see `settle_threads`.
     """
-    before = torch.get_num_threads()
+    global _asked
+    torch = sys.modules.get("torch")
+    before = None if torch is None else torch.get_num_threads()
     if threads is None:
         try:
-            yield before
+            yield before or available_threads()
         finally:
             # numba's first parallel loop may set OpenMP's number for torch as well.
-            if torch.get_num_threads() != before:
+            if torch is not None and torch.get_num_threads() != before:
                 torch.set_num_threads(before)
         return
     if threads < 1:
         raise FornixError(f"threads must be 1 or more, not {threads}")
     import numba
 
-    numba_before = numba.get_num_threads()
-    torch.set_num_threads(threads)
+    numba_before, asked_before = numba.get_num_threads(), _asked
+    if torch is not None:
+        torch.set_num_threads(threads)
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    _asked = threads
     try:
         yield threads
     finally:
-        torch.set_num_threads(before)
+        _asked = asked_before
+        before = before or asked_before or _torch_default
+        if before is not None and "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(before)
         numba.set_num_threads(numba_before)
+
+
+#: What `use_threads` asked for, and torch's own number where it was loaded while that was so.
+_asked: int | None = None
+_torch_default: int | None = None
+
+
+def settle_threads(loads: Callable[[], R]) -> R:
+    """What loads() returns. If it was this that loaded torch, torch gets the threads now asked for."""
+    global _torch_default
+    there = "torch" in sys.modules
+    made = loads()
+    torch = sys.modules.get("torch")
+    if not there and torch is not None and _asked is not None:
+        _torch_default = torch.get_num_threads()
+        torch.set_num_threads(_asked)
+    return made
 
 
 def in_parallel(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
@@ -52,6 +79,8 @@ def in_parallel(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     Each thread runs torch and numba alone: many small operations one after another gain little from
     two cores each, and the results are those of one thread, however many there are.
     """
+    import torch
+
     threads = torch.get_num_threads()
     if threads < 2 or len(items) < 2 or not _kernels_run_together():
         yield from map(work, items)
@@ -65,6 +94,7 @@ def in_parallel(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
 
 def _alone() -> None:
     import numba
+    import torch
 
     torch.set_num_threads(1)
     numba.set_num_threads(1)
@@ -82,6 +112,8 @@ def _kernels_run_together() -> bool:
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
     """`auto` is the GPU where torch sees one, the CPU otherwise."""
+    import torch
+
     if str(device) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

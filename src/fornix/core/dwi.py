@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fornix.core._blocks import mean_of
 from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients, voxel_rotation
+
+if TYPE_CHECKING:
+    from fornix.core.series import Series
+
+#: Bytes of a part of a scan that is worked on at once.
+_SLAB = 1 << 26
 
 
 @dataclass(frozen=True, eq=False)
 class DWI:
     """A diffusion scan in whatever orientation it was stored. Immutable; methods return new scans.
 
-    data: (X, Y, Z, N) float32, an array or a memory map.
+    data: (X, Y, Z, N) float32, an array, or a `Series` where it is large and stays on disk. What is
+        read of it with `signals`, `gather`, `slabs` and `volume` is read block by block.
     gradients: N b-values and world directions.
     affine: (4, 4) voxel to world (RAS+, mm).
     mask: (X, Y, Z) bool, the brain, or None where it was not looked for yet.
@@ -28,7 +36,7 @@ class DWI:
     notes: what was changed or looked wrong on the way in.
     """
 
-    data: NDArray[np.float32]
+    data: NDArray[np.float32] | Series
     gradients: Gradients
     affine: NDArray[np.float64]
     mask: NDArray[np.bool_] | None = None
@@ -79,8 +87,28 @@ class DWI:
     def signals(self) -> NDArray[np.float32]:
         """The signals of the voxels in the mask, (voxels, N)."""
         if self.mask is None:
-            return np.ascontiguousarray(self.data.reshape(-1, len(self.gradients)))
+            return np.ascontiguousarray(np.asarray(self.data).reshape(-1, len(self.gradients)))
         return np.asarray(self.data[self.mask])
+
+    def slabs(
+        self, volumes: NDArray[np.int64] | None = None, most: int = _SLAB
+    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """All voxels, part after part: which planes x, and their signals (x, Y, Z, volumes) in memory.
+
+        volumes: which, all if absent. most: bytes of a part, roughly.
+        """
+        x, *rest = self.data.shape
+        size = max(1, most // (4 * int(np.prod(rest))))
+        for first in range(0, x, size):
+            here = slice(first, min(first + size, x))
+            if isinstance(self.data, np.ndarray):
+                yield here, self.data[here] if volumes is None else self.data[here][..., volumes]
+            else:
+                yield here, self.data.planes(here.start, here.stop, volumes)
+
+    def volume(self, volume: int) -> NDArray[np.float32]:
+        """One volume, (X, Y, Z)."""
+        return np.asarray(self.data[..., volume])
 
     def unmask(self, values: ArrayLike, fill: float = 0.0) -> NDArray[np.float32]:
         """Put values (voxels, …) of the masked voxels back on the grid: (X, Y, Z, …) float32."""
@@ -96,19 +124,32 @@ class DWI:
         index = np.flatnonzero(self.gradients.b0_mask)
         if not len(index):
             index = np.array(self.gradients.shells[0].volumes)
-        return np.asarray(self.data[..., index].mean(axis=3))
+        return self.mean_of(index)
 
     def mean_dwi(self) -> NDArray[np.float32]:
         """The mean of the diffusion-weighted volumes, (X, Y, Z); zeros where there are none."""
         index = np.flatnonzero(~self.gradients.b0_mask)
         if not len(index):
             return np.zeros(self.grid, dtype=np.float32)
-        return np.asarray(self.data[..., index].mean(axis=3))
+        return self.mean_of(index)
+
+    def mean_of(self, volumes: ArrayLike) -> NDArray[np.float32]:
+        """The mean of some volumes, (X, Y, Z)."""
+        index = np.asarray(volumes, dtype=np.int64)
+        out = np.empty(self.grid, dtype=np.float32)
+        for here, signals in self.slabs():
+            rows = np.ascontiguousarray(signals).reshape(-1, signals.shape[3])
+            mean_of(rows, index, out[here].reshape(-1))
+        return out
 
     def subset(self, volumes: ArrayLike) -> DWI:
         """The scan with some of its volumes (indices or a boolean mask), in the order given."""
         index = np.asarray(volumes)
-        return replace(self, data=self.data[..., index], gradients=self.gradients.subset(index))
+        if isinstance(self.data, np.ndarray):
+            data: NDArray[np.float32] | Series = self.data[..., index]
+        else:
+            data = self.data.subset(index)
+        return replace(self, data=data, gradients=self.gradients.subset(index))
 
     def with_(self, **changes: Any) -> DWI:
         """A copy with some fields replaced, validated again."""

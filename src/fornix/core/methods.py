@@ -9,9 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
+from fornix.core.compute import settle_threads
 from fornix.core.errors import FornixError
+
+
+@dataclass(frozen=True)
+class Deferred:
+    """A function that is imported when it is first called, for methods that are slow to load.
+
+    place: `package.module:function`.
+    """
+
+    place: str
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        module, _, name = self.place.partition(":")
+        return getattr(settle_threads(lambda: import_module(module)), name)(*args, **kwargs)
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from fornix.core.methods import Method
+from fornix.core.methods import Deferred, Method
 from fornix.models.kurtosis import fit_kurtosis
-from fornix.models.noddi import fit_noddi
 from fornix.models.tensor import fit_tensor
+
+# Builds on torch, a second of start-up that the other fits do not need.
+fit_noddi = Deferred("fornix.models.noddi:fit_noddi")
 
 _VERAART = "Veraart et al., NeuroImage 81 (2013) 335"
 _ZHANG = "Zhang et al., NeuroImage 61 (2012) 1000"

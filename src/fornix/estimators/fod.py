@@ -10,12 +10,14 @@ from fornix.core.compute import use_threads
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError, tell
 from fornix.core.maps import Map, Maps
-from fornix.core.methods import Method, MethodTable
-from fornix.estimators.fod_learned import learned_fod
+from fornix.core.methods import Deferred, Method, MethodTable
 from fornix.estimators.microstructure import microstructure
 from fornix.models.deconvolution.csd import csd, csd_dipy, msmt
 from fornix.models.deconvolution.response import estimate_responses
 from fornix.models.peaks import find_peaks
+
+# Loads torch, a second of start-up, when it is used.
+learned_fod = Deferred("fornix.estimators.fod_learned:learned_fod")
 
 
 def _network(name: str, weights: str, summary: str) -> Method:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from fornix.core.compute import block_size, blocks, pick_device, use_threads
@@ -20,11 +20,15 @@ from fornix.core.maps import UNITS, Map, Maps
 from fornix.core.methods import Method
 from fornix.core.protocol import DTI_BMAX
 from fornix.estimators.classical import CLASSICAL
-from fornix.estimators.microstructure_learned import LearnedMicrostructure
 from fornix.estimators.microstructure_methods import MICROSTRUCTURE_METHODS
 from fornix.models import flags as why
 from fornix.models.base import Fit, Progress, gather
 from fornix.preprocess.noise import noise_of_voxels
+
+if TYPE_CHECKING:
+    import torch
+
+    from fornix.estimators.microstructure_learned import LearnedMicrostructure
 
 #: Which parameters of each model become maps, and one line on each.
 DESCRIPTIONS = {
@@ -106,13 +110,14 @@ def microstructure(
         FornixError: Unknown models or methods, models that the protocol cannot give, options that the
             method cannot serve.
     """
-    where = pick_device(device)
     chosen = _choose_models(dwi, models, method)
     methods = _choose_methods(chosen, method)
     _check_options(methods, quantiles, adapt)
     inside = np.flatnonzero(dwi.brain())
     noise = _sigma_of(dwi, sigma, inside)
     together = [m for m in chosen if methods[m].whole_scan]
+    # Fits need no torch, which takes a second to load; only a word that it must judge does.
+    where = pick_device(device) if together or str(device) not in ("auto", "cpu") else None
     notes: list[str] = []
     result = Maps()
     with use_threads(threads):

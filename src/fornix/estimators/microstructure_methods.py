@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from fornix.core.methods import Method, MethodTable
+from fornix.core.methods import Deferred, Method, MethodTable
 from fornix.estimators.classical import CLASSICAL_METHODS
-from fornix.estimators.microstructure_learned import learned_microstructure
+
+# Loads torch, a second of start-up, when it is used.
+learned_microstructure = Deferred("fornix.estimators.microstructure_learned:learned_microstructure")
 
 
 def _network(name: str, weights: str, summary: str, reference: str) -> Method:

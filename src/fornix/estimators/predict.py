@@ -66,11 +66,12 @@ def predict(
         )
     with use_threads(threads):
         mean, std, label = entry.run(dwi, gradients, adapt, device, progress)
-    predicted = dwi.with_(data=dwi.unmask(mean), gradients=gradients)
+    values = dwi.unmask(mean)
+    predicted = dwi.with_(data=values, gradients=gradients)
     spread = Map(
         "",
         "signal",
-        predicted.data,
+        values,
         dwi.affine,
         std=dwi.unmask(std),
         units="as the scan",

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import tempfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import nibabel as nib
 import numpy as np
-import torch
 from nibabel.filebasedimages import ImageFileError
-from nibabel.fileslice import fileslice
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from fornix.core.errors import FornixError
+from fornix.io._order import to_file, to_memory
 from fornix.io.files import atomic, input_file
+from fornix.io.packed import DAMAGED, fill, packed, skip, unpacked
 
 EXTENSIONS = (".nii.gz", ".nii")
 
-_UNREADABLE = (OSError, EOFError, zlib.error, ValueError)
+_UNREADABLE: tuple[type[Exception], ...] = (*DAMAGED, zlib.error, ValueError)
+#: Volumes that are brought into the order of a file at once.
+_TOGETHER = 16
 
 
 def open_image(path: str | Path, what: str = "image") -> tuple[Any, list[str]]:
@@ -42,14 +45,8 @@ def read_volume(path: str | Path, what: str = "image") -> tuple[NDArray[np.float
     return _scaled(_raw(image, path), image), np.asarray(image.affine)
 
 
-def read_series(
-    path: str | Path, max_bytes: int | None = None
-) -> tuple[NDArray[np.float32], NDArray[np.float64], list[str]]:
-    """A 4-D image as float32 (X, Y, Z, N), its affine and notes.
-
-    An uncompressed float32 file is memory-mapped. Where the array would take more than
-    `max_bytes`, it is unpacked volume by volume into a temporary memory map on disk instead.
-    """
+def open_series(path: str | Path) -> tuple[Any, list[str]]:
+    """The nibabel image of a scan (data not read yet), checked to be one, and notes about its header."""
     image, notes = open_image(path, "scan")
     if len(image.shape) != 4:
         raise FornixError(
@@ -57,77 +54,66 @@ def read_series(
             "(x, y, z, volume)"
         )
     _check_affine(image.affine, path)
-    stored = image.get_data_dtype()
-    slope, inter = image.dataobj.slope, image.dataobj.inter
-    if stored == np.float32 and (slope, inter) == (1, 0) and str(path).endswith(".nii"):
-        mapped = np.memmap(
-            path,
-            mode="r",
-            dtype=stored.newbyteorder(image.header.endianness),
-            shape=image.shape,
-            offset=image.dataobj.offset,
-            order="F",
-        )
-        return mapped, image.affine, notes
-    size = int(np.prod(image.shape)) * 4
-    if max_bytes is not None and size > max_bytes:
-        # C order: the volumes of one voxel lie together, so blocks of voxels read few pages.
-        with tempfile.NamedTemporaryFile(prefix="fornix-", suffix=".f32") as handle:
-            mapped = np.memmap(handle.name, mode="w+", dtype=np.float32, shape=image.shape)
-        for volume in range(image.shape[3]):
-            raw = _raw(image, path, volume)
-            _check_overflow(raw, volume, path)
-            mapped[..., volume] = _scaled(raw, image)
-        return mapped, image.affine, notes
-    raw = _raw(image, path)
-    for volume in range(image.shape[3]):
-        _check_overflow(raw[..., volume], volume, path)
-    return _scaled(raw, image), image.affine, notes
+    return image, notes
 
 
 def write_image(path: str | Path, data: NDArray, affine: NDArray, like: Any | None = None) -> Path:
     """Write float32 (or uint8 for masks) NIfTI on the given affine, atomically."""
     path = Path(path)
     stored = data.astype(np.uint8 if data.dtype == bool else np.float32, copy=False)
-    image = nib.Nifti1Image(stored, affine)
-    image.header.set_xyzt_units("mm", "sec")
-    image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
-    with atomic(path) as temporary:
-        nib.save(image, str(temporary))
+    with atomic(path) as temporary, packed(temporary) as out:
+        out.write(_header_of(stored.shape, stored.dtype, affine))
+        if stored.ndim != 4:
+            out.write(stored.tobytes(order="F"))
+        else:
+            for first in range(0, stored.shape[3], _TOGETHER):
+                out.write(to_file(stored, first, _TOGETHER).data)
     return path
 
 
-def _raw(image: Any, path: str | Path, volume: int | None = None) -> NDArray:
-    """The stored numbers, before scaling, of all volumes or one."""
+def _header_of(shape: tuple[int, ...], stored: np.dtype, affine: NDArray) -> bytes:
+    """The bytes before the numbers, as nibabel writes them."""
+    image = nib.Nifti1Image(np.broadcast_to(np.zeros((), stored), shape), affine)
+    image.header.set_xyzt_units("mm", "sec")
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    image.update_header()
+    image.header.set_slope_inter(1, 0)
+    image.header["vox_offset"] = 352
+    return bytes(image.header.binaryblock) + bytes(4)
+
+
+def _raw(image: Any, path: str | Path) -> NDArray:
+    """The stored numbers of the whole image, before scaling, in the order of the file."""
+    proxy = image.dataobj
+    out = np.empty(proxy.shape, dtype=proxy.dtype, order="F")
+    with reading(path) as stream:
+        skip(stream, proxy.offset)
+        fill(stream, out.reshape(-1, order="F").view(np.uint8).data)
+        stream.read(1)  # at its end a gzip file is checked against its sum
+    return out
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[BinaryIO]:
+    """The unpacked bytes of an image; what goes wrong with them is one line."""
     try:
-        proxy = image.dataobj
-        if volume is None:
-            return np.asarray(proxy.get_unscaled())
-        return np.asarray(_unscaled_volume(proxy, volume))
+        with unpacked(path) as stream:
+            yield stream
     except _UNREADABLE as error:
+        if isinstance(error, FornixError):
+            raise
         raise FornixError(
             f"{path} is truncated or corrupt ({_short(error)}); copy or convert it again"
         ) from error
 
 
-def _unscaled_volume(proxy: Any, volume: int) -> NDArray:
-    """One unscaled volume, read in sequence so that gzip never starts over."""
-    with proxy._get_fileobj() as handle, proxy._lock:
-        return fileslice(
-            handle, (..., volume), proxy.shape, proxy.dtype, proxy.offset, order=proxy.order
-        )
-
-
 def _scaled(raw: NDArray, image: Any) -> NDArray[np.float32]:
     """float32 in C order, scaled by the header's slope and intercept."""
     slope, inter = image.dataobj.slope, image.dataobj.inter
-    native = raw.astype(raw.dtype.newbyteorder("="), copy=False)
-    if native.ndim == 4 and native.dtype in (np.int16, np.uint8, np.int32, np.float32, np.float64):
-        # torch turns Fortran into C order several times faster than numpy does.
-        out = torch.from_numpy(native).to(torch.float32).contiguous().numpy()
-    else:
-        out = np.ascontiguousarray(native, dtype=np.float32)
+    if raw.ndim == 4 and raw.dtype.kind in "iuf":
+        return to_memory(raw, slope, inter)
+    out = np.ascontiguousarray(raw, dtype=np.float32)
     if (slope, inter) != (1, 0):
         out = out * np.float32(slope) + np.float32(inter)
     return out
@@ -138,18 +124,6 @@ def _check_affine(affine: NDArray, path: str | Path) -> None:
     if not np.isfinite(affine).all() or abs(np.linalg.det(linear)) < 1e-9:
         raise FornixError(
             f"{path} has a singular affine: the header gives no usable voxel axes; repair the header"
-        )
-
-
-def _check_overflow(raw: NDArray, volume: int, path: str | Path) -> None:
-    """Signed 16-bit volumes whose bright voxels wrapped around to strongly negative values."""
-    if raw.dtype.newbyteorder("=") != np.int16:
-        return
-    wrapped = float((raw < -16384).mean())
-    if wrapped > 1e-5 and raw.max() > 16384:
-        raise FornixError(
-            f"{path}: {100 * wrapped:.2g}% of volume {volume} is strongly negative beside values "
-            "near the top of 16 bits, an integer overflow; convert again as unsigned or float"
         )
 
 

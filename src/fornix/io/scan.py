@@ -13,9 +13,10 @@ from fornix.core.dwi import DWI, check_mask
 from fornix.core.errors import FornixError, tell
 from fornix.core.gradients import B0_THRESHOLD, Gradients
 from fornix.io.names import sidecar_path, stem_of
-from fornix.io.nifti import EXTENSIONS, read_series, read_volume, write_image
+from fornix.io.nifti import EXTENSIONS, open_series, read_volume, write_image
 from fornix.io.sidecar import read_sidecar
 from fornix.io.tables import read_fsl, read_mrtrix, write_fsl
+from fornix.io.volumes import IN_MEMORY, read_volumes
 
 
 def load(
@@ -36,7 +37,8 @@ def load(
     mask: an image on the same grid.
     b0_threshold: s/mm²; a volume is a b0 if b <= this.
     exclude: volumes to leave out.
-    max_memory: for example `2G`; a larger scan is memory-mapped from a temporary file.
+    max_memory: for example `2G`; a scan that takes more than an eighth of it, or than 1 GiB, stays on
+        disk, in a scratch file, and is read block by block (`core.series.Series`).
 
     Returns a DWI whose `notes` say what was changed or looks wrong (also given as warnings).
     Raises FornixError with one line that says what is wrong, where, and what to do.
@@ -46,12 +48,11 @@ def load(
     >>> print(dwi.gradients)                                 # doctest: +SKIP
     1 b0, 32 at b=1000
     """
-    limit = None if max_memory is None else parse_memory(max_memory) // 2
-    data, affine, notes = read_series(path, limit)
-    gradients = _gradients(path, bval, bvec, grad, affine, b0_threshold)
-    if data.shape[3] != len(gradients):
+    image, notes = open_series(path)
+    gradients = _gradients(path, bval, bvec, grad, image.affine, b0_threshold)
+    if image.shape[3] != len(gradients):
         raise FornixError(
-            f"{path} has {data.shape[3]} volumes but its table has {len(gradients)} b-values; "
+            f"{path} has {image.shape[3]} volumes but its table has {len(gradients)} b-values; "
             "the files do not belong together, or a volume was added or cut"
         )
     notes += gradients.notes
@@ -60,11 +61,12 @@ def load(
         raise FornixError(
             f"--exclude names volume {beyond[0]}, but the scan has volumes 0 to {len(gradients) - 1}"
         )
+    keep = np.setdiff1d(np.arange(len(gradients)), np.asarray(exclude))
     if exclude:
-        keep = np.setdiff1d(np.arange(len(gradients)), np.asarray(exclude))
-        data, gradients = data[..., keep], gradients.subset(keep)
+        gradients = gradients.subset(keep)
         notes.append(f"volumes {sorted(exclude)} were left out as asked")
-    data, more = _checked(data, path)
+    most = IN_MEMORY if max_memory is None else parse_memory(max_memory) // 8
+    data, more = read_volumes(image, path, keep.tolist(), min(most, IN_MEMORY))
     notes += more
     if not gradients.b0_mask.any():
         notes.append(
@@ -73,7 +75,7 @@ def load(
     dwi = DWI(
         data,
         gradients,
-        affine,
+        image.affine,
         stem=stem_of(path),
         meta=read_sidecar(path),
         notes=tuple(tell(note) for note in notes),
@@ -128,34 +130,3 @@ def _beside(path: str | Path, suffixes: tuple[str, ...], what: str, option: str)
             return candidate
     names = ", ".join(t.name for t in tried)
     raise FornixError(f"no {what} beside {path} (looked for {names}); name the file with {option}")
-
-
-def _checked(data: NDArray[np.float32], path: str | Path) -> tuple[NDArray[np.float32], list[str]]:
-    """Refuse volumes that hold nothing; blank voxels that hold NaN or inf in any volume."""
-    notes: list[str] = []
-    broken = np.zeros(data.shape[:3], dtype=bool)
-    negative = 0
-    for volume in range(data.shape[3]):
-        values = data[..., volume]
-        finite = np.isfinite(values)
-        if not finite.any():
-            raise FornixError(
-                f"{path}: volume {volume} has no finite value; leave it out with --exclude {volume}"
-            )
-        if not values.any():
-            raise FornixError(
-                f"{path}: volume {volume} is all zero; leave it out with --exclude {volume}"
-            )
-        broken |= ~finite
-        negative += int((values < 0).sum())
-    if broken.any():
-        data = np.array(data)
-        data[broken] = 0
-        notes.append(
-            f"{int(broken.sum())} voxels hold NaN or inf; they are blanked and left out of the mask"
-        )
-    if negative > 1e-4 * data.size:
-        notes.append(
-            f"{100 * negative / data.size:.2g}% of the values are negative; fits treat them as zero"
-        )
-    return data, notes

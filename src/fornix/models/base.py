@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fornix.core.errors import FornixError
+
+if TYPE_CHECKING:
+    from fornix.core.series import Series
 
 #: Called with (voxels done, voxels in all).
 Progress = Callable[[int, int], None]
@@ -65,9 +69,11 @@ def checked_sigma(sigma: ArrayLike | None, voxels: int) -> NDArray[np.float64]:
 
 
 def gather(
-    data: NDArray[np.float32], rows: NDArray[np.int64], voxels: NDArray[np.int64]
+    data: NDArray[np.float32] | Series, rows: NDArray[np.int64], voxels: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """(voxels, volumes) of a block, read along the order in which the scan is stored."""
+    if not isinstance(data, np.ndarray):
+        return data.gather(voxels, rows)
     if data.flags.f_contiguous and not data.flags.c_contiguous:  # volume by volume, as in NIfTI
         by_volume = data.T.reshape(data.shape[3], -1)
         place = np.ravel_multi_index(

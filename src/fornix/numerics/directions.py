@@ -6,7 +6,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
 
 from fornix.core.errors import FornixError
 from fornix.numerics import harmonics
@@ -31,6 +30,8 @@ def spread(count: int, seed: int = 0) -> NDArray[np.float64]:
         raise FornixError(f"a direction set needs 1 or more directions, not {count}")
     if count == 1:
         return np.array([[0.0, 0.0, 1.0]])
+    from scipy.optimize import minimize  # slow to load, and few commands spread directions
+
     rng = np.random.default_rng(seed)
     best, best_energy = fibonacci(count), np.inf
     for attempt in range(4 if count <= 40 else 1):

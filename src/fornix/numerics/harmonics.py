@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from functools import cache, lru_cache
 from math import factorial, pi, sqrt
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from fornix.core.errors import FornixError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def n_coefficients(lmax: int) -> int:
@@ -55,6 +58,8 @@ def order_slices(lmax: int) -> tuple[slice, ...]:
 
 def legendre(lmax: int, x: torch.Tensor) -> torch.Tensor:
     """Legendre polynomials P_0, P_2, … P_lmax of x: shape (*x.shape, lmax/2 + 1)."""
+    import torch  # a second of start-up that only networks and physics need
+
     previous, current = torch.ones_like(x), x
     even = [previous]
     for ell in range(1, lmax):
@@ -101,6 +106,8 @@ def evaluate(lmax: int, directions: np.ndarray) -> np.ndarray:
 
 def evaluate_torch(lmax: int, directions: torch.Tensor) -> torch.Tensor:
     """The same at unit directions (..., 3) as a tensor: (..., n_coefficients), differentiable."""
+    import torch
+
     x, y, z = directions.unbind(-1)
     columns: dict[tuple[int, int], torch.Tensor] = {}
     cosine, sine, factor = torch.ones_like(x), torch.zeros_like(x), 1.0

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
+from numpy.polynomial.legendre import legvander
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from fornix.numerics import harmonics
 
@@ -38,9 +37,11 @@ def fit_zonal(
     there: without this, noise of the high orders puts waves into the response (Smith et al., ISMRM
     2018; `amp2response`).
     """
+    from scipy.optimize import nnls  # slow to load
+
     cosine = np.abs(axes @ directions.T).ravel()
-    design = harmonics.legendre(lmax, torch.from_numpy(cosine)).numpy()
-    grid = harmonics.legendre(lmax, torch.cos(torch.linspace(0, np.pi / 2, 91))).numpy()
+    design = legvander(cosine, lmax)[:, ::2]
+    grid = legvander(np.cos(np.linspace(0, np.pi / 2, 91)), lmax)[:, ::2]
     shape = np.concatenate([grid[:1], np.diff(grid, axis=0)])
     orthogonal, upper = np.linalg.qr(design)
     best = orthogonal.T @ signals.astype(np.float64).ravel()

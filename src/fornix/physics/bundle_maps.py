@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from fornix.core.compute import blocks
+from fornix.core.grid import flat_voxels
 from fornix.physics import watson
 
 Floats = NDArray[np.float64]
@@ -89,17 +90,6 @@ def visits(
             total = np.bincount(where, weight * unit[:, i] * unit[:, j], len(voxels))
             dyads[:, i, j] = dyads[:, j, i] = total / density
     return Visits(voxels, density, dyads)
-
-
-def flat_voxels(
-    points: NDArray[np.floating], affine: Floats, grid: tuple[int, int, int]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Flat index of the voxel that holds each world point (P, 3), and whether it is on the grid."""
-    inverse = np.linalg.inv(affine)
-    voxel = np.rint(points @ inverse[:3, :3].T + inverse[:3, 3]).astype(np.int64)
-    inside = ((voxel >= 0) & (voxel < np.array(grid))).all(1)
-    voxel[~inside] = 0
-    return np.ravel_multi_index(tuple(voxel.T), grid), inside
 
 
 @dataclass(frozen=True, eq=False)

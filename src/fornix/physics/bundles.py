@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from fornix.core.errors import FornixError
+from fornix.core.grid import flat_voxels
 from fornix.core.tractogram import Tractogram
 from fornix.physics.anatomy import Anatomy, Bundle, deform, from_subject
 from fornix.physics.anatomy.model import Array, Endings, Streamlines
-from fornix.physics.bundle_maps import Candidates, Floats, Visits, flat_voxels, populations, visits
+from fornix.physics.bundle_maps import Candidates, Floats, Visits, populations, visits
 from fornix.physics.bundle_shell import regrid, shell
 
 #: Dispersion within a bundle's own pieces, before they fan out.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import permutations, product
 
 import numpy as np
+from numba import njit, prange
 from numpy.typing import NDArray
 
 from fornix.core.gradients import fsl_to_world
@@ -56,34 +57,65 @@ def check_gradients(
     voxels = np.argwhere(inside)
     if len(voxels) > 60_000:
         voxels = voxels[:: len(voxels) // 60_000 + 1]
-    scores = {}
+    names, turns = [], []
     for order, signs in product(
         permutations(range(3)), ((1, 1, 1), (-1, 1, 1), (1, -1, 1), (1, 1, -1))
     ):
         change = np.zeros((3, 3))
         change[range(3), order] = signs
-        turned = v1 @ (to_fsl.T @ change @ to_fsl).T
-        scores[_name(order, signs)] = _coherence(turned, fa, voxels, affine)
+        names.append(_name(order, signs))
+        turns.append(to_fsl.T @ change @ to_fsl)
+    to_voxel = np.linalg.inv(affine[:3, :3])
+    found = _coherence(v1, fa, voxels, np.array(turns), to_voxel)
+    scores = dict(zip(names, found.tolist()))
     best = max(scores, key=lambda name: scores[name])
     return GradientCheck(scores, best, len(voxels))
 
 
-def _coherence(v1: NDArray, fa: NDArray, voxels: NDArray, affine: NDArray) -> float:
-    """Mean agreement of each direction with the one a step ahead, weighted by FA."""
-    here = v1[tuple(voxels.T)]
-    step = here @ np.linalg.inv(affine[:3, :3]).T
-    # One voxel ahead along the largest component, rounded on the others.
-    step = step / np.maximum(np.abs(step).max(axis=1, keepdims=True), 1e-9)
-    total, weight = 0.0, 0.0
-    for side in (1, -1):
-        ahead = voxels + side * np.rint(step).astype(int)
-        ok = ((ahead >= 0) & (ahead < fa.shape)).all(axis=1)
-        there = tuple(ahead[ok].T)
-        # Squared, about its mean of 1/3 for random directions: 0 is chance, 1 perfect.
-        agreement = 1.5 * (here[ok] * v1[there]).sum(axis=1) ** 2 - 0.5
-        total += float((fa[there] * fa[tuple(voxels[ok].T)] * agreement).sum())
-        weight += float((fa[tuple(voxels[ok].T)] ** 2).sum())
-    return total / max(weight, 1e-9)
+@njit(cache=True, nogil=True, parallel=True)
+def _coherence(
+    v1: np.ndarray, fa: np.ndarray, voxels: np.ndarray, turns: np.ndarray, to_voxel: np.ndarray
+) -> np.ndarray:
+    """For each of `turns` (n, 3, 3): mean agreement of each direction, turned by it, with the one a step
+    ahead, weighted by FA. to_voxel: (3, 3) world to voxel axes."""
+    grid = fa.shape
+    scores = np.empty(len(turns))
+    for n in prange(len(turns)):
+        total, weight = 0.0, 0.0
+        here, there, step = np.empty(3), np.empty(3), np.empty(3)
+        ahead = np.empty(3, np.int64)
+        for x, y, z in voxels:
+            here[:] = 0
+            for i in range(3):
+                for k in range(3):
+                    here[i] += turns[n, i, k] * v1[x, y, z, k]
+            # One voxel ahead along the largest component, rounded on the others.
+            longest = 1e-9
+            for i in range(3):
+                step[i] = 0
+                for k in range(3):
+                    step[i] += to_voxel[i, k] * here[k]
+                longest = max(longest, abs(step[i]))
+            for side in (1, -1):
+                ahead[0], ahead[1], ahead[2] = x, y, z
+                inside = True
+                for i in range(3):
+                    ahead[i] += side * int(np.rint(step[i] / longest))
+                    inside = inside and 0 <= ahead[i] < grid[i]
+                if not inside:
+                    continue
+                a, b, c = ahead
+                along = 0.0
+                for i in range(3):
+                    there[i] = 0
+                    for k in range(3):
+                        there[i] += turns[n, i, k] * v1[a, b, c, k]
+                    along += here[i] * there[i]
+                # Squared, about its mean of 1/3 for random directions: 0 is chance, 1 perfect.
+                total += fa[a, b, c] * fa[x, y, z] * (1.5 * along * along - 0.5)
+                weight += fa[x, y, z] ** 2
+        scores[n] = total / max(weight, 1e-9)
+    return scores
 
 
 def _name(order: tuple[int, ...], signs: tuple[int, ...]) -> str:

@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError, tell
+from fornix.core.grid import box_of
 from fornix.core.methods import Method, MethodTable
 from fornix.numerics.threshold import otsu
 
@@ -15,7 +16,9 @@ from fornix.numerics.threshold import otsu
 def brain_mask(dwi: DWI, *, method: str = "shells") -> DWI:
     """The scan with its brain mask set. method: an entry of MASK_METHODS."""
     mask = MASK_METHODS[method].run(dwi)
-    blank = ~np.any(dwi.data, axis=3)
+    blank = np.empty(dwi.grid, dtype=bool)
+    for here, signals in dwi.slabs():
+        blank[here] = ~np.any(signals, axis=3)
     mask = mask & ~blank
     notes = dwi.notes
     if not mask.any():
@@ -61,28 +64,40 @@ def shells(dwi: DWI) -> NDArray[np.bool_]:
     brain = brain | (_grown(brain, dwi, 3.0) & (fluid | (smooth > 0.7 * threshold)))
     # Smoothing carries the edge outwards: near it, a voxel must be bright itself.
     dark = (b0 < 0.3 * np.median(b0[brain])) & (bright < 0.3 * np.median(bright[brain]))
-    return _largest(brain & ~(dark & _grown(~brain, dwi, 5.0)))
+    return _largest(brain & ~(dark & ~_shrunk(brain, dwi, 5.0)))
 
 
 def _grown(mask: NDArray[np.bool_], dwi: DWI, radius_mm: float) -> NDArray[np.bool_]:
-    distance = ndimage.distance_transform_edt(~mask, sampling=dwi.voxel_size)
-    return np.asarray(distance <= radius_mm)
+    x, y, z = (int(n) + 1 for n in np.ceil(radius_mm / dwi.voxel_size))
+    box = box_of(mask, (x, y, z))  # further away nothing is reached
+    out = np.zeros(mask.shape, dtype=bool)
+    out[box] = ndimage.distance_transform_edt(~mask[box], sampling=dwi.voxel_size) <= radius_mm
+    return out
+
+
+def _shrunk(mask: NDArray[np.bool_], dwi: DWI, radius_mm: float) -> NDArray[np.bool_]:
+    box = box_of(mask, (1, 1, 1))  # the nearest voxel outside the mask lies no further
+    out = np.zeros(mask.shape, dtype=bool)
+    out[box] = ndimage.distance_transform_edt(mask[box], sampling=dwi.voxel_size) > radius_mm
+    return out
 
 
 def _opened(mask: NDArray[np.bool_], dwi: DWI, radius_mm: float) -> NDArray[np.bool_]:
-    inner = ndimage.distance_transform_edt(mask, sampling=dwi.voxel_size) > radius_mm
-    return _grown(_largest(inner), dwi, radius_mm) & mask
+    return _grown(_largest(_shrunk(mask, dwi, radius_mm)), dwi, radius_mm) & mask
 
 
 def _closed(mask: NDArray[np.bool_], dwi: DWI, radius_mm: float) -> NDArray[np.bool_]:
+    box = box_of(mask, (0, 0, 0))  # closing fills what lies between parts, never beyond them
     pad = int(np.ceil(radius_mm / dwi.voxel_size.min())) + 1
-    grown = _grown(np.pad(mask, pad), dwi, radius_mm)
-    kept = ndimage.distance_transform_edt(grown, sampling=dwi.voxel_size) > radius_mm
-    kept = ndimage.binary_fill_holes(kept | np.pad(mask, pad))
+    padded = np.pad(mask[box], pad)
+    kept = _shrunk(_grown(padded, dwi, radius_mm), dwi, radius_mm)
+    kept = ndimage.binary_fill_holes(kept | padded)
     for axis in range(3):  # holes that open to the outside in 3-D but not in a plane
         for plane in np.moveaxis(kept, axis, 0):
             plane[:] = ndimage.binary_fill_holes(plane)
-    return np.asarray(kept[pad:-pad, pad:-pad, pad:-pad])
+    out = np.zeros(mask.shape, dtype=bool)
+    out[box] = kept[pad:-pad, pad:-pad, pad:-pad]
+    return out
 
 
 def median_otsu(dwi: DWI) -> NDArray[np.bool_]:
@@ -97,7 +112,10 @@ def median_otsu(dwi: DWI) -> NDArray[np.bool_]:
 
 def everything(dwi: DWI) -> NDArray[np.bool_]:
     """Every voxel with signal in all volumes."""
-    return np.asarray(np.all(dwi.data > 0, axis=3))
+    found = np.empty(dwi.grid, dtype=bool)
+    for here, signals in dwi.slabs():
+        found[here] = np.all(signals > 0, axis=3)
+    return found
 
 
 def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.stats import chi2
+from scipy.special import gammaincinv
 
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
 from fornix.core.methods import Method, MethodTable
 from fornix.numerics import harmonics
+from fornix.preprocess._median import cube_median
 
 
 def estimate_noise(dwi: DWI, *, method: str = "auto") -> DWI:
@@ -22,7 +23,7 @@ def estimate_noise(dwi: DWI, *, method: str = "auto") -> DWI:
     if method == "auto":
         method = "residual" if _degrees_of_freedom(dwi) >= 4 else "spatial"
     sigma = NOISE_METHODS[method].run(dwi)
-    signal = np.abs(dwi.data).max()
+    signal = max(max(signals.max(), -signals.min()) for _, signals in dwi.slabs())
     if not np.isfinite(sigma).all() or np.median(sigma) <= 1e-6 * signal:
         raise FornixError(
             f"the noise level could not be estimated by {method!r} (too few voxels or volumes, or "
@@ -62,12 +63,13 @@ def residual(dwi: DWI) -> NDArray[np.float64]:
     The scan's own repetition in angle is used, so interpolated (spatially correlated) noise is not
     underestimated. The neighbourhood is pooled by the median, which edges and motion move little.
     """
-    squared, freedom = _residuals(dwi)
+    inside = _foreground(dwi)
+    squared, freedom = _residuals(dwi, inside)
     if freedom < 1:
         raise FornixError("too few volumes for the residual noise estimate; use --noise spatial")
-    local = _masked_median(squared, _foreground(dwi), 5)
+    local = _masked_median(squared, inside, 5)
     # The median of a chi-square variable, not its mean, is what the median of the voxels estimates.
-    return np.sqrt(local / chi2.median(freedom))
+    return np.sqrt(local / (2 * gammaincinv(freedom / 2, 0.5)))
 
 
 def spatial(dwi: DWI) -> NDArray[np.float64]:
@@ -77,7 +79,7 @@ def spatial(dwi: DWI) -> NDArray[np.float64]:
     the plane. Underestimates where the scanner interpolated the image.
     """
     design, volumes = _designs(dwi)[-1]
-    data = dwi.data[..., volumes]
+    data = np.asarray(dwi.data[..., volumes])
     if len(volumes) > design.shape[1]:
         data = np.asarray(data - (data @ np.linalg.pinv(design).T) @ design.T, dtype=np.float32)
         spread = 1 - design.shape[1] / len(volumes)
@@ -120,16 +122,19 @@ def _degrees_of_freedom(dwi: DWI) -> int:
     return sum(max(len(index) - design.shape[1], 0) for design, index in _designs(dwi))
 
 
-def _residuals(dwi: DWI) -> tuple[NDArray[np.float64], int]:
-    """Sum of squared residuals per voxel over all shells, and its degrees of freedom."""
-    total, freedom = np.zeros(dwi.grid), 0
-    for design, index in _designs(dwi):
-        if len(index) <= design.shape[1]:
-            continue
-        left = np.linalg.qr(design, mode="complete")[0][:, design.shape[1] :]
-        total += ((dwi.data[..., index] @ left.astype(np.float32)) ** 2).sum(-1)
-        freedom += left.shape[1]
-    return total, freedom
+def _residuals(dwi: DWI, inside: NDArray[np.bool_]) -> tuple[NDArray[np.float64], int]:
+    """Sum of squared residuals over all shells of the inside voxels, and its degrees of freedom."""
+    parts = [
+        (np.linalg.qr(design, mode="complete")[0][:, design.shape[1] :].astype(np.float32), index)
+        for design, index in _designs(dwi)
+        if len(index) > design.shape[1]
+    ]
+    total = np.zeros(dwi.grid)
+    for here, signals in dwi.slabs():
+        chosen = signals[inside[here]]
+        squared = [((chosen[:, index] @ left) ** 2).sum(-1) for left, index in parts]
+        total[here][inside[here]] = sum(squared, np.zeros(len(chosen)))
+    return total, sum(left.shape[1] for left, _ in parts)
 
 
 def _foreground(dwi: DWI) -> NDArray[np.bool_]:
@@ -146,9 +151,8 @@ def _masked_median(values: NDArray, inside: NDArray[np.bool_], size: int) -> NDA
         return np.full(values.shape, np.nan)
     # Outside voxels get their nearest inside value, so that no edge enters the median.
     nearest = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
-    filled = values[tuple(nearest)]
     coarse = [max(1, size // 2) if n > size else 1 for n in values.shape]
-    median = ndimage.median_filter(filled, size=size, mode="nearest")
+    median = cube_median(values, inside, tuple(nearest), size)
     return ndimage.gaussian_filter(median, sigma=[c / 2 for c in coarse], mode="nearest")
 
 

@@ -58,6 +58,23 @@ def show_slice(ax: Any, plane: NDArray, size: tuple[float, float], **options: An
     return drawn
 
 
+def side_by_side(
+    image: NDArray, numbers: list[int], rows: int = 1, gap: int = 2
+) -> NDArray[np.float32]:
+    """Axial slices of (X, Y, Z) or (X, Y, Z, 3) as one plane, in rows from the top; nothing between.
+
+    One picture takes a tenth of the time that axes for every slice take.
+    """
+    columns = -(-len(numbers) // rows)
+    x, y = image.shape[0] + gap, image.shape[1] + gap
+    empty = np.nan if image.ndim == 3 else 0.0
+    out = np.full((columns * x - gap, rows * y - gap, *image.shape[3:]), empty, dtype=np.float32)
+    for i, z in enumerate(numbers):
+        left, low = (i % columns) * x, (rows - 1 - i // columns) * y
+        out[left : left + x - gap, low : low + y - gap] = image[:, :, z]
+    return out
+
+
 def slice_numbers(mask: NDArray[np.bool_], count: int) -> list[int]:
     """Evenly spread axial slices through the mask."""
     there = np.flatnonzero(mask.any(axis=(0, 1)))

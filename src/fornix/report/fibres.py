@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from numba import njit
 from numpy.typing import NDArray
 
 from fornix.core.dwi import DWI
 from fornix.core.gradients import voxel_rotation
 from fornix.core.maps import Maps
 from fornix.core.tractogram import Tractogram
-from fornix.physics.bundle_maps import flat_voxels
 from fornix.report.canvas import crop, figure, show_slice, to_ras
 from fornix.report.glyphs import draw_glyphs
+from fornix.report.strokes import add_strokes
 
 #: Axes of the anatomical grid (right, front, up) that a view shows across and up, and the third, with
 #: the sign of the direction toward the eye: right is right, from behind and from above.
@@ -54,25 +54,21 @@ def streamline_slices(
     fa, mask = _ground(dwi, maps)
     affine = to_ras(dwi.brain(), dwi.affine)[1]
     size = np.linalg.norm(affine[:3, :3], axis=0)
-    start, end = _segments(tractogram, most, seed)
-    step = end - start
-    length = np.linalg.norm(step, axis=1, keepdims=True)
-    tint = (np.abs(step) / np.maximum(length, 1e-9)) ** 0.8
-    inverse = np.linalg.inv(affine)
-    start, end = (p @ inverse[:3, :3].T + inverse[:3, 3] for p in (start, end))
+    points, first = _some_of(tractogram, most, seed)
+    inverse = np.linalg.inv(affine).astype(np.float32)
+    voxel = points @ inverse[:3, :3].T + inverse[:3, 3]
     middle, box = _middle(mask), crop(mask, 1)
     made = figure(12, 4.9, dark=True)
     for ax, view in zip(made.subplots(1, 3), _VIEWS):
         across, up, depth, _ = _VIEWS[view]
         plane = np.take(fa, middle[depth], axis=depth)
         show_slice(ax, plane, (size[across], size[up]), cmap="gray", vmin=0, vmax=1.5)
-        near = np.abs((start + end)[:, depth] / 2 - middle[depth]) * size[depth] <= _SLAB
-        pieces = np.stack([start[near][:, [across, up]], end[near][:, [across, up]]], axis=1)
-        ax.add_collection(
-            LineCollection(
-                list(pieces), colors=tint[near], linewidths=0.5, alpha=0.7, rasterized=True
-            )
-        )
+        away = (voxel[first, depth] + voxel[first + 1, depth]) / 2 - middle[depth]
+        near = first[np.abs(away) * size[depth] <= _SLAB]
+        step = points[near + 1] - points[near]
+        tint = (np.abs(step) / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-9)) ** 0.8
+        shown = [across, up]
+        add_strokes(ax, voxel[near][:, shown], voxel[near + 1][:, shown], tint, 0.5, alpha=0.7)
         ax.set_xlim(box[across].start - 0.5, box[across].stop - 0.5)
         ax.set_ylim(box[up].start - 0.5, box[up].stop - 0.5)
     return made
@@ -83,16 +79,11 @@ def track_density(tractogram: Tractogram, dwi: DWI) -> NDArray[np.float32]:
 
     Directionally encoded track density (Calamante et al., NeuroImage 2010).
     """
-    x, y, z = dwi.grid
-    out = np.zeros((x * y * z, 3))
+    out = np.zeros((*dwi.grid, 3))
+    inverse = np.linalg.inv(dwi.affine)
     for _, points, offsets in tractogram.blocks(20_000):
-        step, first = _steps(points, offsets)
-        flat, inside = flat_voxels(points[first] + 0.5 * step, dwi.affine, (x, y, z))
-        for axis in range(3):
-            out[:, axis] += np.bincount(
-                flat[inside], np.abs(step[inside, axis]), minlength=len(out)
-            )
-    return out.reshape(x, y, z, 3).astype(np.float32)
+        _add_density(points, offsets, inverse, out)
+    return out.astype(np.float32)
 
 
 def density_colours(density: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -119,24 +110,37 @@ def _middle(mask: NDArray[np.bool_]) -> list[int]:
     return middle
 
 
-def _segments(
+def _some_of(
     tractogram: Tractogram, most: int, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Starts and ends (n, 3) of pieces of at most `most` streamlines, drawn."""
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Points (P, 3) of at most `most` streamlines, drawn, and the rows that another one follows."""
     chosen = tractogram
     if len(tractogram) > most:
         index = np.random.default_rng(seed).choice(len(tractogram), most, replace=False)
         chosen = tractogram.subset(np.sort(index))
-    step, first = _steps(chosen.points, chosen.offsets)
-    start = chosen.points[first].astype(np.float64)
-    return start, start + step
+    last = np.zeros(len(chosen.points), bool)
+    last[chosen.offsets[1:][np.diff(chosen.offsets) > 0] - 1] = True
+    return chosen.points, np.flatnonzero(~last)
 
 
-def _steps(
-    points: NDArray[np.float32], offsets: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Steps (n, 3) from each point to the next of the same streamline, and the first points' rows."""
-    last = np.zeros(len(points), bool)
-    last[offsets[1:][np.diff(offsets) > 0] - 1] = True
-    first = np.flatnonzero(~last)
-    return points[first + 1] - points[first], first
+@njit(cache=True, nogil=True)
+def _add_density(
+    points: np.ndarray, offsets: np.ndarray, to_voxel: np.ndarray, out: np.ndarray
+) -> None:
+    """Add the length of each step along the three axes to the voxel (X, Y, Z, 3) of its middle."""
+    half = np.float32(0.5)
+    voxel = np.empty(3, np.int64)
+    for line in range(len(offsets) - 1):
+        for p in range(offsets[line], offsets[line + 1] - 1):
+            inside = True
+            for i in range(3):
+                place = to_voxel[i, 3]
+                for k in range(3):
+                    place += to_voxel[i, k] * (
+                        points[p, k] + half * (points[p + 1, k] - points[p, k])
+                    )
+                voxel[i] = int(np.rint(place))
+                inside = inside and 0 <= voxel[i] < out.shape[i]
+            if inside:
+                for k in range(3):
+                    out[voxel[0], voxel[1], voxel[2], k] += abs(points[p + 1, k] - points[p, k])

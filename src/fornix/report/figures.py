@@ -19,6 +19,7 @@ from fornix.report.canvas import (
     crop,
     figure,
     show_slice,
+    side_by_side,
     slice_numbers,
     to_ras,
 )
@@ -116,10 +117,12 @@ def mask_outline(dwi: DWI, count: int = 10) -> Figure:
     size = np.linalg.norm(affine[:3, :3], axis=0)
     top = np.percentile(image[mask], 99) if mask.any() else image.max()
     made = figure(11, 4.6, dark=True)
-    for ax, z in zip(_grid(made, count), slice_numbers(mask, count)):
-        show_slice(ax, image[:, :, z], (size[0], size[1]), cmap="gray", vmin=0, vmax=max(top, 1e-9))
-        if mask[:, :, z].any() and not mask[:, :, z].all():
-            ax.contour(mask[:, :, z].T, levels=[0.5], colors="#ff5a4e", linewidths=0.9)
+    ax = made.subplots()
+    shown = slice_numbers(mask, count)
+    plane, brain = side_by_side(image, shown, rows=2), side_by_side(mask * 1.0, shown, rows=2)
+    show_slice(ax, plane, (size[0], size[1]), cmap="gray", vmin=0, vmax=max(top, 1e-9))
+    if (brain == 1).any() and (brain == 0).any():
+        ax.contour(brain.T, levels=[0.5], colors="#ff5a4e", linewidths=0.9)
     return made
 
 
@@ -128,15 +131,12 @@ def mosaic(
 ) -> Figure:
     """Axial slices of one map inside the mask, with its colour bar (none for RGB maps)."""
     made = figure(12, 1.9 if count <= 8 else 3.6, dark=True)
-    axes = _grid(made, count, rows=1)
+    ax = made.subplots()
     image, mask, size = _prepared(data, dwi)
-    drawn = None
-    for ax, z in zip(axes, slice_numbers(mask, count)):
-        drawn = show_slice(
-            ax, image[:, :, z], (size[0], size[1]), cmap=colours, vmin=low, vmax=high
-        )
-    if image.ndim == 3 and drawn is not None:
-        _colourbar(made, drawn, axes, low, high)
+    plane = side_by_side(image, slice_numbers(mask, count))
+    drawn = show_slice(ax, plane, (size[0], size[1]), cmap=colours, vmin=low, vmax=high)
+    if image.ndim == 3:
+        _colourbar(made, drawn, [ax], low, high)
     return made
 
 
@@ -151,26 +151,25 @@ def compared(
 ) -> Figure:
     """Estimate, truth and their difference, one row each."""
     made = figure(12, 5.4, dark=True)
-    grid = made.subplots(3, count)
+    plots = made.subplots(3, 1)
     spread = 0.4 * (high - low)
     rows = [(estimate, "estimate"), (truth, "truth"), (estimate - truth, "difference")]
-    for row, (data, label) in zip(grid, rows):
+    for ax, (data, label) in zip(plots, rows):
         image, mask, size = _prepared(data, dwi)
         signed = label == "difference"
-        for ax, z in zip(row, slice_numbers(mask, count)):
-            drawn = show_slice(
-                ax,
-                image[:, :, z],
-                (size[0], size[1]),
-                cmap="RdBu_r" if signed else colours,
-                vmin=-spread if signed else low,
-                vmax=spread if signed else high,
-            )
-        row[0].text(
-            -0.08, 0.5, label, color="white", rotation=90, va="center", ha="right", fontsize=9,
-            transform=row[0].transAxes,
+        drawn = show_slice(
+            ax,
+            side_by_side(image, slice_numbers(mask, count)),
+            (size[0], size[1]),
+            cmap="RdBu_r" if signed else colours,
+            vmin=-spread if signed else low,
+            vmax=spread if signed else high,
+        )
+        ax.text(
+            -0.01, 0.5, label, color="white", rotation=90, va="center", ha="right", fontsize=9,
+            transform=ax.transAxes,
         )  # fmt: skip
-        _colourbar(made, drawn, list(row), -spread if signed else low, spread if signed else high)
+        _colourbar(made, drawn, [ax], -spread if signed else low, spread if signed else high)
     return made
 
 
@@ -258,14 +257,6 @@ def _prepared(data: NDArray, dwi: DWI) -> tuple[NDArray, NDArray, NDArray]:
     mask, _ = to_ras(brain, dwi.affine)
     box = crop(mask)
     return image[box], mask[box], np.linalg.norm(affine[:3, :3], axis=0)
-
-
-def _grid(made: Figure, count: int, rows: int = 2) -> list[Any]:
-    columns = -(-count // rows)
-    axes = np.atleast_1d(made.subplots(rows, columns)).ravel()
-    for ax in axes:
-        ax.set_axis_off()
-    return list(axes)
 
 
 def _colourbar(made: Figure, drawn: Any, axes: list[Any], low: float, high: float) -> None:

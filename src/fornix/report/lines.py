@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from fornix.core.tractogram import Tractogram
 from fornix.report.canvas import DARK, figure
+from fornix.report.strokes import add_strokes
 
 
 @dataclass(frozen=True)
@@ -40,38 +41,36 @@ def draw_lines(
     width: float = 0.35,
 ) -> None:
     """Draw some streamlines, coloured by direction, on black axes of equal scale."""
-    segments, colours, order = [], [], []
-    for index in chosen:
-        line = tractogram[int(index)]
-        line = line[:: max(1, len(line) // 40)]
-        if len(line) < 2:
-            continue
-        step = np.diff(line, axis=0)
-        tint = np.abs(step) / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-9)
-        pieces = np.stack([line[:-1], line[1:]], axis=1)
-        segments.append(pieces[:, :, [view.across, view.up]])
-        order.append(pieces[:, :, view.depth].mean(1) * view.toward)
-        colours.append(tint)
+    start, end = _thinned(tractogram.subset(np.asarray(chosen, dtype=np.int64)))
     ax.set_facecolor(DARK)
     ax.set_aspect("equal")
     ax.set_axis_off()
-    if not segments:
+    if not len(start):
         return
-    height = np.concatenate(order)
+    step = end - start
+    tint = np.abs(step) / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-9)
+    height = (start + end)[:, view.depth] / 2 * view.toward
     rank = np.argsort(height)
     near = (height - height.min()) / max(float(np.ptp(height)), 1e-6)
-    tint = np.concatenate(colours) * (0.35 + 0.65 * near[:, None])
-    ax.add_collection(
-        LineCollection(
-            list(np.concatenate(segments)[rank]),
-            colors=tint[rank],
-            linewidths=width,
-            rasterized=True,
-        )
-    )
+    tint *= (0.35 + 0.65 * near[:, None]).astype(np.float32)
+    shown = [view.across, view.up]
+    add_strokes(ax, start[rank][:, shown], end[rank][:, shown], tint[rank], width)
     ax.autoscale_view()
     if view.turned:
         ax.invert_xaxis()
+
+
+def _thinned(tractogram: Tractogram) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Starts and ends (n, 3) of the pieces between about forty points of each streamline."""
+    size = np.diff(tractogram.offsets)
+    every = np.maximum(1, size // 40)
+    count = -(-size // every)
+    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    points = tractogram.points[
+        np.repeat(tractogram.offsets[:-1], count) + within * np.repeat(every, count)
+    ]
+    goes_on = np.flatnonzero(within[1:] > 0)
+    return points[goes_on], points[goes_on + 1]
 
 
 def streamlines(tractogram: Tractogram, most: int = 12_000, seed: int = 0) -> Figure:

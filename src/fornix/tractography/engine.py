@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from fornix.core.compute import use_threads
 from fornix.core.errors import FornixError, tell
+from fornix.core.grid import flat_voxels
+from fornix.core.methods import Deferred
 from fornix.core.tractogram import Tractogram
-from fornix.physics.bundle_maps import flat_voxels
 from fornix.tractography import _propagate as march
 from fornix.tractography.criteria import TrackingCriteria
 from fornix.tractography.fields import Field, cones, nearest_axis
-from fornix.tractography.learned.limits import PROBE, lowered
-from fornix.tractography.learned.policy import Policy, blank, shipped
+from fornix.tractography.learned.limits import PROBE, Policy, blank, lowered
 from fornix.tractography.seeds import (
     BLOCK,
     SEEDINGS,
@@ -28,6 +28,9 @@ from fornix.tractography.seeds import (
     voxel_seeds,
 )
 from fornix.tractography.tissue_fractions import TissueFractions
+
+# The network that ships, and with it torch, is loaded by the trackers that follow it.
+shipped = Deferred("fornix.tractography.learned.policy:shipped")
 
 Regions = tuple[NDArray[np.uint64], np.uint64]
 

@@ -84,8 +84,8 @@ def make(
     work: folder for checkpoint, log and plot. anatomy: folder of a subject (see
     `anatomy.from_subject`); None takes the embedded head. steps: instead of the recipe's; none, with
     `finetune`, calibrates anew. protocols: of the calibration. finetune: begin with the weights of
-    this name in `folder`; parts of the network that they lack begin anew. Returns the path of the weights; a card
-    stands beside it.
+    this name in `folder`; parts of the network that they lack begin anew. Returns the path of the
+    weights; a card stands beside it.
 
     Raises FornixError for unknown recipes, missing anatomy and weights that the recipe needs.
     """

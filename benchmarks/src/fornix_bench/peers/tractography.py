@@ -36,7 +36,8 @@ def mrtrix_fod(scene: PhantomScan, folder: Path, threads: int) -> None:
     # Deconvolution where streamlines can run: the rest costs time and changes nothing.
     inside = dwi.brain() & (tissue.wm > 0.02)
     for name, data in (
-        ("dwi", dwi.data), ("brain", dwi.brain()), ("inside", inside), ("seeds", seeds), ("5tt", five)
+        ("dwi", np.asarray(dwi.data)), ("brain", dwi.brain()), ("inside", inside), ("seeds", seeds),
+        ("5tt", five),
     ):  # fmt: skip
         write_image(folder / f"{name}.nii", data, dwi.affine)
     write_mrtrix(dwi.gradients, folder / "grad.txt")

@@ -17,16 +17,19 @@ from numpy.typing import NDArray
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError, tell
 from fornix.core.maps import Maps
+from fornix.core.methods import Deferred
 from fornix.core.tractogram import Tractogram
 from fornix.tractography.filtering.features import Features, features
 from fornix.tractography.filtering.fit import RIDGE, Fit, fit_weights
 from fornix.tractography.filtering.fixels import Fixels, find_fixels
-from fornix.tractography.filtering.network import judge
 from fornix.tractography.tissue_fractions import (
     TissueFractions,
     tissue_fractions,
     tissue_from_segmentation,
 )
+
+# Loads torch, a second of start-up, when it is used.
+judge = Deferred("fornix.tractography.filtering.network:judge")
 
 #: Scores by which streamlines may be kept, and what each keeps where nothing is asked for: what is
 #: more likely true than false, and what the signal asks for at all.

@@ -8,9 +8,13 @@ the limits are lowered together until no more than `MOST` of the seeds in white 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from fornix.tractography.learned.policy import Policy
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Layers = tuple[Floats, Floats, Floats, Floats, Floats, Floats]
 
 #: Largest share of seeds that is given up as unlikely; on phantoms it is about two thirds.
 MOST = 0.65
@@ -18,6 +22,32 @@ MOST = 0.65
 _FURTHEST, _HALVINGS = 8.0, 7
 #: Seeds that tell.
 PROBE = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Policy:
+    """A network as the tracker runs it, and its limits.
+
+    layers: of the network. sharpness: power to which the distribution over turns is raised before one
+    is drawn, 0 for the best. end: a streamline ends where its logit is above this. along, whole: a
+    streamline is given up where the logit of being true falls below `along`, or `whole` at an end.
+    """
+
+    layers: Layers
+    sharpness: float = 1.5
+    end: float = 0.0
+    along: float = -4.0
+    whole: float = -1.0
+
+    def habits(self, scale: float) -> NDArray[np.float64]:
+        """As the compiled loop takes them; scale: 1 / the FOD's typical largest amplitude."""
+        return np.array([scale, self.sharpness, self.end, self.along, self.whole])
+
+
+def blank() -> Policy:
+    """No network, for the trackers that need none."""
+    none, flat = np.zeros((0, 0), np.float32), np.zeros(0, np.float32)
+    return Policy((none, flat, none, flat, none, flat))
 
 
 def lowered(policy: Policy, given_up: Callable[[Policy], float]) -> tuple[Policy, float]:

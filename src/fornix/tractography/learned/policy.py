@@ -7,22 +7,18 @@ distribution over turns, an end, and whether the streamline is likely to be a wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from fornix.nets import weights
 from fornix.tractography.learned._policy_kernels import FEATURES, OUTPUTS
+from fornix.tractography.learned.limits import Layers, Policy
 
 NAME = KIND = "policy"
 WIDTH = 96
-
-Floats = NDArray[np.float32]
-Layers = tuple[Floats, Floats, Floats, Floats, Floats, Floats]
 
 
 class PolicyNetwork(nn.Module):
@@ -59,32 +55,6 @@ class PolicyNetwork(nn.Module):
             made += [layer.weight.T, layer.bias]
         a, b, c, d, e, f = (np.ascontiguousarray(m.numpy(), dtype=np.float32) for m in made)
         return a, b, c, d, e, f
-
-
-@dataclass(frozen=True, eq=False)
-class Policy:
-    """A network as the tracker runs it, and its limits.
-
-    layers: of the network. sharpness: power to which the distribution over turns is raised before one
-    is drawn, 0 for the best. end: a streamline ends where its logit is above this. along, whole: a
-    streamline is given up where the logit of being true falls below `along`, or `whole` at an end.
-    """
-
-    layers: Layers
-    sharpness: float = 1.5
-    end: float = 0.0
-    along: float = -4.0
-    whole: float = -1.0
-
-    def habits(self, scale: float) -> NDArray[np.float64]:
-        """As the compiled loop takes them; scale: 1 / the FOD's typical largest amplitude."""
-        return np.array([scale, self.sharpness, self.end, self.along, self.whole])
-
-
-def blank() -> Policy:
-    """No network, for the trackers that need none."""
-    none, flat = np.zeros((0, 0), np.float32), np.zeros(0, np.float32)
-    return Policy((none, flat, none, flat, none, flat))
 
 
 @lru_cache(maxsize=2)

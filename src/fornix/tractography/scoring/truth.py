@@ -13,14 +13,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fornix.core.errors import FornixError
+from fornix.core.methods import Deferred
 from fornix.core.tractogram import Tractogram
-from fornix.physics.anatomy import Bundle
-from fornix.physics.bundle_maps import visits
+
+if TYPE_CHECKING:
+    from fornix.physics.anatomy import Bundle
+
+# Loads torch, a second of start-up, when it is used.
+visits = Deferred("fornix.physics.bundle_maps:visits")
 
 INDEX = "bundles.json"
 

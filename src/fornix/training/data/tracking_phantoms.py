@@ -17,7 +17,7 @@ from fornix.tractography import _propagate as march
 from fornix.tractography.criteria import TrackingCriteria
 from fornix.tractography.fields import Field, cones, nearest_axis
 from fornix.tractography.learned._policy_kernels import look_many
-from fornix.tractography.learned.policy import Policy
+from fornix.tractography.learned.limits import Policy
 from fornix.tractography.scoring.score import VALID, score, widened
 from fornix.tractography.scoring.truth import BundleTruth
 from fornix.tractography.seeds import BLOCK, starting_numbers, voxel_seeds

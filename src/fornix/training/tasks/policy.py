@@ -24,7 +24,8 @@ from fornix.core.version import __version__
 from fornix.io.files import atomic, output_folder
 from fornix.nets import weights
 from fornix.tractography.learned._policy_kernels import END, TRUE, TURNS
-from fornix.tractography.learned.policy import KIND, NAME, WIDTH, Policy, PolicyNetwork
+from fornix.tractography.learned.limits import Policy
+from fornix.tractography.learned.policy import KIND, NAME, WIDTH, PolicyNetwork
 from fornix.training.data.filter_phantoms import ScanSpec
 from fornix.training.data.policy_dataset import PolicyDataset, concatenated, on_true
 from fornix.training.data.tracking_phantoms import TrackingPhantom, heads

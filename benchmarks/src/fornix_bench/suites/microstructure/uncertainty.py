@@ -137,7 +137,7 @@ def with_artefacts(
     """
     rng = np.random.default_rng([seed, 61])
     scan = family.scan(gradients, snr, seed)
-    mask, data = family.mask, scan.dwi.data.copy()
+    mask, data = family.mask, np.array(scan.dwi.data)
     weighted = np.flatnonzero(~gradients.b0_mask)
     kinds: dict[str, NDArray[np.bool_]] = {}
 

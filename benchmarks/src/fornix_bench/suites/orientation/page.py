@@ -53,8 +53,8 @@ def write(folder: Path, rows: list[Row], voxels: int, threads: int, seed: int) -
         "share their responses, taken from the scan, and are of order 8: beyond what 12 or 6 directions "
         "support, but it scores better there than order 4. MRtrix3 is timed with reading and writing. "
         "Its msmt_csd is too slow to be run here; `python -m fornix_bench.suites.orientation.classical` "
-        "compares our `msmt` with it. RUMBA is DIPY's, without total variation, its response the median tensor of "
-        "the 300 voxels of highest FA, its peaks those of DIPY's own search on its 724 axes.",
+        "compares our `msmt` with it. RUMBA is DIPY's, without total variation, its response the median "
+        "tensor of the 300 voxels of highest FA, its peaks those of DIPY's own search on its 724 axes.",
         "## At a glance",
         "A network against the best deconvolution, each at the threshold where its sum of missed and "
         "spurious peaks is least. `resolved` at the network's threshold of the same spurious rate as "
