@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from fornix.core.design import quadratic_form, quartic_form
 from fornix.numerics import harmonics
 from fornix.numerics.directions import fibonacci, spread
 from fornix.physics import Tissue, signal, truth, watson
@@ -70,17 +71,15 @@ def test_cumulants_are_those_of_the_fit_at_low_b(mixed: Tissue) -> None:
     design = np.hstack(
         [
             np.ones((81, 1)),
-            -b[:, None] * truth.tensor_basis(directions),
-            (b**2 / 6)[:, None] * truth.kurtosis_basis(directions),
+            -b[:, None] * quadratic_form(directions),
+            (b**2 / 6)[:, None] * quartic_form(directions),
         ]
     )
     fit = truth.log_fit(signal(mixed, (torch.tensor(b), torch.tensor(directions))), design)
     probe = fibonacci(50)
     slope, curvature = truth.cumulants(mixed, torch.tensor(probe))
-    np.testing.assert_allclose(fit[:, 1:7].numpy() @ truth.tensor_basis(probe).T, slope, atol=1e-3)
-    np.testing.assert_allclose(
-        fit[:, 7:].numpy() @ truth.kurtosis_basis(probe).T, curvature, atol=0.15
-    )
+    np.testing.assert_allclose(fit[:, 1:7].numpy() @ quadratic_form(probe).T, slope, atol=1e-3)
+    np.testing.assert_allclose(fit[:, 7:].numpy() @ quartic_form(probe).T, curvature, atol=0.15)
 
 
 def test_kurtosis_metrics_match_dipy(mixed: Tissue) -> None:
@@ -94,8 +93,8 @@ def test_kurtosis_metrics_match_dipy(mixed: Tissue) -> None:
     design = np.hstack(
         [
             np.ones((len(b), 1)),
-            -b[:, None] * truth.tensor_basis(table),
-            (b**2 / 6)[:, None] * truth.kurtosis_basis(table),
+            -b[:, None] * quadratic_form(table),
+            (b**2 / 6)[:, None] * quartic_form(table),
         ]
     )
     fit = truth.log_fit(signal(some, gradients), design).numpy()

@@ -61,6 +61,14 @@ Adapt = Annotated[
     ),
 ]
 
+ReferenceB = Annotated[
+    float | None,
+    typer.Option(
+        "--reference-b",
+        help="b-value that a network's tensor is to describe, 500 to 3000 s/mm²; 1000 if absent.",
+    ),
+]
+
 MinPeakProb = Annotated[
     float | None,
     typer.Option(

@@ -28,6 +28,7 @@ def run_command(
     method: Annotated[str, o.method_option("dti", "dki", "noddi")] = "auto",
     quantiles: o.Quantiles = "",
     adapt: o.Adapt = False,
+    reference_b: o.ReferenceB = None,
     min_peak_prob: o.MinPeakProb = None,
     fod_method: Annotated[
         str, typer.Option("--fod-method", help="Method for orientations.")
@@ -81,6 +82,7 @@ def run_command(
                 method=method,
                 quantiles=o.levels(quantiles),
                 adapt=adapt,
+                reference_b=reference_b,
                 min_peak_prob=min_peak_prob,
                 fod_method=fod_method,
                 track_method=track_method,

@@ -117,6 +117,7 @@ def microstructure_command(
     method: Annotated[str, o.method_option("dti", "dki", "noddi")] = "auto",
     quantiles: o.Quantiles = "",
     adapt: o.Adapt = False,
+    reference_b: o.ReferenceB = None,
     bval: o.Bval = None,
     bvec: o.Bvec = None,
     grad: o.Grad = None,
@@ -140,8 +141,8 @@ def microstructure_command(
     with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
         chosen = models if models == "auto" else tuple(models.split(","))
         settings = p.Options(
-            quantiles=o.levels(quantiles), adapt=adapt, seed=seed, threads=threads, device=device,
-            max_memory=max_memory,
+            quantiles=o.levels(quantiles), adapt=adapt, reference_b=reference_b, seed=seed,
+            threads=threads, device=device, max_memory=max_memory,
         )  # fmt: skip
         p.microstructure_stage(job, state, chosen, method, settings)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ class Map:
     units: of data and std.
     quantiles: calibrated quantiles of the true value by level (0.025, …), same shape, where asked for.
     description: one line for the sidecar; reference: the paper of the method.
+    details: more of what the sidecar says of how it was made, for example `ReferenceBValue`.
     """
 
     model: str
@@ -42,6 +44,7 @@ class Map:
     description: str = ""
     reference: str = ""
     quantiles: Mapping[float, NDArray[np.float32]] | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.data.ndim not in (3, 4):

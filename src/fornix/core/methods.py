@@ -44,6 +44,7 @@ class Method:
         whole_scan: `run` takes the whole scan and all models at once, not voxels of one.
         raw_noise: It judges the noise itself, so it reads the scan before denoising.
         quantiles: It gives calibrated quantiles.
+        reference_b: Its tensor can be asked for at a b-value of choice.
         adapts: It can be fitted to the scan's own volumes.
         peak_probabilities: It says how probable each peak is.
         min_volumes: Fewer volumes than this it refuses.
@@ -61,6 +62,7 @@ class Method:
     whole_scan: bool = False
     raw_noise: bool = False
     quantiles: bool = False
+    reference_b: bool = False
     adapts: bool = False
     peak_probabilities: bool = False
     min_volumes: int = 0

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from fornix.core.compute import block_size, blocks, pick_device, use_threads
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
+from fornix.core.gradients import Gradients
 from fornix.core.maps import UNITS, Map, Maps
 from fornix.core.methods import Method
 from fornix.core.protocol import DTI_BMAX
@@ -68,6 +69,7 @@ def microstructure(
     quantiles: Sequence[float] = (),
     adapt: bool = False,
     dti_bmax: float | None = DTI_BMAX,
+    reference_b: float | None = None,
     threads: int | None = None,
     device: str | torch.device = "auto",
     max_memory: str | int | None = None,
@@ -92,6 +94,8 @@ def microstructure(
             only if volumes it was not shown are predicted better (`nets.adaptation`); networks only.
         dti_bmax: `dti` fits use the volumes with b <= this (s/mm²) where they give a well conditioned
             tensor, since kurtosis biases it above; None uses all.
+        reference_b: b-value (500 to 3000 s/mm²) that a network's tensor is to describe, whatever was
+            measured; None is the 1000 that it was trained for. A fit describes what was measured.
         threads: None leaves numba's and torch's numbers as they are. Results do not depend on it, nor
             on `max_memory`.
         device: `auto`, `cpu` or `cuda`, for networks; fits run on the CPU.
@@ -112,7 +116,7 @@ def microstructure(
     """
     chosen = _choose_models(dwi, models, method)
     methods = _choose_methods(chosen, method)
-    _check_options(methods, quantiles, adapt)
+    _check_options(methods, quantiles, adapt, reference_b)
     inside = np.flatnonzero(dwi.brain())
     noise = _sigma_of(dwi, sigma, inside)
     together = [m for m in chosen if methods[m].whole_scan]
@@ -128,12 +132,18 @@ def microstructure(
             entry = methods[together[0]]
             learned = entry.run(
                 dwi, together, np.broadcast_to(np.asarray(level, np.float64), inside.shape), inside,
-                where, size, quantiles, adapt, progress, seed=seed,
+                where, size, quantiles, adapt, progress, seed=seed, reference_b=reference_b,
             )  # fmt: skip
             named = replace(entry, name=f"{entry.name} ({learned.weights})")
             for model in together:
                 maps, more = _to_maps(
-                    dwi, model, named, [learned.fits[model]], inside, learned.quantiles
+                    dwi,
+                    model,
+                    named,
+                    [learned.fits[model]],
+                    inside,
+                    learned.quantiles,
+                    {"ReferenceBValue": learned.reference_b} if model == "dti" else {},
                 )
                 result = result.merged(maps)
                 notes += more
@@ -155,16 +165,30 @@ def microstructure(
                 parts.append(methods[model].run(signals, gradients, sigma=known, std=std))
                 if progress is not None:
                     progress(order * len(inside) + block.stop, len(inside) * len(chosen))
-            maps, more = _to_maps(dwi, model, methods[model], parts, inside)
+            maps, more = _to_maps(
+                dwi, model, methods[model], parts, inside, details={"BValues": _b_values(gradients)}
+            )
             notes += more
             result = result.merged(maps)
     return Maps(result.maps, result.trust, tuple(why.merged(notes, chosen)))
 
 
-def _check_options(methods: Mapping[str, Method], quantiles: Sequence[float], adapt: bool) -> None:
+def _b_values(gradients: Gradients) -> list[int]:
+    """b of the b0s (0) and of each shell that a fit uses, s/mm²."""
+    return [0] * bool(gradients.b0_mask.any()) + [round(s.b) for s in gradients.shells]
+
+
+def _check_options(
+    methods: Mapping[str, Method],
+    quantiles: Sequence[float],
+    adapt: bool,
+    reference_b: float | None,
+) -> None:
     for model, entry in methods.items():
         if quantiles:
             MICROSTRUCTURE_METHODS[model].check(entry.name, "quantiles", "--quantiles")
+    if reference_b is not None and "dti" in methods:
+        MICROSTRUCTURE_METHODS["dti"].check(methods["dti"].name, "reference_b", "--reference-b")
     if adapt and not any(entry.adapts for entry in methods.values()):
         model, entry = next(iter(methods.items()))
         MICROSTRUCTURE_METHODS[model].check(entry.name, "adapts", "--adapt")
@@ -232,6 +256,7 @@ def _to_maps(
     parts: list[Fit],
     inside: NDArray[np.int64],
     quantiles: Mapping[str, Mapping[float, NDArray]] | None = None,
+    details: Mapping[str, object] | None = None,
 ) -> tuple[Maps, list[str]]:
     flags = np.concatenate([p.flags for p in parts])
     maps = {}
@@ -250,7 +275,7 @@ def _to_maps(
         limits = {q: _on_grid(dwi, v * np.float32(scale), inside) for q, v in levels.items()}
         maps[f"{model}_{param}"] = Map(
             model, param, data, dwi.affine, error, units, method.name, description,
-            method.reference, limits or None,
+            method.reference, limits or None, dict(details or {}),
         )  # fmt: skip
     trusted = np.zeros(int(np.prod(dwi.grid)), dtype=bool)
     trusted[inside] = flags == 0

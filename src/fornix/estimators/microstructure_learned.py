@@ -30,6 +30,7 @@ from fornix.nets.microstructure_estimator import (
     MicrostructureEstimator,
 )
 from fornix.nets.neighbour_attention import NeighbourAttention
+from fornix.nets.reference_b import TRAINED_B, checked_reference_b
 from fornix.nets.scan_view import ScanView, typical_voxels
 
 #: Signals whose out-of-distribution score is above this are left to the classical fit.
@@ -55,6 +56,7 @@ class LearnedMicrostructure:
         source: (asked,) FROM_NETWORK, FUSED or FROM_FIT, 0 where nothing could be said.
         notes: One line each.
         weights: Label of the weights.
+        reference_b: b-value that the tensor describes, s/mm².
     """
 
     fits: dict[str, Fit]
@@ -63,6 +65,7 @@ class LearnedMicrostructure:
     source: NDArray[np.uint8]
     notes: list[str]
     weights: str
+    reference_b: float
 
 
 def context_attention(weights: str) -> NeighbourAttention | None:
@@ -83,6 +86,7 @@ def read_scan(
     adapt: bool = False,
     progress: Progress | None = None,
     seed: int = 0,
+    reference_b: float = TRAINED_B,
 ) -> tuple[list[MicrostructureEstimates], list[str]]:
     """Ask a network about every voxel of a view.
 
@@ -94,6 +98,7 @@ def read_scan(
         adapt: Fit what the network takes the scan to be to its own volumes first (`nets.adaptation`).
         progress: Called with (voxels done, voxels in all).
         seed: Which voxels and volumes an adaptation looks at.
+        reference_b: b-value that the tensor describes, s/mm².
 
     Returns:
         Estimates block by block, and notes.
@@ -106,7 +111,7 @@ def read_scan(
         notes.append(note)
 
     def ask(rows: slice) -> MicrostructureEstimates:
-        return estimator.estimate(view, rows, code, quantiles)
+        return estimator.estimate(view, rows, code, quantiles, reference_b)
 
     found = []
     for part in in_parallel(ask, list(view.blocks(block))):
@@ -129,6 +134,7 @@ def learned_microstructure(
     *,
     weights: str,
     seed: int = 0,
+    reference_b: float | None = None,
 ) -> LearnedMicrostructure:
     """Estimate models in some voxels by a network.
 
@@ -144,7 +150,12 @@ def learned_microstructure(
         progress: Called with (voxels done, voxels in all), over all models.
         weights: Name of the network's weights.
         seed: Which voxels and volumes an adaptation looks at.
+        reference_b: b-value that the tensor describes, s/mm²; None is what it was trained for.
+
+    Raises:
+        FornixError: The reference b lies outside what the networks know.
     """
+    at = TRAINED_B if reference_b is None else checked_reference_b(reference_b)
     count = len(voxels)
 
     def done(here: int, total: int) -> None:
@@ -153,7 +164,7 @@ def learned_microstructure(
 
     estimator = MicrostructureEstimator(weights, device)
     view = ScanView.of(dwi, voxels, sigma, device, context_attention(weights))
-    estimates, notes = read_scan(view, estimator, block, quantiles, adapt, done, seed)
+    estimates, notes = read_scan(view, estimator, block, quantiles, adapt, done, seed, at)
     usable, flags = view.usable, view.flags.copy()
     scores = np.concatenate([e.ood for e in estimates])
     # Signals that do not fit call for the fit; tissue that is only unusual is told, not replaced.
@@ -184,7 +195,7 @@ def learned_microstructure(
             source[where] = FUSED
     return LearnedMicrostructure(
         fits, limits, _spread_out(scores.max(1), usable, count), source,
-        [*view.notes, *notes], estimator.weights.label,
+        [*view.notes, *notes], estimator.weights.label, at,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ def _network(name: str, weights: str, summary: str, reference: str) -> Method:
         whole_scan=True,
         raw_noise=True,
         quantiles=True,
+        reference_b=True,
         adapts=True,
     )
 

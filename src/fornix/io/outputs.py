@@ -14,6 +14,9 @@ from fornix.io.names import derivative
 from fornix.io.nifti import read_volume, write_image
 from fornix.io.sidecar import read_sidecar, write_sidecar
 
+#: Fields of a sidecar that come back as a map's `details`.
+_DETAILS = ("ReferenceBValue", "BValues")
+
 
 def save_maps(
     maps: Maps, folder: str | Path, stem: str, provenance: Mapping[str, Any] | None = None
@@ -29,6 +32,7 @@ def save_maps(
             "Method": made.method,
             "Description": made.description,
             "Reference": made.reference,
+            **made.details,
             **(provenance or {}),
         }
         path = folder / derivative(stem, "dwimap", model=made.model, param=made.param)
@@ -75,9 +79,13 @@ def save_mask(
 def load_maps(folder: str | Path, stem: str) -> Maps:
     """Read back every map that `save_maps` wrote for this stem."""
     folder, maps = Path(folder), {}
-    for path in sorted(folder.glob(f"{stem}*_dwimap.nii.gz")):
+    for path in sorted(folder.glob("*_dwimap.nii.gz")):
+        # The rest of the name is compared, not its beginning: sub-01_ses-2 begins with sub-01 too.
+        rest = path.name.removeprefix(f"{stem}_")
+        if rest == path.name or not rest.startswith(("model-", "param-")) or "_desc-" in rest:
+            continue
         side = read_sidecar(path)
-        if "_desc-" in path.name or "Parameter" not in side:
+        if "Parameter" not in side:
             continue
         data, affine = read_volume(path)
         model, param = side.get("Model", ""), side["Parameter"]
@@ -89,6 +97,7 @@ def load_maps(folder: str | Path, stem: str) -> Maps:
             method=side.get("Method", ""),
             description=side.get("Description", ""),
             reference=side.get("Reference", ""),
+            details={k: side[k] for k in _DETAILS if k in side},
         )  # fmt: skip
         maps[made.name] = made
     trust = folder / derivative(stem, "mask", desc="trust")

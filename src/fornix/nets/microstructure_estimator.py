@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from fornix.nets.build import network
 from fornix.nets.encoding import EncodedVoxels, ProtocolEncoder
 from fornix.nets.features import Features, eigen, extract
 from fornix.nets.microstructure_net import MicrostructureNet, MicrostructurePrediction
+from fornix.nets.reference_b import TRAINED_B, tensor_change
 from fornix.nets.scan_view import Rows, ScanView
 from fornix.nets.targets import METRICS, possible, upper
 from fornix.uncertainty.conformal import Calibration, strata
@@ -21,6 +22,7 @@ from fornix.uncertainty.ood import Evidence, OODScorer
 
 #: Where each metric stands in `MicrostructureEstimates.mean`.
 INDEX = {name: i for i, name in enumerate(METRICS)}
+_MK = INDEX["dki_mk"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +77,12 @@ class MicrostructureEstimator:
 
     @torch.inference_mode()
     def estimate(
-        self, view: ScanView, rows: Rows, code: torch.Tensor, levels: Sequence[float] = ()
+        self,
+        view: ScanView,
+        rows: Rows,
+        code: torch.Tensor,
+        levels: Sequence[float] = (),
+        reference_b: float = TRAINED_B,
     ) -> MicrostructureEstimates:
         """Estimates of some voxels of a scan.
 
@@ -84,6 +91,7 @@ class MicrostructureEstimator:
             rows: Which of its voxels.
             code: Of the whole scan, see `scan_code`.
             levels: Quantiles to give.
+            reference_b: b-value that the tensor and its metrics describe, s/mm².
         """
         own, near = view.context(rows)
         prediction, evidence = predict_with_evidence(
@@ -93,10 +101,21 @@ class MicrostructureEstimator:
         raw_mean, raw_std = prediction.mean.cpu().numpy(), prediction.std.cpu().numpy()
         top = upper(prediction.mean).cpu().numpy()
         found = self.calibration.quantiles(raw_mean, raw_std, stratum, levels)
+        std = self.calibration.scaled(raw_mean, raw_std, stratum)
+        mean = prediction.mean
+        if reference_b != TRAINED_B:
+            change = tensor_change(view.encoder.qspace, prediction.z, reference_b)
+            mean = torch.cat([mean[:, :4] + change.metrics, mean[:, 4:]], 1)
+            prediction = replace(prediction, tensor=prediction.tensor + change.tensor)
+            moved = change.metrics.cpu().numpy()
+            doubt = std[:, _MK : _MK + 1] / np.maximum(raw_mean[:, _MK : _MK + 1], 0.1)
+            std[:, :4] = np.hypot(std[:, :4], np.minimum(doubt, 1.0) * moved)
+            for level in found:
+                level[:, :4] += moved
         tensor, v1, v1_std = _directions(prediction)
         return MicrostructureEstimates(
-            mean=possible(prediction.mean).cpu().numpy(),
-            std=self.calibration.scaled(raw_mean, raw_std, stratum),
+            mean=possible(mean).cpu().numpy(),
+            std=std,
             quantiles={q: np.clip(v, 0, top) for q, v in zip(levels, found)},
             tensor=tensor,
             tensor_std=np.repeat(prediction.tensor_std.cpu().numpy()[:, None], 6, 1),

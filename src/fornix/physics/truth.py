@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from fornix.core.compute import blocks
+from fornix.core.design import QUARTIC, quadratic_form, quartic_form
 from fornix.core.gradients import Gradients
 from fornix.core.maps import UNITS, Map, Maps
 from fornix.numerics import harmonics
@@ -25,12 +26,9 @@ FOD_LMAX = 8
 #: Apparent diffusivities below this (µm²/ms) count as this where kurtosis divides by them.
 SMALLEST_D = 1e-2
 
-# The 15 elements of a fully symmetric 4th-order tensor as exponents of x, y, z, in DIPY's order.
-_EXPONENTS = np.array(
-    [(4, 0, 0), (0, 4, 0), (0, 0, 4), (3, 1, 0), (3, 0, 1), (1, 3, 0), (0, 3, 1), (1, 0, 3),
-     (0, 1, 3), (2, 2, 0), (2, 0, 2), (0, 2, 2), (2, 1, 1), (1, 2, 1), (1, 1, 2)]
-)  # fmt: skip
-_MULTIPLICITY = np.array([1, 1, 1, 4, 4, 4, 4, 4, 4, 6, 6, 6, 12, 12, 12])
+# Powers of x, y, z of a fully symmetric 4th-order tensor's 15 elements, and how often each occurs.
+_EXPONENTS = np.array([row[:3] for row in QUARTIC])
+_MULTIPLICITY = np.array([row[3] for row in QUARTIC])
 
 
 @lru_cache(maxsize=1)
@@ -38,17 +36,6 @@ def dense_protocol() -> Gradients:
     """The protocol that defines tensor and kurtosis truth: 1 b0, 64 directions at 1000 and at 2000."""
     directions = np.vstack([np.zeros((1, 3)), spread(64), spread(64, seed=1)])
     return Gradients(np.r_[0.0, np.full(64, 1000.0), np.full(64, 2000.0)], directions)
-
-
-def tensor_basis(directions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, 6) with D(g) = basis @ (Dxx, Dyy, Dzz, Dxy, Dxz, Dyz)."""
-    x, y, z = directions.T
-    return np.stack([x * x, y * y, z * z, 2 * x * y, 2 * x * z, 2 * y * z], 1)
-
-
-def kurtosis_basis(directions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, 15) with V(g) = basis @ elements, in DIPY's order of elements."""
-    return np.prod(directions[:, None, :] ** _EXPONENTS, axis=2) * _MULTIPLICITY
 
 
 def log_fit(signals: torch.Tensor, design: NDArray[np.float64]) -> torch.Tensor:
@@ -105,8 +92,8 @@ def kurtosis_metrics(
     """
     points, weights = _sphere()
 
-    d = six @ torch.as_tensor(tensor_basis(points)).to(six).T
-    v = fifteen @ torch.as_tensor(kurtosis_basis(points)).to(six).T
+    d = six @ torch.as_tensor(quadratic_form(points)).to(six).T
+    v = fifteen @ torch.as_tensor(quartic_form(points)).to(six).T
     mk = _ratio(v, d) @ torch.as_tensor(weights).to(six)
     ak = _along(six, fifteen, v1[:, None, :])[:, 0]
     helper = torch.eye(3).to(v1)[v1.abs().argmin(1)]
@@ -152,8 +139,8 @@ def fitted(tissue: Tissue, block: int = 4096) -> dict[str, torch.Tensor]:
     """
     gradients = dense_protocol()
     b, table = gradients.b, gradients.directions
-    linear = -b[:, None] * tensor_basis(table)
-    quadratic = (b**2 / 6)[:, None] * kurtosis_basis(table)
+    linear = -b[:, None] * quadratic_form(table)
+    quadratic = (b**2 / 6)[:, None] * quartic_form(table)
     constant = np.ones((len(b), 1))
     tensor_rows = b <= 1.0
     made: list[dict[str, torch.Tensor]] = []

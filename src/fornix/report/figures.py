@@ -47,7 +47,7 @@ LOOKS = {
     "noddi_ndi": ("NDI", 0.0, 1.0, "inferno"),
     "noddi_odi": ("ODI", 0.0, 1.0, "cividis"),
     "noddi_fwf": ("FWF", 0.0, 1.0, "bone"),
-    "ood": ("How foreign (decades)", 0.0, 5.0, "magma"),
+    "ood": ("Out-of-distribution score (−log10 p)", 0.0, 5.0, "magma"),
 }
 
 

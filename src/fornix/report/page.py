@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fornix.core.dwi import DWI
-from fornix.core.maps import Maps
+from fornix.core.maps import Map, Maps
 from fornix.core.tractogram import Tractogram
 from fornix.core.version import __version__
 from fornix.io.files import atomic
@@ -51,7 +51,8 @@ _EXPLAIN = {
     "noddi_ndi": "Neurite density index: intra-neurite share of the tissue.",
     "noddi_odi": "Orientation dispersion: low in coherent bundles, high in grey matter.",
     "noddi_fwf": "Free-water fraction.",
-    "ood": "How unlike the networks' training tissue and noise a voxel is: 3 is one in a thousand.",
+    "ood": "How unlike the networks' training data a voxel is: at 3, one training voxel in a thousand is "
+    "as extreme.",
 }
 
 
@@ -166,7 +167,7 @@ def _maps(dwi: DWI, maps: Maps, truth: Maps | None) -> str:
             continue
         title, low, high, colours = f.LOOKS[name]
         made = maps[name]
-        caption = f"{_EXPLAIN[name]} Method: {made.method}."
+        caption = f"{_EXPLAIN[name]} Method: {made.method}.{_b_values(made)}"
         if truth is not None and name in truth:
             drawn = f.compared(made.data, truth[name].data, dwi, low, high, colours)
             out.append(f"<h3>{title}: estimate and truth</h3>" + _figure(drawn, caption, dark=True))
@@ -185,6 +186,17 @@ def _maps(dwi: DWI, maps: Maps, truth: Maps | None) -> str:
                 "truth, for a fit by propagation of the noise level.",
             )  # fmt: skip
     return "".join(out)
+
+
+def _b_values(made: Map) -> str:
+    """Which b-values a tensor stands for: maps of different ones cannot be compared."""
+    if "ReferenceBValue" in made.details:
+        b = made.details["ReferenceBValue"]
+        return f" Describes the signal near b = {b:.0f} s/mm², whatever was measured."
+    if "BValues" in made.details:
+        used = ", ".join(str(b) for b in made.details["BValues"])
+        return f" Fitted to b = {used} s/mm²."
+    return ""
 
 
 def _fibres(dwi: DWI, maps: Maps, tractogram: Tractogram | None) -> str:

@@ -33,6 +33,7 @@ class Options:
     method: str = "auto"
     quantiles: tuple[float, ...] = ()
     adapt: bool = False
+    reference_b: float | None = None
     min_peak_prob: float | None = None
     fod_method: str = "auto"
     track_method: str = "auto"

@@ -56,6 +56,7 @@ def microstructure_stage(
             progress=progress,
             quantiles=options.quantiles,
             adapt=options.adapt,
+            reference_b=options.reference_b,
         )
 
     def summary(maps: Maps) -> str:
@@ -71,6 +72,7 @@ def microstructure_stage(
             "method": method,
             "quantiles": options.quantiles,
             "adapt": options.adapt,
+            "reference_b": options.reference_b,
             "seed": options.seed if options.adapt else None,
             "denoised": not use_raw,
         },

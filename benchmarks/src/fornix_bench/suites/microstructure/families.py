@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fornix.core.design import quadratic_form, quartic_form
 from fornix.core.dwi import DWI
 from fornix.core.gradients import Gradients
 from fornix.physics import Anatomy, Noise, Tissue, random_tissue, signal, truth
@@ -204,8 +205,8 @@ def _fitted(clean: Callable[[Gradients], torch.Tensor]) -> dict[str, Array]:
     rows = np.hstack(
         [
             np.ones((len(b), 1)),
-            -b[:, None] * truth.tensor_basis(table),
-            (b**2 / 6)[:, None] * truth.kurtosis_basis(table),
+            -b[:, None] * quadratic_form(table),
+            (b**2 / 6)[:, None] * quartic_form(table),
         ]
     )
     low = b <= 1.0
