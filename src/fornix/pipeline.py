@@ -11,7 +11,7 @@ from fornix.core.dwi import DWI
 from fornix.core.maps import Maps
 from fornix.core.tractogram import Tractogram
 from fornix.io import load
-from fornix.workflow.job import Job, Show, Silent
+from fornix.workflow.job import Show, Silent
 from fornix.workflow.stages import (
     PREPROCESS,
     Options,
@@ -19,10 +19,10 @@ from fornix.workflow.stages import (
     check_stage,
     fibre_stages,
     fibres_possible,
-    input_record,
     mask_stage,
     microstructure_stage,
     noise_stage,
+    open_job,
     preprocess_stage,
     report_stage,
 )
@@ -71,8 +71,7 @@ def run(
         exclude=exclude,
         max_memory=options.max_memory,
     )
-    inputs = input_record(path, scan, mask, exclude)
-    job = Job(out, scan.stem, inputs, show or Silent())
+    job = open_job(out, path, scan, show or Silent(), mask, exclude)
     state = State(scan)
     mask_stage(job, state, options.mask_method, given=mask)
     noise_stage(job, state, options.noise, options.sigma)

@@ -7,6 +7,7 @@ from fornix_bench.suites.classical import run_classical
 from fornix_bench.suites.microstructure.suite import run_microstructure
 from fornix_bench.suites.mosaics import run_mosaics
 from fornix_bench.suites.orientation.suite import run_orientation
+from fornix_bench.suites.reference_b import run_reference_b
 from fornix_bench.suites.speed import run_speed
 from fornix_bench.suites.tractography.speed import run_tracking_speed
 from fornix_bench.suites.tractography.suite import run_tractography
@@ -21,6 +22,7 @@ SUITES: dict[str, Callable[..., Any]] = {
     "classical": run_classical,
     "unseen": run_unseen,
     "mosaics": run_mosaics,
+    "reference-b": run_reference_b,
     "microstructure": run_microstructure,
     "orientation": run_orientation,
     "tracts": run_tracts,

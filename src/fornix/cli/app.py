@@ -7,6 +7,7 @@ import sys
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from fornix.cli import (
     bench,
@@ -94,7 +95,7 @@ def main() -> None:
     except FornixError as error:
         if os.environ.get("FORNIX_DEBUG"):
             raise
-        errors.print(f"[red]error:[/] {error}", markup=True)
+        errors.print(f"[red]error:[/] {escape(str(error))}")
         sys.exit(1)
     except KeyboardInterrupt:
         errors.print("stopped; run the same command again to go on where it was")

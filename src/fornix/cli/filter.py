@@ -94,7 +94,7 @@ def filter_command(
         f"{by}: 10% {low:.3g}, median {middle:.3g}, 90% {high:.3g}; kept {len(kept):,} of "
         f"{len(made):,} streamlines"
     )
-    console.print(f"done: [bold]{path}[/]")
+    console.print(f"done: {path}", markup=False)
 
 
 def _fod(folder: Path, tractogram: Path) -> tuple[str, Path]:

@@ -6,6 +6,7 @@ import json
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from fornix.cli import options as o
 from fornix.cli.show import console
@@ -44,7 +45,7 @@ def info_command(
         typer.echo(json.dumps(facts.as_dict(), indent=2))
         return
     for label, text in facts.lines():
-        console.print(f"[bold]{label:<12}[/]{text}")
+        console.print(f"[bold]{label:<12}[/]{escape(text)}")
     for note in facts.notes:
         if note not in dwi.notes and not note.startswith("gradients:"):
-            console.print(f"[yellow]![/] {note}")
+            console.print(f"[yellow]![/] {escape(note)}")

@@ -66,13 +66,13 @@ def train_command(
         if finetune:
             raise FornixError(f"{name} is trained from nothing only; leave out --finetune")
         done = tracking.make(name, work, anatomy, steps, out or FOLDER, tell=_tell)
-        console.print(f"done: [bold]{done}[/]")
+        console.print(f"done: {done}", markup=False)
         return
     made = make(
         name, work, anatomy, steps, device, devices, out or FOLDER, protocols, finetune,
         tell=_tell,
     )  # fmt: skip
-    console.print(f"done: [bold]{made}[/]")
+    console.print(f"done: {made}", markup=False)
 
 
 def _tell(line: str) -> None:

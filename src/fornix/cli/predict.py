@@ -60,8 +60,7 @@ def predict_command(
     from fornix.estimators.predict import predict
     from fornix.io import derivative, read_fsl, read_mrtrix, save_scan, write_image, write_sidecar
     from fornix.io.scan import load
-    from fornix.workflow.job import Job
-    from fornix.workflow.stages import State, input_record, mask_stage, noise_stage
+    from fornix.workflow.stages import State, mask_stage, noise_stage, open_job
 
     if grad is None and (bval is None or bvec is None):
         raise FornixError("say where to predict: --bval and --bvec, or --grad")
@@ -72,7 +71,7 @@ def predict_command(
     )
     show = Shown()
     try:
-        job, state = Job(out, scan.stem, input_record(path, scan, mask, skipped), show), State(scan)
+        job, state = open_job(out, path, scan, show, mask, skipped), State(scan)
         mask_stage(job, state, given=mask)
         noise_stage(job, state, sigma=sigma)
 
@@ -116,4 +115,4 @@ def predict_command(
         )
     finally:
         show.close()
-    console.print(f"done: results are in [bold]{job.out}[/]")
+    console.print(f"done: results are in {job.out}", markup=False)

@@ -68,11 +68,12 @@ def run_command(
       fornix run dwi.nii.gz --bval x.bval --bvec x.bvec -o out --models dti,dki --streamlines 0
     """
     from fornix.pipeline import Options, run
+    from fornix.workflow.contents import contents
 
     o.check_tractogram(tractogram)
     show, start = Shown(), time.perf_counter()
     try:
-        made = run(
+        result = run(
             path,
             out,
             Options(
@@ -104,4 +105,8 @@ def run_command(
         )
     finally:
         show.close()
-    console.print(f"done in {time.perf_counter() - start:.0f} s: open [bold]{made.report}[/]")
+    console.print(f"done in {time.perf_counter() - start:.0f} s; in {result.folder}:", markup=False)
+    lines = contents(result.folder, result.dwi.stem)
+    width = max(len(name) for name, _ in lines)
+    for name, text in lines:
+        console.print(f"  {name:<{width}}  {text}", markup=False)

@@ -52,4 +52,4 @@ def score_command(
     path = tractogram.with_name(f"{tractogram.stem}_score.json") if out is None else out
     write_json(path, {**found.as_dict(), "Command": command_line()})
     console.print(str(found), markup=False, highlight=False)
-    console.print(f"done: [bold]{path}[/]")
+    console.print(f"done: {path}", markup=False)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from fornix.core.errors import FornixWarning
@@ -43,7 +44,7 @@ class Shown:
     def end(self, step: str, seconds: float, summary: str, reused: bool) -> None:
         self.close()
         how = "  reused" if reused else f"{seconds:7.1f} s" if seconds else "         "
-        console.print(f"[green]✓[/] {step:<16}{how}  {summary}")
+        console.print(f"[green]✓[/] {step:<16}{how}  {escape(summary)}")
 
     def close(self) -> None:
         """Take the bar away; safe to call twice."""
@@ -60,7 +61,7 @@ def spoken_warnings() -> Iterator[None]:
 
     def show(message, category, filename, lineno, file=None, line=None):  # type: ignore[no-untyped-def]
         if issubclass(category, FornixWarning):
-            console.print(f"[yellow]![/] {message}")
+            console.print(f"[yellow]![/] {escape(str(message))}")
         else:
             before(message, category, filename, lineno, file, line)
 

@@ -140,7 +140,7 @@ def simulate_command(
         write_sidecar(noise, {"Description": "true noise level", **facts})
     finally:
         show.close()
-    console.print(f"done: [bold]{scan}[/], truth in {truth}")
+    console.print(f"done: {scan}, truth in {truth}", markup=False)
 
 
 def _bundles_of(made: Phantom) -> Mapping[str, Bundle]:

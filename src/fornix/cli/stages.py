@@ -65,12 +65,11 @@ def mask_command(
     """
     from fornix.io import load
     from fornix.workflow import stages as p
-    from fornix.workflow.job import Job
 
     scan = load(path, bval=bval, bvec=bvec, grad=grad, exclude=o.volumes(exclude))
     show = Shown()
     try:
-        job = Job(out, scan.stem, p.input_record(path, scan, mask, o.volumes(exclude)), show)
+        job = p.open_job(out, path, scan, show, mask, o.volumes(exclude))
         p.mask_stage(job, p.State(scan), method, given=mask)
     finally:
         show.close()
@@ -240,14 +239,13 @@ def _job(
     """A scan with mask and noise level, given, found in OUT or estimated; closes with a last line."""
     from fornix.io import derivative, load, read_mask, read_volume
     from fornix.workflow import stages as p
-    from fornix.workflow.job import Job
 
     skipped = o.volumes(exclude)
     scan = load(path, bval=bval, bvec=bvec, grad=grad, exclude=skipped)
     p.Options(sigma=sigma)  # says what is wrong with it
     show = Shown()
     try:
-        job = Job(out, scan.stem, p.input_record(path, scan, mask, skipped), show)
+        job = p.open_job(out, path, scan, show, mask, skipped)
         state = p.State(scan)
         known_mask = job.out / derivative(job.stem, "mask", desc="brain")
         if mask is None and job.made_here(known_mask):
@@ -268,4 +266,4 @@ def _job(
 
 
 def _finished(job: Job) -> None:
-    console.print(f"done: results are in [bold]{job.out}[/]")
+    console.print(f"done: results are in {job.out}", markup=False)

@@ -108,7 +108,9 @@ def track_command(
             state.maps = state.maps.merged(given)
         elif job.made_here(known):
             found = load_maps(job.out, job.stem)
-            console.print(f"  orientations  found in {job.out}, by {found['fod'].method}")
+            console.print(
+                f"  orientations  found in {job.out}, by {found['fod'].method}", markup=False
+            )
             job.go_on_from(known)
             if tissue is None and "dti_md" not in found:  # the tissue comes from the tensor
                 p.microstructure_stage(job, state, ("dti",), "auto", settings)

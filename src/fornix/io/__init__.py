@@ -1,6 +1,6 @@
 """Files in and out: NIfTI, gradient tables, BIDS names, sidecars, tractograms."""
 
-from fornix.io.names import derivative, sidecar_path, stem_of
+from fornix.io.names import derivative, results_folder, sidecar_path, stem_of
 from fornix.io.nifti import read_volume, write_image
 from fornix.io.outputs import load_maps, save_maps, save_mask
 from fornix.io.scan import load, read_mask, save_scan
@@ -19,6 +19,7 @@ __all__ = [
     "read_mrtrix",
     "read_sidecar",
     "read_volume",
+    "results_folder",
     "save_maps",
     "save_mask",
     "save_scan",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from fornix.io.nifti import EXTENSIONS
@@ -15,6 +16,28 @@ def stem_of(path: str | Path) -> str:
     name = name.removesuffix("_dwi")
     parts = [part for part in name.split("_") if not part.startswith("desc-")]
     return "_".join(parts) or name
+
+
+def results_folder(out: str | Path, scan: str | Path) -> Path:
+    """Where the results of a scan go below an output folder.
+
+    A scan inside a BIDS dataset (`…/sub-01/ses-2/dwi/sub-01_ses-2_…_dwi.nii.gz`) gets the same folders in the
+    output, as BIDS derivatives have them; any other scan's results lie in the output folder itself.
+
+    Args:
+        out: The output folder.
+        scan: Path of the scan.
+    """
+    path = Path(scan).absolute()
+    folders: list[str] = []
+    here = path.parent
+    if here.name == "dwi":
+        folders, here = ["dwi"], here.parent
+        if re.fullmatch(r"ses-[A-Za-z0-9]+", here.name):
+            folders, here = [here.name, *folders], here.parent
+        if re.fullmatch(r"sub-[A-Za-z0-9]+", here.name) and path.name.startswith(f"{here.name}_"):
+            return Path(out, here.name, *folders)
+    return Path(out)
 
 
 def derivative(

@@ -137,6 +137,11 @@ def make(
     return path
 
 
+def _total(steps: int, earlier: list[str]) -> int:
+    """Steps of all runs, the earlier ones as `_run_of` says them."""
+    return steps + sum(int(run.partition(" ")[0].replace(",", "")) for run in earlier)
+
+
 def _run_of(made: weights.Weights) -> str:
     """An earlier run in a word, for the weights that went on from it."""
     return f"{made.about['steps']:,} steps with fornix {made.about['fornix']}, {made.label}"
@@ -155,6 +160,7 @@ def _card(
         "## Made by",
         f"    {command}",
         *(f"On from {run}." for run in earlier),
+        f"{_total(trained.steps, earlier):,} steps in all, over the runs listed here.",
         f"Commit {_commit()} (on top of it), seed {made.seed}, {trained.steps:,} steps, "
         f"{trained.seconds / 60:.0f} minutes on {trained.device} ({torch.get_num_threads()} threads "
         f"for the calibration, two for training){rate}; written "

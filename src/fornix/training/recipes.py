@@ -17,7 +17,8 @@ class Recipe:
         orientations of one voxel), `fod-spatial` (the same with its context).
     width, depth: of the perceptron; for `context` the width of the weighing network.
     loss: of the metrics, a name of `losses.PARAMETER_LOSSES`.
-    steps, batch: batch counts voxels, or patches where neighbours are seen. rate: highest learning
+    steps: what the shipped weights had, over all runs together (their card lists the runs).
+    batch: counts voxels, or patches where neighbours are seen. rate: highest learning
         rate. renew: steps between renewals of a part of the bank. bank: voxels, or heads.
     workers: threads that simulate beside the training thread on a CPU.
     needs: weights that must exist before.
@@ -45,26 +46,26 @@ RECIPES = {
     for r in (
         Recipe(
             "voxelwise", "voxelwise", "tensor, kurtosis and NODDI metrics, directions and signal of "
-            "single voxels, any protocol", width=256, depth=4, steps=20_000, batch=2048,
+            "single voxels, any protocol", width=256, depth=4, steps=24_000, batch=2048,
             bank=240_000,
         ),
         Recipe(
             "context", "context", "which neighbours of a voxel may be averaged with it",
-            width=24, depth=2, steps=800, batch=1, bank=4, rate=1e-2, renew=150,
+            width=24, depth=2, steps=1_500, batch=1, bank=4, rate=1e-2, renew=150,
         ),
         Recipe(
             "spatial", "spatial", "as voxelwise, from a voxel and its neighbours",
-            width=256, depth=4, steps=4_000, batch=2, bank=6, renew=250, rate=1.5e-3, workers=2,
+            width=256, depth=4, steps=6_600, batch=2, bank=6, renew=250, rate=1.5e-3, workers=2,
             needs=("context", "voxelwise"),
         ),
         Recipe(
             "fod", "fod", "fibre orientation distributions and tissue fractions of single voxels, any "
-            "protocol", width=192, depth=3, steps=8_000, batch=1024, bank=4, renew=400,
+            "protocol", width=192, depth=3, steps=17_418, batch=1024, bank=4, renew=400,
             noise=NoiseRange(snr=(6.0, 150.0)),
         ),
         Recipe(
             "fod-spatial", "fod-spatial", "as fod, from a voxel and its neighbours", width=192, depth=3,
-            steps=14_000, batch=1, bank=3, renew=300, rate=1e-3, noise=NoiseRange(snr=(6.0, 80.0)),
+            steps=15_500, batch=1, bank=3, renew=300, rate=1e-3, noise=NoiseRange(snr=(6.0, 80.0)),
             needs=("context", "fod"),
         ),
     )

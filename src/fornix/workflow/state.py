@@ -13,7 +13,11 @@ import numpy as np
 from fornix.core.dwi import DWI
 from fornix.core.maps import Maps
 from fornix.core.tractogram import Tractogram
+from fornix.io.dataset import describe_dataset
 from fornix.io.files import sha256
+from fornix.io.names import results_folder
+from fornix.workflow.job import Job, Show
+from fornix.workflow.qc_record import StepRecord
 
 
 @dataclass
@@ -43,3 +47,29 @@ def sha256_of_table(scan: DWI) -> str:
     """Hash of b-values and world directions, rounded to what a text file keeps."""
     table = scan.gradients.to_mrtrix().round(6) + 0.0
     return hashlib.sha256(np.ascontiguousarray(table).tobytes()).hexdigest()
+
+
+def open_job(
+    out: str | Path,
+    path: str | Path,
+    scan: DWI,
+    show: Show,
+    mask: str | Path | None = None,
+    exclude: Sequence[int] = (),
+) -> Job:
+    """The job of a scan below an output folder; in BIDS's folders where the scan lies in a BIDS dataset.
+
+    Args:
+        out: The output folder.
+        path: Of the scan.
+        scan: As it was read.
+        show: Tells what the job does.
+        mask: A given brain mask.
+        exclude: Volumes that were left out.
+    """
+    folder = results_folder(out, path)
+    job = Job(folder, scan.stem, input_record(path, scan, mask, exclude), show)
+    if folder != Path(out):
+        describe_dataset(out)
+    job.record.steps["load"] = StepRecord(summary=str(scan.gradients), warnings=list(scan.notes))
+    return job

@@ -8,7 +8,7 @@ from fornix.workflow.stages.reporting import report_stage
 from fornix.workflow.stages.scan import check_stage, mask_stage, noise_stage, preprocess_stage
 from fornix.workflow.stages.streamlines import fibre_stages, track_stage
 from fornix.workflow.stages.tissue import fibres_possible, fod_stage, microstructure_stage
-from fornix.workflow.state import State, input_record, sha256_of_table
+from fornix.workflow.state import State, input_record, open_job, sha256_of_table
 
 __all__ = [
     "PREPROCESS",
@@ -22,6 +22,7 @@ __all__ = [
     "mask_stage",
     "microstructure_stage",
     "noise_stage",
+    "open_job",
     "preprocess_stage",
     "report_stage",
     "sha256_of_table",

@@ -1,0 +1,45 @@
+"""What a job has written, in a few lines: where to look first, and what is what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+#: Pattern after STEM, and what it is; in the order in which they are looked at.
+_KINDS = (
+    ("_report.html", "everything on one page: open this first"),
+    ("_qc.json", "quality measures and warnings, for programs"),
+    ("_model-dti_param-*_dwimap.nii.gz", "diffusion tensor maps: fa, md, ad, rd, tensor, v1, s0"),
+    ("_model-dki_param-*_dwimap.nii.gz", "kurtosis maps: mk, ak, rk, kfa"),
+    ("_model-noddi_param-*_dwimap.nii.gz", "NODDI maps: ndi, odi, fwf, direction, s0"),
+    ("_desc-trust_mask.nii.gz", "1 where the maps can be trusted"),
+    ("_param-ood_dwimap.nii.gz", "out-of-distribution score of each voxel"),
+    ("_param-fod_dwimap.nii.gz", "fibre orientation distributions; beside it peaks, wm, gm, csf"),
+    ("_tractogram.*", "streamlines"),
+    ("_desc-preproc_dwi.nii.gz", "the scan after preprocessing, with its table"),
+    ("_desc-brain_mask.nii.gz", "brain mask"),
+)
+
+
+def contents(folder: Path, stem: str) -> list[tuple[str, str]]:
+    """(file name or pattern, what it is) of what is there, in the order in which it is looked at.
+
+    Args:
+        folder: With the results.
+        stem: What their names begin with.
+    """
+    names = {p.name.removeprefix(stem) for p in folder.iterdir() if p.name.startswith(f"{stem}_")}
+    lines = []
+    for pattern, text in _KINDS:
+        before, star, after = pattern.partition("*")
+        found = sorted(
+            n for n in names
+            if n == pattern or (star and n.startswith(before) and n.endswith(after) and "desc-" not in n)
+        )  # fmt: skip
+        found = [n for n in found if not n.endswith(".json") or pattern.endswith(".json")]
+        if len(found) == 1:
+            lines.append((stem + found[0], text))
+        elif found:
+            lines.append((stem + pattern, text))
+    if any("_desc-std_" in n for n in names):
+        lines.append((f"{stem}_…_desc-std_dwimap.nii.gz", "standard deviation beside each map"))
+    return lines
