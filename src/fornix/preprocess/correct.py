@@ -63,10 +63,14 @@ CORRECT_METHODS = MethodTable(
     "correct",
     [
         Method(
-            "gibbs", _gibbs, "Gibbs ringing by subvoxel shifts, DIPY", "Kellner et al., MRM 2016"
+            "gibbs",
+            _gibbs,
+            "Gibbs ringing by subvoxel shifts, DIPY",
+            "Kellner et al., MRM 2016",
+            peer="DIPY",
         ),
-        Method("rigid", _rigid, "head motion, gradients turned along, DIPY"),
-        Method("affine", _affine, "head motion and linear eddy currents, DIPY"),
-        Method("bias", _bias, "receive bias field from the b0, DIPY"),
+        Method("rigid", _rigid, "head motion, gradients turned along, DIPY", peer="DIPY"),
+        Method("affine", _affine, "head motion and linear eddy currents, DIPY", peer="DIPY"),
+        Method("bias", _bias, "receive bias field from the b0, DIPY", peer="DIPY"),
     ],
 )

@@ -66,10 +66,22 @@ DENOISE_METHODS = MethodTable(
             Deferred("fornix.preprocess.mppca:mppca"),
             "Marchenko-Pastur PCA, batched",
             "Veraart et al., NeuroImage 2016",
+            min_volumes=5,
         ),
-        Method("patch2self", patch2self, "self-supervised, DIPY", "Fadnavis et al., NeurIPS 2020"),
         Method(
-            "mppca-dipy", mppca_dipy, "MP-PCA of DIPY (slow)", "Veraart et al., NeuroImage 2016"
+            "patch2self",
+            patch2self,
+            "self-supervised, DIPY",
+            "Fadnavis et al., NeurIPS 2020",
+            peer="DIPY",
+            min_volumes=10,
+        ),
+        Method(
+            "mppca-dipy",
+            mppca_dipy,
+            "MP-PCA of DIPY (slow)",
+            "Veraart et al., NeuroImage 2016",
+            peer="DIPY",
         ),
     ],
 )

@@ -131,7 +131,7 @@ MASK_METHODS = MethodTable(
     "mask",
     [
         Method("shells", shells, "Otsu on b0 and diffusion-weighted mean together, largest part"),
-        Method("median_otsu", median_otsu, "DIPY's median_otsu on the mean b0"),
+        Method("median_otsu", median_otsu, "DIPY's median_otsu on the mean b0", peer="DIPY"),
         Method("everything", everything, "every voxel with signal; for crops and phantoms"),
     ],
 )

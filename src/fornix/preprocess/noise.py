@@ -161,6 +161,8 @@ NOISE_METHODS = MethodTable(
     [
         Method("residual", residual, "residuals of a harmonic fit to each shell"),
         Method("spatial", spatial, "spatial differences of residual volumes; few volumes suffice"),
-        Method("piesno", piesno, "background statistics, DIPY", "Koay et al., JMR 2009"),
+        Method(
+            "piesno", piesno, "background statistics, DIPY", "Koay et al., JMR 2009", peer="DIPY"
+        ),
     ],
 )

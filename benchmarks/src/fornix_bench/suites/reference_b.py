@@ -65,10 +65,10 @@ def run_reference_b(
     _figure(folder / "reference-b.png", rows)
     text = (
         "Medians in white matter (FA above 0.35) of heads simulated at SNR 30 with one shell of 30 "
-        "directions each, and of single shells of a real scan. `wls`: weighted least squares. `learned`: the default, "
-        "which describes b = 1000 whatever was measured. `learned at b`: the same with `--reference-b` set "
-        "to the measured b, which should follow `wls`. `truth`: the tensor of the noise-free signal up to "
-        "b = 1000. MD in 1e-3 mm²/s; `std`: median standard deviation of MD."
+        "directions each, and of single shells of a real scan. `wls`: weighted least squares. "
+        "`learned`: the default, which describes b = 1000 whatever was measured. `learned at b`: the same "
+        "with `--reference-b` set to the measured b, which should follow `wls`. `truth`: the tensor of the "
+        "noise-free signal up to b = 1000. MD in 1e-3 mm²/s; `std`: median standard deviation of MD."
     )
     moved = "Range of the medians over the shells of a head (largest less smallest):"
     write_page(
