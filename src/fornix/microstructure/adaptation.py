@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from fornix.core.dwi import DWI
+from fornix.core.signals import Signals
 from fornix.learn import adapt
 from fornix.learn import weights as shipped
 from fornix.learn.context import Average
@@ -30,7 +31,7 @@ def to_scan(
     estimator: Estimator,
     dwi: DWI,
     method: str,
-    signals: NDArray[np.float32],
+    signals: NDArray[np.float32] | Signals,
     sigma: NDArray[np.float64],
     voxels: NDArray[np.int64],
     device: torch.device,

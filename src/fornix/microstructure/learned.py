@@ -7,7 +7,8 @@ tell apart from it. Where a voxel is unlike anything trained on, the classical f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from fornix.core.compute import blocks, in_parallel
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients
+from fornix.core.signals import Signals
 from fornix.learn.estimator import INDEX, Estimates, Estimator
 from fornix.learn.observe import Observed, Observer
 from fornix.learn.scan import known_range, typical, usable_noise
@@ -25,7 +27,7 @@ from fornix.microstructure import noddi, tensor
 from fornix.microstructure.adaptation import neighbours, to_scan
 from fornix.microstructure.combination import combine, draw, rich
 from fornix.microstructure.design import dti_volumes, what_can_be_estimated
-from fornix.microstructure.fit import Fit, Progress, gather
+from fornix.microstructure.fit import Fit, Progress
 from fornix.microstructure.tables import CLASSICAL_DEFAULT, TABLES
 
 #: Weights behind each method.
@@ -38,6 +40,8 @@ DISTANT_FROM = 4.0
 LEARNED, COMBINED, CLASSICAL = 1, 2, 3
 #: Voxels that show whether a scan is rich, and how far NODDI's fit lies from the network.
 _SAMPLE, _COMPARED = 800, 1800
+#: Voxels that are fitted at once: their signals are in memory.
+_FITTED = 65536
 _DKI_COLUMNS = {"mk": slice(0, 1), "ak": slice(1, 2), "rk": slice(2, 3), "kfa": slice(3, 4)}
 _COLUMNS = {"dti": tensor.COLUMNS, "dki": _DKI_COLUMNS, "noddi": noddi.COLUMNS}
 
@@ -67,7 +71,7 @@ class Reading:
 
     observer: Observer
     estimator: Estimator
-    signals: NDArray[np.float32]
+    signals: Signals
     flags: NDArray[np.uint8]
     good: NDArray[np.int64]
     seen: list[Observed]
@@ -86,18 +90,20 @@ def read_scan(
     quantiles: Sequence[float] = (),
     adapted: bool = False,
     progress: Progress | None = None,
+    whole: bool = False,
 ) -> Reading:
     """Ask a network about the voxels `inside` (flat indices of the grid).
 
     method: of `NETWORKS`. sigma: (n,) noise. size: voxels per block. quantiles: levels to give.
     adapted: fit what the network takes the scan to be to its own volumes first (`learn.adapt`).
-    progress: called with (voxels done, voxels in all).
+    progress: called with (voxels done, voxels in all). whole: keep `around` and the features of the
+    signal (`Estimates.z`) too, which take as much memory as all else.
     """
     dwi, notes = known_range(dwi)
     estimator = Estimator(NETWORKS[method], device)
     observer = Observer(dwi.gradients, device)
-    signals = gather(dwi.data, np.arange(dwi.data.shape[3]), inside)
-    flags = _flags(signals)
+    signals = Signals(dwi, inside)
+    flags = np.concatenate([_flags(signals[b]) for b in blocks(len(inside), size)])
     good = np.flatnonzero(flags == 0)
     if not len(good):
         raise FornixError("no voxel of the mask holds usable signals (NaN, inf or all zero)")
@@ -108,15 +114,16 @@ def read_scan(
 
     # The first block alone: it makes what the others share.
     first, *others = blocks(len(good), size)
-    seen = [observe(first), *in_parallel(observe, others)]
-    every = Observed.joined(seen)
+    lots = chain([observe(first)], in_parallel(observe, others))
+    every = Observed.joined(lots, len(good))
+    seen = every.parts(size)
     wide = neighbours(dwi, observer, every, inside[good]) if method == "learned" else []
     some = torch.as_tensor(typical(inside[good], len(inside)), device=device)
     shown = every.take(some)
     with_near = tuple(observer.averaged(shown, mean[some], noise[some]) for mean, noise in wide)
     scan = estimator.population(observer, shown, with_near)
     if adapted:
-        shift, note = to_scan(estimator, dwi, method, signals[good], level, inside[good], device)
+        shift, note = to_scan(estimator, dwi, method, signals.of(good), level, inside[good], device)
         scan = scan + shift
         notes.append(note)
 
@@ -128,8 +135,8 @@ def read_scan(
     around: list[tuple[Observed, ...]] = []
     made: list[Estimates] = []
     for i, (near, answer) in enumerate(in_parallel(ask, range(len(seen)))):
-        around.append(near)
-        made.append(answer)
+        around.append(near if whole else ())
+        made.append(answer if whole else replace(answer, z=answer.z[:0]))
         if progress is not None:
             progress(min((i + 1) * size, len(good)), len(good))
     return Reading(observer, estimator, signals, flags, good, seen, around, made, notes)
@@ -268,16 +275,23 @@ def _classical(
     model: str, read: Reading, sigma: NDArray[np.float64], voxels: NDArray[np.int64]
 ) -> Fit:
     """The classical fit of some of the voxels asked for."""
-    fitted: Fit = TABLES[model][CLASSICAL_DEFAULT[model]].run(
-        read.signals[voxels], read.observer.gradients, sigma=sigma[voxels], std=True
+    method, parts = TABLES[model][CLASSICAL_DEFAULT[model]], []
+    for block in (voxels[b] for b in blocks(len(voxels), _FITTED)):
+        parts.append(
+            method.run(read.signals[block], read.observer.gradients, sigma=sigma[block], std=True)
+        )
+    return Fit(
+        parts[0].columns,
+        np.concatenate([p.values for p in parts]),
+        np.concatenate([p.std for p in parts]),
+        np.concatenate([p.flags for p in parts]),
     )
-    return fitted
 
 
 def _fall_back(
     fit: Fit,
     model: str,
-    signals: NDArray[np.float32],
+    signals: Signals,
     gradients: Gradients,
     sigma: NDArray[np.float64],
     foreign: NDArray[np.int64],
@@ -291,7 +305,10 @@ def _fall_back(
         keep, _ = dti_volumes(gradients)
     method = TABLES[model][CLASSICAL_DEFAULT[model]]
     classical = method.run(
-        signals[np.ix_(foreign, keep)], gradients.subset(keep), sigma=sigma[foreign], std=True
+        np.ascontiguousarray(signals[foreign][:, keep]),
+        gradients.subset(keep),
+        sigma=sigma[foreign],
+        std=True,
     )
     width = fit.values.shape[1]
     assert fit.std is not None and classical.std is not None

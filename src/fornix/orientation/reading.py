@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from fornix.core.compute import blocks, in_parallel
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
+from fornix.core.signals import Signals
 from fornix.learn import weights as shipped
 from fornix.learn.context import Attention
 from fornix.learn.features import Features, extract
@@ -19,7 +21,6 @@ from fornix.learn.fod_peaks import PeakTrust
 from fornix.learn.fod_spatial import first_pass
 from fornix.learn.observe import Observed, Observer
 from fornix.learn.scan import around, known_range, typical, usable_noise
-from fornix.microstructure.fit import gather
 from fornix.orientation.lobes import MOST, lobes
 from fornix.preprocess import estimate_noise
 
@@ -63,7 +64,7 @@ class Scene:
     network: FodNetwork
     trust: PeakTrust
     observer: Observer
-    signals: NDArray[np.float32]
+    signals: NDArray[np.float32] | Signals
     sigma: NDArray[np.float64]
     voxels: NDArray[np.int64]
     wide: list[tuple[torch.Tensor, torch.Tensor]]
@@ -91,12 +92,17 @@ def read_orientations(
     Raises FornixError for protocols without a tensor and for scans without usable signals.
     """
     dwi, notes = known_range(dwi)
-    signals = gather(dwi.data, np.arange(dwi.data.shape[3]), inside)
-    readable = np.asarray(np.isfinite(signals).all(1) & (signals > 0).any(1))
+    signals = Signals(dwi, inside)
+    readable = np.concatenate(
+        [
+            np.isfinite(part).all(1) & (part > 0).any(1)
+            for part in (signals[b] for b in blocks(len(inside), _BLOCK))
+        ]
+    )
     good = np.flatnonzero(readable)
     if not len(good):
         raise FornixError("no voxel of the mask holds usable signals (NaN, inf or all zero)")
-    usable = signals if len(good) == len(inside) else signals[good]
+    usable = signals.of(good)
     made = shipped.load(NETWORKS[method])
     level = usable_noise(_noise(dwi, inside[good]), notes)
     scene = scene_of(dwi, method, usable, level, inside[good], device)
@@ -135,7 +141,7 @@ def read_orientations(
 def scene_of(
     dwi: DWI,
     method: str,
-    signals: NDArray[np.float32],
+    signals: NDArray[np.float32] | Signals,
     sigma: NDArray[np.float64],
     voxels: NDArray[np.int64],
     device: torch.device,
@@ -154,10 +160,11 @@ def scene_of(
             return observer.observe(signals[part], sigma[part])
 
         # The first block alone: it makes what the others share.
-        seen = [observe(first), *in_parallel(observe, others)]
+        lots = chain([observe(first)], in_parallel(observe, others))
+        every = Observed.joined(lots, len(voxels))
         attention = shipped.network(shipped.load("context"))
         assert isinstance(attention, Attention)
-        wide = around(dwi, observer, Observed.joined(seen), voxels, first_pass(attention))
+        wide = around(dwi, observer, every, voxels, first_pass(attention))
     trust = PeakTrust.from_state(made.groups["peaks"])
     return Scene(network.to(device), trust, observer, signals, sigma, voxels, wide)
 

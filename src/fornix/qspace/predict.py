@@ -90,7 +90,14 @@ def _by_network(
     std = np.zeros_like(mean)
     with use_threads(threads), torch.no_grad():
         read = read_scan(
-            dwi, method, sigma, inside, pick_device(device), adapted=adapt, progress=progress
+            dwi,
+            method,
+            sigma,
+            inside,
+            pick_device(device),
+            adapted=adapt,
+            progress=progress,
+            whole=True,
         )
         start, encoder = 0, read.observer.encoder
         for seen, near, made in zip(read.seen, read.around, read.made, strict=True):
