@@ -73,16 +73,18 @@ def settle_threads(loads: Callable[[], R]) -> R:
     return made
 
 
-def in_parallel(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+def in_parallel(work: Callable[[T], R], items: Sequence[T], compiled: bool = True) -> Iterator[R]:
     """work(item) of each item, in order, on as many threads at once as torch may use now.
 
     Each thread runs torch and numba alone: many small operations one after another gain little from
     two cores each, and the results are those of one thread, however many there are.
+
+    compiled: whether work enters numba's parallel loops, which not every threading layer allows.
     """
     import torch
 
     threads = torch.get_num_threads()
-    if threads < 2 or len(items) < 2 or not _kernels_run_together():
+    if threads < 2 or len(items) < 2 or not (_kernels_run_together() or not compiled):
         yield from map(work, items)
         return
     try:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fornix.core.compute import in_parallel
+from fornix.core.compute import blocks, in_parallel
 from fornix.core.dwi import DWI
 from fornix.estimators.classical import CLASSICAL
 from fornix.models import flags as why
@@ -41,6 +41,8 @@ OOD_INVARIANTS = 4.0
 FROM_NETWORK, FUSED, FROM_FIT = 1, 2, 3
 #: Voxels that show whether a fit is reliable, and how far NODDI's fit lies from the network.
 _SAMPLE, _COMPARED = 800, 1800
+#: Voxels that are fitted at once: their signals are in memory.
+_FITTED = 65536
 _DKI_COLUMNS = {"mk": slice(0, 1), "ak": slice(1, 2), "rk": slice(2, 3), "kfa": slice(3, 4)}
 _COLUMNS = {"dti": tensor.COLUMNS, "dki": _DKI_COLUMNS, "noddi": noddi.COLUMNS}
 
@@ -87,6 +89,7 @@ def read_scan(
     progress: Progress | None = None,
     seed: int = 0,
     reference_b: float = TRAINED_B,
+    keep_signal: bool = False,
 ) -> tuple[list[MicrostructureEstimates], list[str]]:
     """Ask a network about every voxel of a view.
 
@@ -99,6 +102,7 @@ def read_scan(
         progress: Called with (voxels done, voxels in all).
         seed: Which voxels and volumes an adaptation looks at.
         reference_b: b-value that the tensor describes, s/mm².
+        keep_signal: Keep the features of the signal (`z`), which take as much memory as all else.
 
     Returns:
         Estimates block by block, and notes.
@@ -115,7 +119,7 @@ def read_scan(
 
     found = []
     for part in in_parallel(ask, list(view.blocks(block))):
-        found.append(part)
+        found.append(part if keep_signal else replace(part, z=part.z[:0]))
         if progress is not None:
             progress(min(len(found) * block, len(view)), len(view))
     return found, notes
@@ -234,12 +238,17 @@ def _classical(model: str, view: ScanView, rows: NDArray[np.int64]) -> Fit:
     keep = np.ones(len(gradients), dtype=bool)
     if model == "dti":
         keep, _ = gradients.facts.tensor_volumes()
-    signals = view.signals(rows)
-    found: Fit = CLASSICAL[model].run(
-        signals if keep.all() else signals[:, keep], gradients.subset(keep),
-        sigma=view.sigma[rows], std=True,
-    )  # fmt: skip
-    return found
+    table, parts = gradients.subset(keep), []
+    for part in (rows[b] for b in blocks(len(rows), _FITTED)):
+        signals = view.signals(part)
+        signals = signals if keep.all() else np.ascontiguousarray(signals[:, keep])
+        parts.append(CLASSICAL[model].run(signals, table, sigma=view.sigma[part], std=True))
+    return Fit(
+        parts[0].columns,
+        np.concatenate([p.values for p in parts]),
+        np.concatenate([p.std for p in parts]),
+        np.concatenate([p.flags for p in parts]),
+    )
 
 
 def _with_fit_in(fit: Fit, model: str, view: ScanView, rows: NDArray[np.int64]) -> Fit:

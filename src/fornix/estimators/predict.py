@@ -116,7 +116,9 @@ def _by_network(
     where = pick_device(device)
     view = ScanView.of(dwi, inside, noise_of_voxels(dwi, inside), where, context_attention(weights))
     estimator = MicrostructureEstimator(weights, where)
-    estimates, _ = read_scan(view, estimator, _BLOCK, adapt=bool(adapt), progress=progress)
+    estimates, _ = read_scan(
+        view, estimator, _BLOCK, adapt=bool(adapt), progress=progress, keep_signal=True
+    )
     mean = np.zeros((len(inside), len(gradients)), dtype=np.float32)
     std = np.zeros_like(mean)
     qspace = view.encoder.qspace

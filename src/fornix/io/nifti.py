@@ -16,6 +16,7 @@ from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from fornix.core.errors import FornixError
+from fornix.core.series import Series
 from fornix.io._order import to_file, to_memory
 from fornix.io.files import atomic, input_file
 from fornix.io.packed import DAMAGED, fill, packed, skip, unpacked
@@ -57,11 +58,18 @@ def open_series(path: str | Path) -> tuple[Any, list[str]]:
     return image, notes
 
 
-def write_image(path: str | Path, data: NDArray, affine: NDArray, like: Any | None = None) -> Path:
+def write_image(
+    path: str | Path, data: NDArray | Series, affine: NDArray, like: Any | None = None
+) -> Path:
     """Write float32 (or uint8 for masks) NIfTI on the given affine, atomically."""
     path = Path(path)
-    stored = data.astype(np.uint8 if data.dtype == bool else np.float32, copy=False)
     with atomic(path) as temporary, packed(temporary) as out:
+        if not isinstance(data, np.ndarray):
+            out.write(_header_of(data.shape, np.dtype(np.float32), affine))
+            for volume in range(data.shape[3]):
+                out.write(data.volume(volume).tobytes(order="F"))
+            return path
+        stored = data.astype(np.uint8 if data.dtype == bool else np.float32, copy=False)
         out.write(_header_of(stored.shape, stored.dtype, affine))
         if stored.ndim != 4:
             out.write(stored.tobytes(order="F"))

@@ -100,7 +100,7 @@ def save_scan(dwi: DWI, path: str | Path) -> Path:
     path = Path(path)
     base = sidecar_path(path)
     write_fsl(dwi.gradients, dwi.affine, base.with_suffix(".bval"), base.with_suffix(".bvec"))
-    return write_image(path, np.asarray(dwi.data), dwi.affine)
+    return write_image(path, dwi.data, dwi.affine)
 
 
 def _gradients(

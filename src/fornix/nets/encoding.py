@@ -6,6 +6,7 @@ estimate, the q-space encoder the harmonic features, both with what the noise le
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -59,10 +60,23 @@ class EncodedVoxels:
         return EncodedVoxels(**{k: v[voxels] for k, v in self.__dict__.items()})
 
     @staticmethod
-    def joined(parts: list[EncodedVoxels]) -> EncodedVoxels:
-        """Several lots as one."""
-        names = parts[0].__dict__
-        return EncodedVoxels(**{k: torch.cat([p.__dict__[k] for p in parts]) for k in names})
+    def joined(parts: Iterable[EncodedVoxels], total: int) -> EncodedVoxels:
+        """Several lots as one of `total` voxels; each lot may be forgotten once it was taken."""
+        made: dict[str, torch.Tensor] = {}
+        start = 0
+        for part in parts:
+            stop = start + len(part.scale)
+            for name, values in part.__dict__.items():
+                if name not in made:
+                    made[name] = values.new_empty((total, *values.shape[1:]))
+                made[name][start:stop] = values
+            start = stop
+        return EncodedVoxels(**made)
+
+    def parts(self, size: int) -> list[EncodedVoxels]:
+        """Lots of at most `size` voxels, sharing this one's memory."""
+        split = {k: v.split(size) for k, v in self.__dict__.items()}
+        return [EncodedVoxels(**dict(zip(split, lot))) for lot in zip(*split.values())]
 
 
 class ProtocolEncoder:

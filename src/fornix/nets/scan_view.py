@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 from fornix.core.compute import blocks, in_parallel
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
+from fornix.core.signals import Signals
 from fornix.models import flags as why
-from fornix.models.base import gather
 from fornix.nets.encoding import EncodedVoxels, ProtocolEncoder
 from fornix.nets.features import Features, extract
 from fornix.nets.neighbour_attention import Average, NeighbourAttention, averages
@@ -80,22 +81,22 @@ class ScanView:
         """
         dwi, notes = _within_training_range(dwi)
         encoder = ProtocolEncoder(dwi.gradients, device)
-        every = np.arange(dwi.data.shape[3])
-        flags = np.concatenate(
-            [_flags(gather(dwi.data, every, voxels[part])) for part in blocks(len(voxels), 16384)]
-        )
+        asked = Signals(dwi, voxels)
+        flags = np.concatenate([_flags(asked[part]) for part in blocks(len(voxels), 16384)])
         usable = flags == 0
         if not usable.any():
             raise FornixError("no voxel of the mask holds usable signals (NaN, inf or all zero)")
         level, more = _usable_noise(sigma[usable])
-        places = voxels[usable]
+        signals = asked.of(np.flatnonzero(usable))
 
         def encode(part: slice) -> EncodedVoxels:
-            return encoder.encode(gather(dwi.data, every, places[part]), level[part])
+            return encoder.encode(signals[part], level[part])
 
         # The first block alone: it makes what the others share.
-        first, *others = blocks(len(places), _BLOCK)
-        encoded = EncodedVoxels.joined([encode(first), *in_parallel(encode, others)])
+        first, *others = blocks(len(level), _BLOCK)
+        lots = chain([encode(first)], in_parallel(encode, others))
+        encoded = EncodedVoxels.joined(lots, len(level))
+        places = voxels[usable]
         neighbours = (
             [] if attention is None else _averaged(dwi, encoder, encoded, places, attention)
         )
@@ -118,7 +119,7 @@ class ScanView:
 
     def signals(self, rows: Rows) -> NDArray[np.float32]:
         """Measured signals (rows, N) of some of the voxels, in units of the data."""
-        return gather(self.dwi.data, np.arange(self.dwi.data.shape[3]), self.voxels[rows])
+        return Signals(self.dwi, self.voxels)[rows]
 
     def context(self, rows: Rows) -> tuple[EncodedVoxels, tuple[EncodedVoxels, ...]]:
         """Some of the voxels, and the same averaged over their neighbours, once per pass."""

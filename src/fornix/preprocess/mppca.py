@@ -6,11 +6,17 @@ from itertools import product
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
-from fornix.core.compute import blocks, pick_device
+from fornix.core.compute import blocks, in_parallel, pick_device
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
+from fornix.core.series import Series
+
+#: Patches that go through linear algebra at once, at most, and their bytes; lots of them between two
+#: moves of the window.
+_PATCHES, _BYTES, _TOGETHER = 512, 1 << 25, 4
 
 
 def mppca(dwi: DWI, device: str = "auto", radius: int = 2) -> DWI:
@@ -29,34 +35,100 @@ def mppca(dwi: DWI, device: str = "auto", radius: int = 2) -> DWI:
             "leave denoising out"
         )
     where = pick_device(device)
-    data = torch.as_tensor(np.asarray(dwi.data))
     corners = _corners(dwi, side)
-    total = torch.zeros_like(data)
-    weight = torch.zeros(dwi.grid)
-    noise = torch.zeros(dwi.grid)
     offsets = torch.tensor(list(product(*[range(s) for s in side])))
-    _, ny, nz = dwi.grid
-    flat, flat_total = data.reshape(-1, volumes), total.reshape(-1, volumes)
-    flat_weight, flat_noise = weight.reshape(-1), noise.reshape(-1)
-    for part in blocks(len(corners), 512):
-        index = corners[part, None, :] + offsets[None]
-        index = (index[..., 0] * ny + index[..., 1]) * nz + index[..., 2]
-        patch = flat[index].to(where)
-        clean, variance, rank = _drop_noise(patch)
-        trust = 1.0 / (1.0 + rank)
-        spread = trust[:, None].expand(-1, voxels)
-        every = index.reshape(-1)
-        flat_total.index_add_(0, every, (clean * trust[:, None, None]).reshape(-1, volumes).cpu())
-        flat_weight.index_add_(0, every, spread.reshape(-1).cpu())
-        level = (variance.clamp(min=0).sqrt() * trust)[:, None].expand(-1, voxels)
-        flat_noise.index_add_(0, every, level.reshape(-1).cpu())
-    done = weight > 0
-    out = torch.where(done[..., None], total / weight.clamp(min=1e-9)[..., None], data)
-    sigma = torch.where(done, noise / weight.clamp(min=1e-9), 0.0).numpy()
+    size = max(1, min(_PATCHES, _BYTES // (4 * voxels * volumes)))
+    lots = list(blocks(len(corners), size))
+    groups = [lots[i : i + _TOGETHER] for i in range(0, len(lots), _TOGETHER)]
+    reach = [(int(corners[g[0].start, 0]), int(corners[g[-1].stop - 1, 0])) for g in groups]
+    window = _Window(dwi, max((b - a for a, b in reach), default=0) + side[0])
+
+    def work(part: slice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        index = window.rows(corners[part, None, :] + offsets[None])
+        clean, variance, rank = _drop_noise(window.data[index].to(where))
+        return index, clean.cpu(), variance.cpu(), rank.cpu()
+
+    for group, (first, last) in zip(groups, reach):
+        window.move(first, last + side[0])
+        found = (
+            in_parallel(work, group, compiled=False) if where.type == "cpu" else map(work, group)
+        )
+        for index, clean, variance, rank in found:
+            window.add(index, clean, variance, 1.0 / (1.0 + rank))
+    window.move(dwi.grid[0], dwi.grid[0])
+    sigma = window.sigma
     if (sigma > 0).any():
         sigma = np.where(sigma > 0, sigma, np.median(sigma[sigma > 0]))
-        return dwi.with_(data=out.numpy(), sigma=sigma.astype(np.float32))
-    return dwi.with_(data=out.numpy())
+        return dwi.with_(data=window.out, sigma=sigma.astype(np.float32))
+    return dwi.with_(data=window.out)
+
+
+class _Window:
+    """The planes x that patches lie in now: signals, sums over patches, and what is done of the scan.
+
+    out: (X, Y, Z, N) the denoised signals, on disk where the scan is. sigma: (X, Y, Z), 0 where no
+    patch lay.
+    """
+
+    def __init__(self, dwi: DWI, depth: int) -> None:
+        self._dwi, self._depth = dwi, depth
+        self._plane = dwi.grid[1] * dwi.grid[2]
+        volumes = dwi.data.shape[3]
+        self.data = torch.zeros(depth * self._plane, volumes)
+        self._total = torch.zeros_like(self.data)
+        self._weight = torch.zeros(depth * self._plane)
+        self._noise = torch.zeros_like(self._weight)
+        self._first = self._last = 0
+        self.sigma = np.zeros(dwi.grid, dtype=np.float32)
+        on_disk = not isinstance(dwi.data, np.ndarray)
+        self.out = Series(dwi.data.shape) if on_disk else np.empty(dwi.data.shape, np.float32)
+
+    def rows(self, places: torch.Tensor) -> torch.Tensor:
+        """Where voxels (…, 3) of the planes in the window stand in its arrays."""
+        x, y, z = places.unbind(-1)
+        return ((x % self._depth) * self._dwi.grid[1] + y) * self._dwi.grid[2] + z
+
+    def add(
+        self, index: torch.Tensor, clean: torch.Tensor, variance: torch.Tensor, trust: torch.Tensor
+    ) -> None:
+        """Add patches (B, voxels, N) that stand at index (B, voxels), weighted by trust (B,)."""
+        every, shape = index.reshape(-1), index.shape
+        part = (clean * trust[:, None, None]).reshape(-1, clean.shape[2])
+        self._total.index_add_(0, every, part)
+        self._weight.index_add_(0, every, trust[:, None].expand(shape).reshape(-1))
+        level = (variance.clamp(min=0).sqrt() * trust)[:, None].expand(shape)
+        self._noise.index_add_(0, every, level.reshape(-1))
+
+    def move(self, first: int, last: int) -> None:
+        """Finish the planes below `first` and read those below `last`."""
+        for x in range(self._first, first):
+            if x >= self._last:  # no patch lies in it
+                self._store(x, np.asarray(self._dwi.data[x : x + 1])[0])
+                continue
+            here = self._slot(x)
+            data, total, weight = self.data[here], self._total[here], self._weight[here]
+            done, weight = weight > 0, weight.clamp(min=1e-9)
+            clean = torch.where(done[:, None], total / weight[:, None], data)
+            self._store(x, clean.numpy().reshape(*self._dwi.grid[1:], -1))
+            noise = torch.where(done, self._noise[here] / weight, 0.0)
+            self.sigma[x] = noise.numpy().reshape(self._dwi.grid[1:])
+        for x in range(max(first, self._last), last):
+            here = self._slot(x)
+            signals = np.asarray(self._dwi.data[x : x + 1]).reshape(self._plane, -1)
+            self.data[here] = torch.as_tensor(signals)
+            for sums in (self._total, self._weight, self._noise):
+                sums[here] = 0
+        self._first, self._last = first, max(last, self._last)
+
+    def _slot(self, x: int) -> slice:
+        start = (x % self._depth) * self._plane
+        return slice(start, start + self._plane)
+
+    def _store(self, x: int, plane: NDArray[np.float32]) -> None:
+        if isinstance(self.out, np.ndarray):
+            self.out[x] = plane
+        else:
+            self.out.put_planes(x, plane[None])
 
 
 def _drop_noise(patch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -20,6 +20,7 @@ def slice_scores(dwi: DWI, axis: int = 2) -> NDArray[np.float64]:
     counts = mask.sum(axis=other)
     usable = counts >= max(50, 0.02 * counts.max())
     scores = np.zeros((len(dwi.gradients), mask.shape[axis]))
+    total, size = _slice_sums(dwi, mask, axis)
     for shell in dwi.gradients.shells:
         index = np.array(shell.volumes)
         if len(index) < 8:
@@ -27,14 +28,12 @@ def slice_scores(dwi: DWI, axis: int = 2) -> NDArray[np.float64]:
         design = harmonics.evaluate(2, dwi.gradients.directions[index])
         hat = design @ np.linalg.pinv(design)
         leverage = np.clip(np.diag(hat), 0, 0.95)
-        for s in np.flatnonzero(usable):
-            inside = np.take(mask, s, axis=axis)
-            values = np.take(dwi.data, s, axis=axis)[inside][:, index].astype(np.float64)
-            # Leave-one-out: what the fit to the other volumes predicts for this one.
-            fitted = values @ hat.T
-            predicted = (fitted - leverage * values) / (1 - leverage)
-            change = (values - predicted).sum(0) / np.maximum(np.abs(values).sum(0), 1e-9)
-            scores[index, s] = change
+        # Leave-one-out: what the fit to the other volumes predicts for this one. It is linear, so that
+        # sums over a slice tell all.
+        values = total[index]
+        predicted = (hat @ values - leverage[:, None] * values) / (1 - leverage[:, None])
+        change = (values - predicted) / np.maximum(size[index], 1e-9)
+        scores[np.ix_(index, np.flatnonzero(usable))] = change[:, usable]
         block = scores[np.ix_(index, np.flatnonzero(usable))]
         centre = np.median(block)
         # Small slices vary more: each has its own spread where that is wider than the scan's.
@@ -42,6 +41,21 @@ def slice_scores(dwi: DWI, axis: int = 2) -> NDArray[np.float64]:
         spread = np.maximum(spread, np.median(spread))
         scores[np.ix_(index, np.flatnonzero(usable))] = (block - centre) / spread
     return scores
+
+
+def _slice_sums(
+    dwi: DWI, mask: NDArray[np.bool_], axis: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sums of the signals in the mask, and of their sizes, by volume and slice: (N, slices) each."""
+    total = np.zeros((mask.shape[axis], len(dwi.gradients)))
+    size = np.zeros_like(total)
+    for here, signals in dwi.slabs():
+        inside, first = mask[here], here.start if axis == 0 else 0
+        for s in range(inside.shape[axis]):
+            chosen = np.take(signals, s, axis=axis)[np.take(inside, s, axis=axis)]
+            total[first + s] += chosen.sum(0, dtype=np.float64)
+            size[first + s] += np.abs(chosen).sum(0, dtype=np.float64)
+    return total.T, size.T
 
 
 def outlier_slices(scores: NDArray, threshold: float = -6.0) -> list[tuple[int, int]]:

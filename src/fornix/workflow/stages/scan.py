@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fornix.core.compute import blocks
 from fornix.core.dwi import DWI
 from fornix.io import derivative, load, read_mask, read_volume, save_mask, save_scan, write_sidecar
 from fornix.io.nifti import write_image
@@ -110,10 +111,11 @@ def check_stage(job: Job, state: State) -> None:
         )
     weighted = np.flatnonzero(~state.dwi.gradients.b0_mask)
     brain, sigma = state.dwi.brain(), np.broadcast_to(np.asarray(state.dwi.sigma), state.dwi.grid)
-    per_volume = [
-        float(np.median(state.dwi.data[..., v][brain] / np.maximum(sigma[brain], 1e-12)))
-        for v in range(len(state.dwi.gradients))
-    ]
+    noise = np.maximum(sigma[brain], 1e-12)[:, None]
+    per_volume: list[float] = []
+    for lot in blocks(len(state.dwi.gradients), 16):
+        signals = np.asarray(state.dwi.data[..., lot])[brain]
+        per_volume += np.median(signals / noise, axis=0).tolist()
     job.record.steps["check"] = StepRecord(
         seconds=round(time.perf_counter() - start, 2),
         warnings=list(dict.fromkeys(notes)),
