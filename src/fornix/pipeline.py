@@ -56,10 +56,24 @@ def run(
 ) -> Outcome:
     """The whole job on one scan; safe to stop and run again.
 
-    path: NIfTI with its bval and bvec beside it, or named. out: folder for the results.
-    truth: a folder of true maps (from `fornix simulate`) to stand beside the estimates.
+    Args:
+        path: NIfTI with its bval and bvec beside it, or named.
+        out: Folder for the results.
+        options: What is asked of the run.
+        bval: b-values (FSL), if not beside the scan.
+        bvec: b-vectors (FSL), if not beside the scan.
+        grad: MRtrix gradient table, in place of `bval` and `bvec`.
+        mask: Brain mask on the scan's grid; estimated if absent.
+        b0_threshold: A volume is a b0 if b <= this, s/mm².
+        exclude: Volumes to leave out, from 0.
+        truth: A folder of true maps (from `fornix simulate`) to stand beside the estimates.
+        show: Tells what the job does; silent if absent.
 
-    Returns the results; raises FornixError with one line that says what to do.
+    Returns:
+        The results
+
+    Raises:
+        FornixError: With one line that says what to do.
     """
     options, start = options or Options(), time.perf_counter()
     scan = load(

@@ -129,5 +129,5 @@ def test_singular_affine():
 
 def test_tables_are_immutable():
     made = Gradients([1000], [[0, 0, 1.0]])
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="read-only"):
         made.directions[0, 0] = 1

@@ -221,9 +221,14 @@ def test_save_and_load_again(scan, tmp_path):
 def test_nothing_half_written(tmp_path):
     target = tmp_path / "x.nii.gz"
     target.write_text("old")
-    with pytest.raises(RuntimeError), atomic(target) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+
+    def write() -> None:
+        with atomic(target) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        write()
     assert target.read_text() == "old"
     assert os.listdir(tmp_path) == ["x.nii.gz"]
 

@@ -168,8 +168,10 @@ def test_scores_stay_with_the_streamlines_in_the_file(scene, tmp_path):
     dwi, maps, tissue, made = scene
     named = Tractogram(made.points, made.offsets, made.affine, made.grid,
                        {"number": np.arange(len(made), dtype=np.float32)})  # fmt: skip
-    with pytest.warns(FornixWarning, match="among 20 streamlines only"):
+    few = "among 20 streamlines only"
+    with pytest.warns(FornixWarning, match=few):
         every = score_streamlines(named, dwi, maps, tissue=tissue, threads=1)
+    with pytest.warns(FornixWarning, match=few):
         kept = fornix.filter_tractogram(named, dwi, maps, keep=0.3, tissue=tissue, threads=1)
     assert len(kept) == 6
     path = fornix.save_tractogram(kept, tmp_path / "kept.trx")

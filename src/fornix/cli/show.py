@@ -32,6 +32,7 @@ class Shown:
         self._task: TaskID | None = None
 
     def begin(self, step: str) -> Callable[[int, int], None]:
+        """Starts the bar of a step; returns what moves it on."""
         self._bars.start()
         self._task = self._bars.add_task(step, total=None)
         task = self._task
@@ -42,6 +43,7 @@ class Shown:
         return progress
 
     def end(self, step: str, seconds: float, summary: str, reused: bool) -> None:
+        """Ends the bar of a step with one line that stays."""
         self.close()
         how = "  reused" if reused else f"{seconds:7.1f} s" if seconds else "         "
         console.print(f"[green]✓[/] {step:<16}{how}  {escape(summary)}")

@@ -18,7 +18,7 @@ def pick(
     inter: np.float32,
     out: np.ndarray,
 ) -> None:
-    """out (n, k) = slope * raw[volumes, voxels] + inter, in float32; raw: (volumes, voxels)."""
+    """Out (n, k) = slope * raw[volumes, voxels] + inter, in float32; raw: (volumes, voxels)."""
     for start in range(0, len(voxels), _TILE):
         stop = min(start + _TILE, len(voxels))
         for k in range(len(volumes)):
@@ -28,7 +28,7 @@ def pick(
 
 @njit(cache=True, nogil=True, parallel=True)
 def mean_of(signals: np.ndarray, volumes: np.ndarray, out: np.ndarray) -> None:
-    """out (n,) = mean of some volumes of signals (n, N), summed in float32 in their order."""
+    """Out (n,) = mean of some volumes of signals (n, N), summed in float32 in their order."""
     for i in prange(len(out)):
         total = np.float32(0)
         for v in volumes:

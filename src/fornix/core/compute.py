@@ -79,7 +79,10 @@ def in_parallel(work: Callable[[T], R], items: Sequence[T], compiled: bool = Tru
     Each thread runs torch and numba alone: many small operations one after another gain little from
     two cores each, and the results are those of one thread, however many there are.
 
-    compiled: whether work enters numba's parallel loops, which not every threading layer allows.
+    Args:
+        work: Function of one item.
+        items: What to work on.
+        compiled: Whether work enters numba's parallel loops, which not every threading layer allows.
     """
     import torch
 

@@ -24,16 +24,17 @@ _SLAB = 1 << 26
 class DWI:
     """A diffusion scan in whatever orientation it was stored. Immutable; methods return new scans.
 
-    data: (X, Y, Z, N) float32, an array, or a `Series` where it is large and stays on disk. What is
-        read of it with `signals`, `gather`, `slabs` and `volume` is read block by block.
-    gradients: N b-values and world directions.
-    affine: (4, 4) voxel to world (RAS+, mm).
-    mask: (X, Y, Z) bool, the brain, or None where it was not looked for yet.
-    sigma: noise standard deviation of the underlying complex channels, one number or a map
-        (X, Y, Z), in units of the data; None where it was not estimated yet.
-    stem: the file name without `_dwi` and extension; output names are built on it.
-    meta: the JSON sidecar.
-    notes: what was changed or looked wrong on the way in.
+    Attributes:
+        data: (X, Y, Z, N) float32, an array, or a `Series` where it is large and stays on disk. What is
+            read of it with `signals`, `gather`, `slabs` and `volume` is read block by block.
+        gradients: N b-values and world directions.
+        affine: (4, 4) voxel to world (RAS+, mm).
+        mask: (X, Y, Z) bool, the brain, or None where it was not looked for yet.
+        sigma: Noise standard deviation of the underlying complex channels, one number or a map (X, Y,
+            Z), in units of the data; None where it was not estimated yet.
+        stem: The file name without `_dwi` and extension; output names are built on it.
+        meta: The JSON sidecar.
+        notes: What was changed or looked wrong on the way in.
     """
 
     data: NDArray[np.float32] | Series
@@ -95,7 +96,9 @@ class DWI:
     ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """All voxels, part after part: which planes x, and their signals (x, Y, Z, volumes) in memory.
 
-        volumes: which, all if absent. most: bytes of a part, roughly.
+        Args:
+            volumes: Which, all if absent.
+            most: Bytes of a part, roughly.
         """
         x, *rest = self.data.shape
         size = max(1, most // (4 * int(np.prod(rest))))

@@ -33,12 +33,14 @@ class Shell:
 class Gradients:
     """One b-value and one direction per volume.
 
-    bvals: (N,) float64, s/mm².
-    directions: (N, 3) float64, unit vectors in world (RAS+) axes; zero only where b is a b0.
-    b0_threshold: a volume is a b0 if b <= this; its true b is still used in every fit.
-    notes: what was changed on the way in, one line each.
+    Attributes:
+        bvals: (N,) float64, s/mm².
+        directions: (N, 3) float64, unit vectors in world (RAS+) axes; zero only where b is a b0.
+        b0_threshold: A volume is a b0 if b <= this; its true b is still used in every fit.
+        notes: What was changed on the way in, one line each.
 
-    Raises FornixError where the table cannot be right; see the messages.
+    Raises:
+        FornixError: Where the table cannot be right; see the messages.
     """
 
     bvals: NDArray[np.float64]

@@ -24,14 +24,18 @@ UNITS = {
 class Map:
     """One estimated quantity.
 
-    model, param: as in the file name, for example `dti` and `fa`; model may be empty.
-    data: (X, Y, Z) or (X, Y, Z, C) float32 in file units (diffusivities mm²/s), 0 outside the mask.
-    affine: (4, 4).
-    std: standard deviation of the estimate, same shape, or None where it has no meaning.
-    units: of data and std.
-    quantiles: calibrated quantiles of the true value by level (0.025, …), same shape, where asked for.
-    description: one line for the sidecar; reference: the paper of the method.
-    details: more of what the sidecar says of how it was made, for example `ReferenceBValue`.
+    Attributes:
+        model: As in the file name, for example `dti` and `fa`; model may be empty.
+        param: See `model`.
+        data: (X, Y, Z) or (X, Y, Z, C) float32 in file units (diffusivities mm²/s), 0 outside the mask.
+        affine: (4, 4).
+        std: Standard deviation of the estimate, same shape, or None where it has no meaning.
+        units: Of data and std.
+        quantiles: Calibrated quantiles of the true value by level (0.025, …), same shape, where asked
+            for.
+        description: One line for the sidecar
+        reference: The paper of the method.
+        details: More of what the sidecar says of how it was made, for example `ReferenceBValue`.
     """
 
     model: str
@@ -57,6 +61,7 @@ class Map:
 
     @property
     def name(self) -> str:
+        """The output's fixed name, e.g. ``dti_fa``."""
         return f"{self.model}_{self.param}" if self.model else self.param
 
 

@@ -20,12 +20,14 @@ from fornix.core.errors import FornixError
 class Deferred:
     """A function that is imported when it is first called, for methods that are slow to load.
 
-    place: `package.module:function`.
+    Attributes:
+        place: `package.module:function`.
     """
 
     place: str
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Imports the target on the first call, and calls it."""
         module, _, name = self.place.partition(":")
         return getattr(settle_threads(lambda: import_module(module)), name)(*args, **kwargs)
 

@@ -13,7 +13,8 @@ from fornix.core.dwi import DWI
 class Signals:
     """What looks like an array (n, N) of the signals of n voxels, and is read row by row.
 
-    voxels: (n,) flat indices of the grid, ascending.
+    Args:
+        voxels: (n,) flat indices of the grid, ascending.
     """
 
     def __init__(self, dwi: DWI, voxels: NDArray[np.int64]) -> None:

@@ -15,10 +15,12 @@ from fornix.core.errors import FornixError
 class Tractogram:
     """Streamlines as one array of points and where each begins.
 
-    points: (P, 3) float32, world (RAS+) mm.
-    offsets: (S + 1,) int64; streamline i is points[offsets[i]:offsets[i + 1]].
-    affine, grid: of the reference image.
-    per_streamline: named values, one (S,) array each.
+    Attributes:
+        points: (P, 3) float32, world (RAS+) mm.
+        offsets: (S + 1,) int64; streamline i is points[offsets[i]:offsets[i + 1]].
+        affine: Of the reference image.
+        grid: See `affine`.
+        per_streamline: Named values, one (S,) array each.
     """
 
     points: NDArray[np.float32]

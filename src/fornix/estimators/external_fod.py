@@ -17,10 +17,16 @@ from fornix.models.peaks import find_peaks
 def read_fod(path: str | Path, dwi: DWI, peaks: int = 3) -> Maps:
     """A FOD file as maps `fod` and `peaks`, ready for `track`.
 
-    path: NIfTI (X, Y, Z, coefficients) on the scan's grid, real even harmonics in MRtrix3's basis,
-    world axes. The unit of the amplitudes does not matter.
-    Raises FornixError where the grid is another, or the coefficients are not of such a basis: wrong in
-    number, odd orders, negative means, or neighbours that agree better when read as DIPY's bases.
+    Args:
+        path: NIfTI (X, Y, Z, coefficients) on the scan's grid, real even harmonics in MRtrix3's basis,
+            world axes. The unit of the amplitudes does not matter.
+        dwi: The scan.
+        peaks: How many peaks to find.
+
+    Raises:
+        FornixError: Where the grid is another, or the coefficients are not of such a basis: wrong in
+            number, odd orders, negative means, or neighbours that agree better when read as DIPY's
+            bases.
     """
     data, affine = read_volume(path, "FOD")
     if data.shape[:3] != dwi.grid or not np.allclose(affine, dwi.affine, atol=1e-3):

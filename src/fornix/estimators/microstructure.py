@@ -174,7 +174,7 @@ def microstructure(
 
 
 def _b_values(gradients: Gradients) -> list[int]:
-    """b of the b0s (0) and of each shell that a fit uses, s/mm²."""
+    """B of the b0s (0) and of each shell that a fit uses, s/mm²."""
     return [0] * bool(gradients.b0_mask.any()) + [round(s.b) for s in gradients.shells]
 
 

@@ -11,7 +11,7 @@ _TILE = 16
 
 
 def to_memory(raw: NDArray, slope: float, inter: float) -> NDArray[np.float32]:
-    """slope * raw + inter in float32 and C order, of an image (X, Y, Z, N) in Fortran order."""
+    """Slope * raw + inter in float32 and C order, of an image (X, Y, Z, N) in Fortran order."""
     native = raw.astype(raw.dtype.newbyteorder("="), copy=False)
     out = np.empty(native.shape, dtype=np.float32)
     _turn(native.T, out, np.float32(slope), np.float32(inter))

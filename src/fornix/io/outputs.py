@@ -22,7 +22,8 @@ def save_maps(
     maps: Maps, folder: str | Path, stem: str, provenance: Mapping[str, Any] | None = None
 ) -> list[Path]:
     """Write every map, its standard deviation, its quantiles (desc-q025 is the 2.5% one) and the trust
-    mask; returns the image paths."""
+    mask; returns the image paths.
+    """
     folder, written = Path(folder), []
     for made in maps.values():
         fields = {

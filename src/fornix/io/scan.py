@@ -32,21 +32,29 @@ def load(
 ) -> DWI:
     """Load a diffusion scan of any protocol and storage order.
 
-    path: NIfTI, 4-D. The gradient table is found by name (`x.nii.gz` with `x.bval` and `x.bvec`),
-        or given: bval and bvec (FSL), or grad (MRtrix, four columns).
-    mask: an image on the same grid.
-    b0_threshold: s/mm²; a volume is a b0 if b <= this.
-    exclude: volumes to leave out.
-    max_memory: for example `2G`; a scan that takes more than an eighth of it, or than 1 GiB, stays on
-        disk, in a scratch file, and is read block by block (`core.series.Series`).
+    Args:
+        path: NIfTI, 4-D. The gradient table is found by name (`x.nii.gz` with `x.bval` and `x.bvec`),
+            or given: bval and bvec (FSL), or grad (MRtrix, four columns).
+        bval: b-values (FSL), if not beside the scan.
+        bvec: b-vectors (FSL), if not beside the scan.
+        grad: MRtrix gradient table, in place of `bval` and `bvec`.
+        mask: An image on the same grid.
+        b0_threshold: s/mm²; a volume is a b0 if b <= this.
+        exclude: Volumes to leave out.
+        max_memory: For example `2G`; a scan that takes more than an eighth of it, or than 1 GiB, stays
+            on disk, in a scratch file, and is read block by block (`core.series.Series`).
 
-    Returns a DWI whose `notes` say what was changed or looks wrong (also given as warnings).
-    Raises FornixError with one line that says what is wrong, where, and what to do.
+    Returns:
+        A DWI whose `notes` say what was changed or looks wrong (also given as warnings).
 
-    >>> import fornix
-    >>> dwi = fornix.load("dwi.nii.gz")                      # doctest: +SKIP
-    >>> print(dwi.gradients)                                 # doctest: +SKIP
-    1 b0, 32 at b=1000
+    Raises:
+        FornixError: With one line that says what is wrong, where, and what to do.
+
+    Examples:
+        >>> import fornix
+        >>> dwi = fornix.load("dwi.nii.gz")                      # doctest: +SKIP
+        >>> print(dwi.gradients)                                 # doctest: +SKIP
+        1 b0, 32 at b=1000
     """
     image, notes = open_series(path)
     gradients = _gradients(path, bval, bvec, grad, image.affine, b0_threshold)

@@ -38,11 +38,15 @@ def load_tractogram(
 ) -> Tractogram:
     """Read a tractogram. A tck file carries no grid: give a reference image for it.
 
-    mapped: leave the points of a trx file on disk (read-only), for more streamlines than fit in memory.
-    A folder NAME.trx.partial, left by a tracker that was stopped, is read as well.
+    Args:
+        path: Of the file.
+        reference: Image on the grid of the tractogram; for tck files alone.
+        mapped: Leave the points of a trx file on disk (read-only), for more streamlines than fit in
+            memory. A folder NAME.trx.partial, left by a tracker that was stopped, is read as well.
 
-    Raises FornixError for an unknown extension, a corrupt file, points that are not finite, or a
-    reference grid that does not match the file's.
+    Raises:
+        FornixError: For an unknown extension, a corrupt file, points that are not finite, or a
+            reference grid that does not match the file's.
     """
     path = _checked(path)
     image = None if reference is None else open_image(reference, "reference image")[0]
@@ -70,7 +74,8 @@ def load_tractogram(
 def read_streamlines(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Points (P, 3) in world mm and offsets (S + 1,) of any tractogram, whatever its grid.
 
-    Raises FornixError for an unknown extension, a corrupt file or points that are not finite.
+    Raises:
+        FornixError: For an unknown extension, a corrupt file or points that are not finite.
     """
     path = _checked(path)
     if path.suffix == ".tck":

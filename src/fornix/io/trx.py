@@ -31,11 +31,14 @@ PARTIAL = ".partial"
 class TrxWriter:
     """A trx file that grows: `append` puts streamlines on disk at once, `finish` makes it one file.
 
-    path: of the file to be; while it grows, `path` + ".partial" is a folder with all that was appended,
-    a valid trx folder after every `append`. It stays there where the writer is stopped before `finish`.
+    Args:
+        path: Of the file to be; while it grows, `path` + ".partial" is a folder with all that was
+            appended, a valid trx folder after every `append`. It stays there where the writer is
+            stopped before `finish`.
 
-    >>> with TrxWriter(path, affine, grid) as out:   # doctest: +SKIP
-    ...     out.append(points, lengths)
+    Examples:
+        >>> with TrxWriter(path, affine, grid) as out:   # doctest: +SKIP
+        ...     out.append(points, lengths)
     """
 
     def __init__(self, path: str | Path, affine: ArrayLike, grid: tuple[int, int, int]) -> None:
@@ -132,7 +135,9 @@ def write_trx(tractogram: Tractogram, path: Path, block: int = 1_000_000) -> Non
 def read_trx(path: Path, mapped: bool = False) -> Tractogram:
     """A trx file, or the folder of one that was not finished.
 
-    mapped: leave the points on disk, read-only; they are read as they are used.
+    Args:
+        path: Of the file.
+        mapped: Leave the points on disk, read-only; they are read as they are used.
     """
     arrays, header = _folder_arrays(path) if path.is_dir() else _zip_arrays(path)
     count, vertices = int(header["NB_STREAMLINES"]), int(header["NB_VERTICES"])

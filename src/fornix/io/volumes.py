@@ -24,8 +24,14 @@ def read_volumes(
 ) -> tuple[NDArray[np.float32] | Series, list[str]]:
     """The volumes `keep` of a scan as float32 (X, Y, Z, N), and notes on what was repaired.
 
-    image: of `open_series`. most: bytes; what takes more stays on disk, in the file's own number type.
-    Raises FornixError for a damaged file, volumes that hold nothing, and overflowed integers.
+    Args:
+        image: Of `open_series`.
+        path: Of the file.
+        keep: Indices of the volumes to keep; None keeps all.
+        most: Bytes; what takes more stays on disk, in the file's own number type.
+
+    Raises:
+        FornixError: For a damaged file, volumes that hold nothing, and overflowed integers.
     """
     stored, (slope, inter) = image.dataobj.dtype, (image.dataobj.slope, image.dataobj.inter)
     shape = (*image.shape[:3], len(keep))

@@ -26,10 +26,14 @@ def project(
 ) -> bool:
     """Move x (n,) from the unconstrained optimum to the constrained one, in place.
 
-    factor: (n, n) lower Cholesky factor of A. rows: (n, m), the constraints as columns, of about
-    unit length; bounds: (m,). A constraint counts as violated by more than `tolerance`. Returns
-    False where it did not finish in `max_steps` changes of the active set; x is then the last
-    iterate.
+    Args:
+        factor: (n, n) lower Cholesky factor of A.
+        rows: (n, m), the constraints as columns, of about unit length
+        bounds: (m,). A constraint counts as violated by more than `tolerance`.
+
+    Returns:
+        False where it did not finish in `max_steps` changes of the active set; x is then the last
+        iterate.
     """
     n, m = rows.shape
     multiplier = np.zeros(n + 1)

@@ -65,7 +65,7 @@ def quartic_gradient(v: np.ndarray, n: np.ndarray, out: np.ndarray) -> float:
 
 @compiled
 def add_quartic_row(n: np.ndarray, scale: float, out: np.ndarray) -> None:
-    """out (15,) += scale * ∂V(n)/∂V, the row of `design.quartic_form`."""
+    """Out (15,) += scale * ∂V(n)/∂V, the row of `design.quartic_form`."""
     x, y, z = n[0], n[1], n[2]
     xx, yy, zz = x * x, y * y, z * z
     out[0] += scale * xx * xx
@@ -87,7 +87,7 @@ def add_quartic_row(n: np.ndarray, scale: float, out: np.ndarray) -> None:
 
 @compiled
 def add_quadratic_row(a: np.ndarray, b: np.ndarray, scale: float, out: np.ndarray) -> None:
-    """out (6,) += scale * ∂(aᵀ D b)/∂D."""
+    """Out (6,) += scale * ∂(aᵀ D b)/∂D."""
     out[0] += scale * a[0] * b[0]
     out[1] += scale * a[1] * b[1]
     out[2] += scale * a[2] * b[2]
@@ -117,11 +117,16 @@ def kurtosis_metrics(
     values: np.ndarray,
     std: np.ndarray,
 ) -> int:
-    """mk ak rk kfa md of one voxel from beta = (ln S0, D (6), V = MD² W (15)), and their errors.
+    """Mk ak rk kfa md of one voxel from beta = (ln S0, D (6), V = MD² W (15)), and their errors.
 
-    factor: Cholesky factor of the weighted normal matrix; variance: of the noise. forms: (21, Q)
-    quadratic and quartic forms at the points of the sphere, quadrature: (Q,) their weights.
-    The errors include that the first eigenvector turns with the noise. Returns flags.
+    Args:
+        factor: Cholesky factor of the weighted normal matrix
+        variance: Of the noise.
+        forms: (21, Q) quadratic and quartic forms at the points of the sphere, quadrature: (Q,) their
+            weights. The errors include that the first eigenvector turns with the noise.
+
+    Returns:
+        flags.
     """
     lam, vec = np.empty(3), np.empty((3, 3))
     eigen_symmetric(beta[1:7], lam, vec)

@@ -173,7 +173,9 @@ def fit_noddi_voxels(
     """Fit every voxel; fills values, std (voxels, 7) and flags (voxels,).
 
     signals (voxels, n) and directions (n, 3) are sorted by level; water: (n,) exp(-b d_iso).
-    sigma: (voxels,) noise standard deviation, NaN where unknown: then least squares.
+
+    Args:
+        sigma: (voxels,) noise standard deviation, NaN where unknown: then least squares.
     """
     count, n = signals.shape
     levels, terms = stick.shape

@@ -55,11 +55,12 @@ def series_coefficients(
     watson_slope: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """out (3, levels, L): the Legendre series of the tissue signal, and by ndi, and by odi.
+    """Out (3, levels, L): the Legendre series of the tissue signal, and by ndi, and by odi.
 
-    stick: (levels, L) k_l(b d_par). Extra-neurite water: a zeppelin with tortuous d_perp = d_par
-    (1 - ndi), either dispersed like the neurites, or (`averaged`, as Zhang et al.) one Gaussian of
-    the averaged tensor.
+    Args:
+        stick: (levels, L) k_l(b d_par). Extra-neurite water: a zeppelin with tortuous d_perp = d_par (1
+            - ndi), either dispersed like the neurites, or (`averaged`, as Zhang et al.) one Gaussian of
+            the averaged tensor.
     """
     terms = stick.shape[1]
     w, dw = np.empty(terms), np.empty(terms)
@@ -102,10 +103,12 @@ def sum_series(
     work: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """out (4, n): tissue signal of each volume, and by ndi, by odi, by the cosine.
+    """Out (4, n): tissue signal of each volume, and by ndi, by odi, by the cosine.
 
-    starts: (levels + 1,) first volume of each level; flat: (levels,) True where only l = 0 counts
-    (a b0 of unknown direction). work: (5, n) scratch.
+    Args:
+        starts: (levels + 1,) first volume of each level
+        flat: (levels,) True where only l = 0 counts (a b0 of unknown direction).
+        work: (5, n) scratch.
     """
     terms = coefficients.shape[2]
     squared, p, before = work[0], work[1], work[2]
@@ -174,7 +177,7 @@ def grid_series(
     watson_slope: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """out (points, levels, GRID_TERMS): Legendre series of the tissue at every point of the grid."""
+    """Out (points, levels, GRID_TERMS): Legendre series of the tissue at every point of the grid."""
     for point in prange(len(out)):
         coefficients = np.empty((3, stick.shape[0], stick.shape[1]))
         series_coefficients(
@@ -197,7 +200,7 @@ def start(
     tissue: np.ndarray,
     par: np.ndarray,
 ) -> None:
-    """par (ndi odi fwf s0) of the grid point that fits best, with the best amount of free water."""
+    """Par (ndi odi fwf s0) of the grid point that fits best, with the best amount of free water."""
     n = len(m)
     for i in range(n):
         legendre[0, i] = 1.0

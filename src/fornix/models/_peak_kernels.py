@@ -62,7 +62,8 @@ def settle(
     monomials: np.ndarray, exponents: np.ndarray, degree: int, limit: float, directions: np.ndarray
 ) -> None:
     """Moves directions (voxels, count, 3), none where zero, to the maximum that they climb to, where
-    the cosine of the way there is above the limit."""
+    the cosine of the way there is above the limit.
+    """
     for v in prange(len(directions)):
         top, powers = np.empty(5), _powers(degree)
         for k in range(directions.shape[1]):
@@ -177,7 +178,7 @@ def _climb(
 
 @compiled
 def _form(h: np.ndarray, ax: float, ay: float, az: float, bx: float, by: float, bz: float) -> float:
-    """a . H b of the symmetric H = xx, yy, zz, xy, xz, yz."""
+    """A . H b of the symmetric H = xx, yy, zz, xy, xz, yz."""
     return (
         h[0] * ax * bx + h[1] * ay * by + h[2] * az * bz
         + h[3] * (ax * by + ay * bx) + h[4] * (ax * bz + az * bx) + h[5] * (ay * bz + az * by)

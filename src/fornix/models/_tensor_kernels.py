@@ -49,9 +49,13 @@ def fit_log_linear(
 ) -> int:
     """Fit ln s = beta · design, weighted by the squared signals that the fit before predicts.
 
-    rounds: 0 is ordinary least squares, 1 is WLS with the weights of OLS, more is iterated until
-    beta changes by less than `tolerance`. After it `weights` holds the last weights used and
-    `factor` the Cholesky factor of the weighted normal matrix. Returns flags.
+    Args:
+        rounds: 0 is ordinary least squares, 1 is WLS with the weights of OLS, more is iterated until
+            beta changes by less than `tolerance`. After it `weights` holds the last weights used and
+            `factor` the Cholesky factor of the weighted normal matrix.
+
+    Returns:
+        flags.
     """
     p, n = design.shape
     clean = True
@@ -129,7 +133,8 @@ def residual_variance(
 ) -> float:
     """Variance of the signal's noise from residuals of the logarithm, weighted by S².
 
-    weights: the squared signals of a weighted fit; of an ordinary one they are computed from beta.
+    Args:
+        weights: The squared signals of a weighted fit; of an ordinary one they are computed from beta.
     """
     p, n = design.shape
     if n <= p:
@@ -157,9 +162,13 @@ def tensor_metrics(
 ) -> int:
     """The 14 outputs of one voxel from beta = (ln S0, six tensor elements), and their errors.
 
-    cov: (7, 7) covariance of beta. Eigenvalues outside [0, 10] µm²/ms are moved to the bound in
-    every output, the tensor included, and the voxel is flagged.
-    Errors are to first order: var = gᵀ C g with the metric's gradient g. Returns flags.
+    Args:
+        cov: (7, 7) covariance of beta. Eigenvalues outside [0, 10] µm²/ms are moved to the bound in
+            every output, the tensor included, and the voxel is flagged. Errors are to first order: var
+            = gᵀ C g with the metric's gradient g.
+
+    Returns:
+        flags.
     """
     lam = np.empty(3)
     vec = np.empty((3, 3))
@@ -256,7 +265,8 @@ def linear_tensor(
 ) -> None:
     """OLS, WLS or IWLS of every voxel; fills values, std (voxels, 14) and flags (voxels,).
 
-    sigma: (voxels,) noise standard deviation, NaN where unknown: then from the residuals.
+    Args:
+        sigma: (voxels,) noise standard deviation, NaN where unknown: then from the residuals.
     """
     count, n = signals.shape
     p = 7

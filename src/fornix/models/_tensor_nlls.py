@@ -30,7 +30,7 @@ START_AT_LEAST = 0.02
 
 @compiled
 def signals_of(beta: np.ndarray, design: np.ndarray, out: np.ndarray, scratch: np.ndarray) -> None:
-    """out (n,) = exp(beta · design)."""
+    """Out (n,) = exp(beta · design)."""
     p, n = design.shape
     for k in range(n):
         out[k] = 0.0
@@ -64,7 +64,7 @@ def misfit(m: np.ndarray, s: np.ndarray, sigma: float, pull: np.ndarray) -> floa
 
 @compiled
 def _from_root(theta: np.ndarray, beta: np.ndarray, jac: np.ndarray) -> None:
-    """beta = (ln S0, D = L Lᵀ) and ∂beta/∂theta from theta = (ln S0, l11 l22 l33 l21 l31 l32)."""
+    """Beta = (ln S0, D = L Lᵀ) and ∂beta/∂theta from theta = (ln S0, l11 l22 l33 l21 l31 l32)."""
     a, b, c, d, e, f = theta[1], theta[2], theta[3], theta[4], theta[5], theta[6]
     beta[0] = theta[0]
     beta[1], beta[2], beta[3] = a * a, d * d + b * b, e * e + f * f + c * c

@@ -22,10 +22,11 @@ Progress = Callable[[int, int], None]
 class Fit:
     """Estimates of a list of voxels.
 
-    columns: name of each parameter and the columns of `values` it fills.
-    values: (voxels, K) float32; diffusivities in µm²/ms; zeros where nothing could be fitted.
-    std: standard deviations, the same shape, or None where not asked for.
-    flags: (voxels,) uint8, bits of `fornix.models.flags`; 0 is a good voxel.
+    Attributes:
+        columns: Name of each parameter and the columns of `values` it fills.
+        values: (voxels, K) float32; diffusivities in µm²/ms; zeros where nothing could be fitted.
+        std: Standard deviations, the same shape, or None where not asked for.
+        flags: (voxels,) uint8, bits of `fornix.models.flags`; 0 is a good voxel.
     """
 
     columns: dict[str, slice]

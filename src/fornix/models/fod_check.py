@@ -23,8 +23,12 @@ _LEAST, _MOST = 100, 40_000
 def check_fod(data: NDArray, affine: ArrayLike | None = None) -> int:
     """The harmonic order of a FOD array (X, Y, Z, coefficients), checked to be one in our basis.
 
-    affine: with it, neighbouring voxels also tell DIPY's bases from MRtrix3's.
-    Raises FornixError, with what to do, where the array is something else.
+    Args:
+        data: (X, Y, Z, coefficients).
+        affine: With it, neighbouring voxels also tell DIPY's bases from MRtrix3's.
+
+    Raises:
+        FornixError: With what to do, where the array is something else.
     """
     if data.ndim != 4:
         raise FornixError(f"a FOD image has 4 dimensions, this one has {data.ndim}")
@@ -90,9 +94,13 @@ def peaks_to_world(peaks: NDArray, affine: ArrayLike, fsl: bool = False) -> NDAr
 def coherence(vectors: NDArray, affine: NDArray[np.float64]) -> float | None:
     """How well the next voxels along each vector agree with it: 0 by chance, 1 for straight fibres.
 
-    vectors: (X, Y, Z, 3) in world axes, zeros where there is none. Weighted by length, so that a
-    reading that leads out of the fibres counts as disagreement. Returns None where fewer than 100
-    voxels have strong vectors.
+    Args:
+        vectors: (X, Y, Z, 3) in world axes, zeros where there is none. Weighted by length, so that a
+            reading that leads out of the fibres counts as disagreement.
+        affine: (4, 4) voxel to world, mm.
+
+    Returns:
+        None where fewer than 100 voxels have strong vectors.
     """
     length = np.linalg.norm(vectors, axis=3)
     if not (length > 0).any():

@@ -34,19 +34,23 @@ def fit_kurtosis(
 ) -> Fit:
     """Fit the kurtosis tensor to each voxel, in float64 inside, on all threads numba is set to use.
 
-    signals: (voxels, N) in any unit; NaN or inf marks the voxel bad (zeros come back).
-    gradients: N b-values and world directions.
-    method: `wls`, or `constrained`: the same with D(n) >= 0.01 µm²/ms and 0 <= K(n) <=
-        3/(b_max D(n)), which leaves no black voxels.
-    sigma: noise standard deviation of the complex channels, a number or (voxels,), in units of the
-        signals; None, NaN or 0 where unknown: the residuals then give the standard deviations.
-    std: also compute standard deviations (of the unconstrained estimate; first order).
+    Args:
+        signals: (voxels, N) in any unit; NaN or inf marks the voxel bad (zeros come back).
+        gradients: N b-values and world directions.
+        method: `wls`, or `constrained`: the same with D(n) >= 0.01 µm²/ms and 0 <= K(n) <= 3/(b_max
+            D(n)), which leaves no black voxels.
+        sigma: Noise standard deviation of the complex channels, a number or (voxels,), in units of the
+            signals; None, NaN or 0 where unknown: the residuals then give the standard deviations.
+        std: Also compute standard deviations (of the unconstrained estimate; first order).
 
-    Returns mk = mean over the sphere of K(n) = V(n)/D(n)², ak = K along the first eigenvector, rk =
-    mean of K over the circle across it, all within [-3/7, 10] (`constrained`: [0, 10]); kfa, the
-    anisotropy of W (Glenn et al., NeuroImage 2015); md (µm²/ms). `wls` flags voxels in which a
-    kurtosis or diffusivity is out of range.
-    Raises FornixError where the protocol gives no kurtosis.
+    Returns:
+        mk = mean over the sphere of K(n) = V(n)/D(n)², ak = K along the first eigenvector, rk = mean of
+        K over the circle across it, all within [-3/7, 10] (`constrained`: [0, 10]); kfa, the anisotropy
+        of W (Glenn et al., NeuroImage 2015); md (µm²/ms). `wls` flags voxels in which a kurtosis or
+        diffusivity is out of range.
+
+    Raises:
+        FornixError: Where the protocol gives no kurtosis.
     """
     if reason := gradients.facts.why_not_dki:
         raise FornixError(f"no kurtosis from this protocol: {reason}")

@@ -41,19 +41,24 @@ def fit_noddi(
 ) -> Fit:
     """Fit NODDI to each voxel, in float64 inside, on all threads numba is set to use.
 
-    signals: (voxels, N) in any unit; NaN or inf marks the voxel bad (zeros come back).
-    gradients: N b-values and world directions; two or more shells, of any b-values.
-    method: `exact`, the published model, in which the extra-neurite water is one Gaussian whose
-        tensor is averaged over the dispersion; `dispersed`, in which it is dispersed like the
-        neurites, as `fornix.physics` simulates it.
-    sigma: noise standard deviation of the complex channels, a number or (voxels,), in units of the
-        signals; None, NaN or 0 where unknown: then least squares, and errors from the residuals.
-    std: also compute standard deviations: first order, and never above those of a uniform
-        distribution over the range of each fraction.
-    d_par, d_iso: fixed diffusivities in µm²/ms.
+    Args:
+        signals: (voxels, N) in any unit; NaN or inf marks the voxel bad (zeros come back).
+        gradients: N b-values and world directions; two or more shells, of any b-values.
+        method: `exact`, the published model, in which the extra-neurite water is one Gaussian whose
+            tensor is averaged over the dispersion; `dispersed`, in which it is dispersed like the
+            neurites, as `fornix.physics` simulates it.
+        sigma: Noise standard deviation of the complex channels, a number or (voxels,), in units of the
+            signals; None, NaN or 0 where unknown: then least squares, and errors from the residuals.
+        std: Also compute standard deviations: first order, and never above those of a uniform
+            distribution over the range of each fraction.
+        d_par: Fixed diffusivities in µm²/ms.
+        d_iso: See `d_par`.
 
-    Returns ndi, odi, fwf in [0, 1], direction (world axes, without sign), s0.
-    Raises FornixError where the protocol gives no NODDI.
+    Returns:
+        ndi, odi, fwf in [0, 1], direction (world axes, without sign), s0.
+
+    Raises:
+        FornixError: Where the protocol gives no NODDI.
     """
     if reason := gradients.facts.why_not_noddi:
         raise FornixError(f"no NODDI from this protocol: {reason}")

@@ -20,12 +20,17 @@ def match(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Pair directions with true axes so that the sum of angles is least, none beyond the limit.
 
-    found: (n, K, 3), zeros where there is none. axes: (n, P, 3) unit vectors; real: (n, P) which of
-    them exist. limit: degrees; an axis without a partner costs as much. Signs do not matter.
-    Returns the angle of each pair in degrees (n, P), NaN where an axis was missed, and the place of
-    its partner in `found` (n, P), -1 where it was missed.
-
     Every assignment is tried, which for a few peaks is Hungarian's optimum (Kuhn, 1955) and faster.
+
+    Args:
+        found: (n, K, 3), zeros where there is none.
+        axes: (n, P, 3) unit vectors
+        real: (n, P) which of them exist.
+        limit: Degrees; an axis without a partner costs as much. Signs do not matter.
+
+    Returns:
+        The angle of each pair in degrees (n, P), NaN where an axis was missed, and the place of its
+        partner in `found` (n, P), -1 where it was missed.
     """
     count, held = found.shape[1], axes.shape[1]
     # Place `count` stands for no partner, which several axes may have.

@@ -24,11 +24,13 @@ _BLOCK = 32768
 class Peaks:
     """The largest peaks of spherical functions, zeros where there are fewer.
 
-    directions: (voxels, count, 3) unit vectors, world axes if the coefficients are.
-    amplitude: (voxels, count), largest first.
-    dispersion: (voxels, count), degrees: the standard deviation of a lobe with the peak's curvature.
-    confidence: (voxels, count), 0 to 1. With a standard deviation of amplitudes the probability that
-        the peak stands above the floor; without, the share of it that does.
+    Attributes:
+        directions: (voxels, count, 3) unit vectors, world axes if the coefficients are.
+        amplitude: (voxels, count), largest first.
+        dispersion: (voxels, count), degrees: the standard deviation of a lobe with the peak's
+            curvature.
+        confidence: (voxels, count), 0 to 1. With a standard deviation of amplitudes the probability
+            that the peak stands above the floor; without, the share of it that does.
     """
 
     directions: NDArray[np.float32]
@@ -48,14 +50,17 @@ def measure_peaks(
 ) -> Peaks:
     """The largest peaks with amplitude, dispersion and confidence.
 
-    coefficients: (voxels, harmonics). count: how many peaks at most.
-    relative: least amplitude as a share of the largest; absolute: least amplitude. The larger of the
-        two is the floor. separation: least angle between two peaks, degrees.
-    std: standard deviation of amplitudes, one number or (voxels,) or (voxels, count).
-
     Local maxima on 600 axes, each followed by Newton's method on the harmonics themselves to where
     the gradient vanishes: no grid is left in the answer. Voxels with coefficients that are not
     finite have no peaks. Raises FornixError where the number of coefficients fits no even order.
+
+    Args:
+        coefficients: (voxels, harmonics).
+        count: How many peaks at most.
+        relative: Least amplitude as a share of the largest
+        absolute: Least amplitude. The larger of the two is the floor.
+        separation: Least angle between two peaks, degrees.
+        std: Standard deviation of amplitudes, one number or (voxels,) or (voxels, count).
     """
     coefficients = np.asarray(coefficients)
     lmax = harmonics.lmax_of(coefficients.shape[1])
@@ -93,7 +98,8 @@ def settled(
     coefficients: NDArray[np.float32], directions: NDArray[np.float32], reach: float
 ) -> NDArray[np.float32]:
     """Directions (voxels, count, 3) moved to the maximum of the harmonics (voxels, n) uphill from each,
-    where it is positive and within `reach` degrees; the others, and zeros, stay as they are."""
+    where it is positive and within `reach` degrees; the others, and zeros, stay as they are.
+    """
     lmax = harmonics.lmax_of(coefficients.shape[1])
     _, _, _, exponents, to_monomials = _tables(lmax)
     made = np.array(directions, dtype=np.float32)

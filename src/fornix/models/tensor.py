@@ -35,19 +35,23 @@ def fit_tensor(
 ) -> Fit:
     """Fit a tensor to each voxel, in float64 inside, on all threads numba is set to use.
 
-    signals: (voxels, N) in any unit; NaN or inf marks the voxel bad (zeros come back); signals
-        that are not positive get almost no weight.
-    gradients: N b-values and world directions; every volume is used, b0s with their true b.
-    method: `ols`; `wls`, two stages; `iwls`, reweighted until it settles; `nlls`, on the signals
-        themselves: the maximum of the Rician likelihood where sigma is known, else least squares.
-    sigma: noise standard deviation of the complex channels, a number or (voxels,), in units of the
-        signals; None, NaN or 0 where unknown: the residuals then give the standard deviations.
-    std: also compute standard deviations.
-    positive: `nlls` only: search among tensors without negative eigenvalues.
+    Args:
+        signals: (voxels, N) in any unit; NaN or inf marks the voxel bad (zeros come back); signals that
+            are not positive get almost no weight.
+        gradients: N b-values and world directions; every volume is used, b0s with their true b.
+        method: `ols`; `wls`, two stages; `iwls`, reweighted until it settles; `nlls`, on the signals
+            themselves: the maximum of the Rician likelihood where sigma is known, else least squares.
+        sigma: Noise standard deviation of the complex channels, a number or (voxels,), in units of the
+            signals; None, NaN or 0 where unknown: the residuals then give the standard deviations.
+        std: Also compute standard deviations.
+        positive: `nlls` only: search among tensors without negative eigenvalues.
 
-    Returns fa, md, ad, rd (µm²/ms), tensor (Dxx Dyy Dzz Dxy Dxz Dyz, µm²/ms, world axes), v1
-    (world axes), s0. Negative eigenvalues become 0 in all of them and flag the voxel.
-    Raises FornixError where the protocol gives no tensor.
+    Returns:
+        fa, md, ad, rd (µm²/ms), tensor (Dxx Dyy Dzz Dxy Dxz Dyz, µm²/ms, world axes), v1 (world axes),
+        s0. Negative eigenvalues become 0 in all of them and flag the voxel.
+
+    Raises:
+        FornixError: Where the protocol gives no tensor.
     """
     if reason := gradients.facts.why_not_dti:
         raise FornixError(f"no tensor from this protocol: {reason}")

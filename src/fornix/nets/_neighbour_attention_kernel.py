@@ -16,7 +16,7 @@ from fornix.numerics.algebra import compiled, compiled_parallel, exp_array
 
 @compiled
 def _silu(x: np.ndarray, gate: np.ndarray, scratch: np.ndarray) -> None:
-    """x becomes x / (1 + exp(-x)). gate, scratch: as long as x."""
+    """X becomes x / (1 + exp(-x)). gate, scratch: as long as x."""
     for i in range(len(x)):
         gate[i] = -x[i]
     exp_array(gate, scratch)
@@ -50,11 +50,16 @@ def attend(
 ) -> None:
     """Averages of n voxels over their neighbours.
 
-    place: (n, 3) in `index` (X, Y, Z), which holds the number of each voxel or -1. offsets: (K, 3);
-    far: (K,) their lengths in mm. projected: (n, R). guide: (n, C), guide_noise: (n,) what is
-    compared. variance: (C,). raw: (n, K) comparison of the first pass, written if `first`.
-    score_*: (H, 8), (H,), (H + 1,) the weighing network, its last bias at the end of score_out;
-    own_*: the same with 2 inputs. made: (n, R), noise: (n,) receive the averages.
+    Args:
+        place: (n, 3) in `index` (X, Y, Z), which holds the number of each voxel or -1.
+        offsets: (K, 3)
+        far: (K,) their lengths in mm.
+        projected: (n, R).
+        guide: (n, C), guide_noise: (n,) what is compared.
+        variance: (C,).
+        raw: (n, K) comparison of the first pass, written if `first`. score_*: (H, 8), (H,), (H + 1,)
+            the weighing network, its last bias at the end of score_out; own_*: the same with 2 inputs.
+        made: (n, R), noise: (n,) receive the averages.
     """
     near, width, compared = len(offsets), len(score_bias), guide.shape[1]
     whole = math.sqrt(2.0 * compared)

@@ -176,7 +176,8 @@ class ProtocolEncoder:
 
     def _describe(self) -> torch.Tensor:
         """(PROTOCOL_SIZE,) numbers of order 1: counts of volumes and b0s, largest, mean and spread
-        of the weighted b-values."""
+        of the weighted b-values.
+        """
         weighted = self.gradients.b[~self.gradients.b0_mask]
         numbers = [
             np.log(len(weighted) / 20) / 1.5,

@@ -30,11 +30,14 @@ FIT_SCALE = (1.0, 2.0, 2.0, 2.0)
 class Features:
     """n voxels ready for a network.
 
-    invariants: (n, `size()`) of order 1. blocks: per order l = 0, 2, … (n, K_l, 2l + 1) features.
-    axes: per order from 2 up, (n, 3, 2l + 1) harmonics of the three axes, faded out where two of
-    them cannot be told apart. anchor, anchor_std: (n, S, 4) tensor fits, of the voxel and of each
-    average of its neighbourhood. tensor: (n, 6) of the last of them. Blocks and axes too are those
-    of the last.
+    Attributes:
+        invariants: (n, `size()`) of order 1.
+        blocks: Per order l = 0, 2, … (n, K_l, 2l + 1) features.
+        axes: Per order from 2 up, (n, 3, 2l + 1) harmonics of the three axes, faded out where two of
+            them cannot be told apart.
+        anchor: (n, S, 4) tensor fits, of the voxel and of each average of its neighbourhood.
+        anchor_std: See `anchor`.
+        tensor: (n, 6) of the last of them. Blocks and axes too are those of the last.
     """
 
     invariants: torch.Tensor
@@ -62,7 +65,10 @@ def extract(
 ) -> Features:
     """Features of observed voxels.
 
-    context: the same voxels averaged over ever more neighbours (`ProtocolEncoder.averaged`).
+    Args:
+        encoder: Of the protocol.
+        seen: The voxels.
+        context: The same voxels averaged over ever more neighbours (`ProtocolEncoder.averaged`).
     """
     parts = []
     blocks: tuple[torch.Tensor, ...] = ()

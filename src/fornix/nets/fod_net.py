@@ -54,11 +54,13 @@ _FIELD = -4 * (4 * np.pi) ** 0.5
 class FodPrediction:
     """What a network says of the fibres of n voxels.
 
-    fod: (n, 45) harmonics of the mean amplitude per steradian.
-    std_floor, std_relative: (n,) its standard deviation at direction u:
-        sqrt(std_floor² + (std_relative * fod(u))²).
-    tissue: (n, 3) fractions of white matter, grey matter and free water; they sum to 1.
-    fibre_logits: (n, 45) harmonics of the log-odds that a fibre lies near (`fod_truth.nearness`).
+    Attributes:
+        fod: (n, 45) harmonics of the mean amplitude per steradian.
+        std_floor: (n,) its standard deviation at direction u: sqrt(std_floor² + (std_relative *
+            fod(u))²).
+        std_relative: See `std_floor`.
+        tissue: (n, 3) fractions of white matter, grey matter and free water; they sum to 1.
+        fibre_logits: (n, 45) harmonics of the log-odds that a fibre lies near (`fod_truth.nearness`).
     """
 
     fod: torch.Tensor
@@ -90,7 +92,8 @@ def quadrature(degree: int) -> tuple[np.ndarray, np.ndarray]:
 class SHLinear(nn.Module):
     """Mixes of channels (45, C, n) -> (…, Q, n), other weights for each order: equivariant.
 
-    orders: of which are mixed, the others are cut off.
+    Args:
+        orders: Of which are mixed, the others are cut off.
     """
 
     def __init__(self, channels: int, made: int, orders: int = _ORDERS) -> None:
@@ -99,6 +102,7 @@ class SHLinear(nn.Module):
         self.constant = nn.Parameter(torch.zeros(made))
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
+        """Mixes the channels at each order: ``(45, channels, n)`` to ``(coefficients, made, n)``."""
         count = PARTS[len(self.weight) - 1].stop
         made = self.weight[_ORDER_OF[:count]] @ h[:count]
         made[0] += self.constant[:, None]
@@ -134,7 +138,10 @@ class SphericalProductLayer(nn.Module):
 class FodNet(nn.Module):
     """From `Features` to a `FodPrediction`.
 
-    sources: views of a voxel, as in `MicrostructureNet`. width, depth: of the perceptron.
+    Args:
+        sources: Views of a voxel, as in `MicrostructureNet`.
+        width: Of the perceptron.
+        depth: See `width`.
     """
 
     def __init__(
@@ -168,7 +175,8 @@ class FodNet(nn.Module):
 
     def forward(self, seen: Features, scan: torch.Tensor) -> FodPrediction:
         """scan: what is known of the whole scan, `ScanEncoder`'s (P,), or invariants (k, `size()`) of
-        some of its voxels."""
+        some of its voxels.
+        """
         known = self.scan_encoder(scan) if scan.ndim == 2 else scan
         hidden = self.trunk(seen.invariants, known)
         h = self._begin(hidden, seen)

@@ -24,7 +24,8 @@ def l2(mean: torch.Tensor, std: torch.Tensor, truth: torch.Tensor) -> torch.Tens
 def gaussian(mean: torch.Tensor, std: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """Negative log likelihood, each voxel weighted by the root of its variance, which is not
     trained: without that weight, hard voxels would teach the mean nothing (Seitzer et al., ICLR
-    2022)."""
+    2022).
+    """
     error = (truth - mean) / std
     weight = (std.detach() / spread(mean)).clamp(max=3.0)
     return weight * (torch.log(std / spread(mean)) + 0.5 * error.square())
@@ -32,7 +33,8 @@ def gaussian(mean: torch.Tensor, std: torch.Tensor, truth: torch.Tensor) -> torc
 
 def quantile(mean: torch.Tensor, std: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """Pinball loss of the 5, 25, 50, 75 and 95% quantiles of a normal distribution with this mean
-    and standard deviation (Koenker & Bassett, Econometrica 1978)."""
+    and standard deviation (Koenker & Bassett, Econometrica 1978).
+    """
     made = torch.zeros_like(mean)
     for level, z in ((0.05, -1.645), (0.25, -0.674), (0.5, 0.0), (0.75, 0.674), (0.95, 1.645)):
         left = (truth - mean - z * std) / spread(mean)
@@ -68,8 +70,11 @@ def spherical_variance(
 ) -> torch.Tensor:
     """Variance over the sphere of the residual's part on each shell: (n,).
 
-    predicted, measured: (n, N) normalised signals. shell: (N,) index of each volume's shell. A
-    constant offset of a shell is not punished: what counts is the angular shape.
+    Args:
+        predicted: (n, N) normalised signals.
+        measured: See `predicted`.
+        shell: (N,) index of each volume's shell. A constant offset of a shell is not punished: what
+            counts is the angular shape.
     """
     residual = predicted - measured
     total = torch.zeros(len(residual)).to(residual)

@@ -25,12 +25,14 @@ _FIT_AND_AXES = 3
 class MicrostructurePrediction:
     """What a network says of n voxels.
 
-    mean, std: (n, M) of `targets.METRICS`, µm²/ms, before `targets.possible`.
-    tensor: (n, 6) mean diffusion tensor Dxx Dyy Dzz Dxy Dxz Dyz, µm²/ms; tensor_std: (n,) of each
-        element.
-    dyad: (n, 6) mean of v1 v1ᵀ; its first eigenvector is the direction, its first eigenvalue the
-        mean squared cosine to the true one.
-    z: (n, F) features of the signal without noise, for `Encoder.predict`.
+    Attributes:
+        mean: (n, M) of `targets.METRICS`, µm²/ms, before `targets.possible`.
+        std: See `mean`.
+        tensor: (n, 6) mean diffusion tensor Dxx Dyy Dzz Dxy Dxz Dyz, µm²/ms
+        tensor_std: (n,) of each element.
+        dyad: (n, 6) mean of v1 v1ᵀ; its first eigenvector is the direction, its first eigenvalue the
+            mean squared cosine to the true one.
+        z: (n, F) features of the signal without noise, for `Encoder.predict`.
     """
 
     mean: torch.Tensor
@@ -58,6 +60,7 @@ class Trunk(nn.Module):
             nn.init.zeros_(self.scan.bias)
 
     def forward(self, x: torch.Tensor, scan: torch.Tensor | None = None) -> torch.Tensor:
+        """From ``(n, size)``, and what is ``known`` of the scan, to ``(n, width)``."""
         x = self.first(x)
         shifts = x.new_zeros(len(self.blocks) + 1, 1)
         if self.scan is not None:
@@ -73,8 +76,11 @@ class Trunk(nn.Module):
 class MicrostructureNet(nn.Module):
     """From `Features` to an `MicrostructurePrediction`.
 
-    sources: views of a voxel, 1 for itself alone, one more for each average of its neighbourhood.
-    width, depth: of the perceptron; prior: that of the encoder.
+    Args:
+        sources: Views of a voxel, 1 for itself alone, one more for each average of its neighbourhood.
+        width: Of the perceptron
+        depth: See `width`.
+        prior: That of the encoder.
     """
 
     def __init__(
@@ -97,7 +103,8 @@ class MicrostructureNet(nn.Module):
 
     def forward(self, seen: Features, scan: torch.Tensor) -> MicrostructurePrediction:
         """scan: what is known of the whole scan, `ScanEncoder`'s (P,), or invariants (k, `size()`) of
-        some of its voxels."""
+        some of its voxels.
+        """
         known = self.scan_encoder(scan) if scan.ndim == 2 else scan
         hidden = self.trunk(seen.invariants, known)
         raw, log_std = self.scalars(hidden).chunk(2, 1)

@@ -41,9 +41,14 @@ def offsets(radius_squared: int = 5) -> list[tuple[int, int, int]]:
 class Neighbourhood:
     """Patches or a whole scan on a grid. B patches of (X, Y, Z).
 
-    projected: (B, X, Y, Z, R). sigma: (B, X, Y, Z) noise of these, over S0. scale: (B, X, Y, Z) S0.
-    s0_std: (B, X, Y, Z) relative error of S0. inside: (B, X, Y, Z) bool. variance: (R,) of the
-    coordinates over all tissue. size: voxel edges in mm.
+    Attributes:
+        projected: (B, X, Y, Z, R).
+        sigma: (B, X, Y, Z) noise of these, over S0.
+        scale: (B, X, Y, Z) S0.
+        s0_std: (B, X, Y, Z) relative error of S0.
+        inside: (B, X, Y, Z) bool.
+        variance: (R,) of the coordinates over all tissue.
+        size: Voxel edges in mm.
     """
 
     projected: torch.Tensor

@@ -39,8 +39,12 @@ _CONSTANT = np.float32((4 * np.pi) ** 0.5)
 class PeakCandidates:
     """Maxima of the fields of n voxels, highest first, zeros where there are fewer.
 
-    directions: (n, MOST, 3) unit vectors. amplitude, std: (n, MOST) of the FOD there, per steradian.
-    numbers: (n, MOST, F) of `describe`. there: (n, MOST) bool, which exist.
+    Attributes:
+        directions: (n, MOST, 3) unit vectors.
+        amplitude: (n, MOST) of the FOD there, per steradian.
+        std: See `amplitude`.
+        numbers: (n, MOST, F) of `describe`.
+        there: (n, MOST) bool, which exist.
     """
 
     directions: NDArray[np.float32]

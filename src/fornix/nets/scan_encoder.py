@@ -28,6 +28,7 @@ class ScanEncoder(nn.Module):
         )
 
     def forward(self, invariants: torch.Tensor) -> torch.Tensor:
+        """The scan's vector ``(width,)`` from the invariants of its voxels ``(n, size)``."""
         each = self.voxel_mlp(invariants)
         mean = each.mean(0)
         spread = ((each - mean).square().mean(0) + 1e-4).sqrt()

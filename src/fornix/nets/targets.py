@@ -42,9 +42,13 @@ def linked(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Means and standard deviations (n, M) from a network's raw outputs (n, M) each.
 
-    anchor, anchor_std: (n, ANCHORED) the tensor fit's values and standard deviations: those metrics
-    are the fit plus a correction in units of its uncertainty, so that a certain fit is kept. The
-    others are 0 to their largest value through a sigmoid or softplus.
+    Args:
+        raw: (n, M) raw outputs for the means.
+        log_std: (n, M) raw outputs for the standard deviations.
+        anchor: (n, ANCHORED) the tensor fit's values and standard deviations: those metrics are the fit
+            plus a correction in units of its uncertainty, so that a certain fit is kept. The others are
+            0 to their largest value through a sigmoid or softplus.
+        anchor_std: See `anchor`.
     """
     scale = spread(raw)
     reach = (anchor_std.square() + (0.1 * scale[:ANCHORED]).square()).sqrt()
@@ -63,7 +67,8 @@ def mixed(
     anchor: torch.Tensor, anchor_std: torch.Tensor, logits: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One anchor (n, ANCHORED) and its standard deviation from several (n, S, ANCHORED), weighted by
-    the softmax of logits (n, S * ANCHORED) over S."""
+    the softmax of logits (n, S * ANCHORED) over S.
+    """
     share = torch.softmax(logits.unflatten(1, anchor.shape[1:]), 1)
     return (share * anchor).sum(1), (share * anchor_std).sum(1)
 

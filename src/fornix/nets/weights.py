@@ -25,8 +25,13 @@ FOLDER = Path(__file__).parent.parent / "weights"
 class Weights:
     """One file of weights.
 
-    name: of the recipe. sha256: of the file. about: recipe, steps and format. groups: tensors by
     part: `net`, `conformal`, `ood`, `peaks`.
+
+    Attributes:
+        name: Of the recipe.
+        sha256: Of the file.
+        about: Recipe, steps and format.
+        groups: Tensors by
     """
 
     name: str
@@ -55,7 +60,8 @@ def available(name: str, folder: Path = FOLDER) -> bool:
 def load(name: str, folder: Path = FOLDER) -> Weights:
     """The weights of this name; read once.
 
-    Raises FornixError where they are not there, do not match their hash, or are of another format.
+    Raises:
+        FornixError: Where they are not there, do not match their hash, or are of another format.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -126,7 +132,8 @@ def verify(folder: Path = FOLDER) -> dict[str, str]:
 def fill(model: M, weights: Weights) -> M:
     """The model with these weights in it, ready to be asked.
 
-    Raises FornixError where they are of another version of it.
+    Raises:
+        FornixError: Where they are of another version of it.
     """
     try:
         model.load_state_dict(weights.groups["net"])

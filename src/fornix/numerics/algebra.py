@@ -24,7 +24,7 @@ _LOG2E, _LN2_HIGH, _LN2_LOW = 1.4426950408889634, 0.693145751953125, 1.428606820
 
 @compiled
 def log_array(x: np.ndarray, out: np.ndarray, scratch: np.ndarray) -> None:
-    """out = ln x for positive normal float64, to 1e-12, in loops the compiler can vectorise."""
+    """Out = ln x for positive normal float64, to 1e-12, in loops the compiler can vectorise."""
     n = len(x)
     bits, exponent, mantissa = x.view(np.int64), out.view(np.int64), scratch.view(np.int64)
     for k in range(n):
@@ -45,7 +45,7 @@ def log_array(x: np.ndarray, out: np.ndarray, scratch: np.ndarray) -> None:
 # first, and reordered sums break the rounding below by tens of percent.
 @njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
 def exp_array(x: np.ndarray, shifted: np.ndarray) -> None:
-    """x becomes exp(x), to 1e-13, for x within ±700; vectorised. shifted: scratch of its length.
+    """X becomes exp(x), to 1e-13, for x within ±700; vectorised. shifted: scratch of its length.
 
     Without reordering of sums: the rounding trick depends on their order.
     """
@@ -89,7 +89,7 @@ def cholesky(a: np.ndarray, n: int) -> bool:
 
 @compiled
 def solve_lower(factor: np.ndarray, b: np.ndarray, n: int) -> None:
-    """b becomes L⁻¹ b."""
+    """B becomes L⁻¹ b."""
     for i in range(n):
         total = b[i]
         for k in range(i):
@@ -99,7 +99,7 @@ def solve_lower(factor: np.ndarray, b: np.ndarray, n: int) -> None:
 
 @compiled
 def solve_upper(factor: np.ndarray, b: np.ndarray, n: int) -> None:
-    """b becomes L⁻ᵀ b."""
+    """B becomes L⁻ᵀ b."""
     for i in range(n - 1, -1, -1):
         total = b[i]
         for k in range(i + 1, n):
@@ -109,7 +109,7 @@ def solve_upper(factor: np.ndarray, b: np.ndarray, n: int) -> None:
 
 @compiled
 def inverse_from_cholesky(factor: np.ndarray, out: np.ndarray, n: int) -> None:
-    """out (n, n) becomes (L Lᵀ)⁻¹, both triangles."""
+    """Out (n, n) becomes (L Lᵀ)⁻¹, both triangles."""
     column = np.zeros(n)
     for j in range(n):
         column[:] = 0.0

@@ -18,7 +18,7 @@ TASK = 512
 
 @compiled
 def product(matrix: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
-    """out (rows, lanes) = matrix (rows, terms) @ x (terms, lanes)."""
+    """Out (rows, lanes) = matrix (rows, terms) @ x (terms, lanes)."""
     rows, terms = matrix.shape
     lanes = x.shape[1]
     one, two = np.empty(lanes, dtype=x.dtype), np.empty(lanes, dtype=x.dtype)
@@ -63,9 +63,15 @@ def curvature(
     value: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """out (packed, lanes) = normal (packed) + the products of harmonics, weighted by their moments.
+    """Out (packed, lanes) = normal (packed) + the products of harmonics, weighted by their moments.
 
-    start, index, value: of a `Sphere`. Elements past its harmonics are those of `normal` alone.
+    Args:
+        normal: (packed,) lower triangle.
+        moments: (m, lanes).
+        start: Of a `Sphere`. Elements past its harmonics are those of `normal` alone.
+        index: See `start`.
+        value: See `start`.
+        out: (packed, lanes), filled.
     """
     lanes = moments.shape[1]
     total = np.empty(lanes, dtype=out.dtype)
@@ -123,7 +129,7 @@ def factor(matrix: np.ndarray, n: int) -> None:
 
 @compiled
 def solve(factors: np.ndarray, n: int, x: np.ndarray) -> None:
-    """x (n, lanes) becomes the solution, with the factors of `factor`."""
+    """X (n, lanes) becomes the solution, with the factors of `factor`."""
     lanes = x.shape[1]
     total = np.empty(lanes, dtype=x.dtype)
     for i in range(n):

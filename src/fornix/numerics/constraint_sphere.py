@@ -25,11 +25,14 @@ AXES = 300
 class Sphere:
     """The axes of the constraint and the products of harmonics of one order.
 
-    basis: (axes, n) harmonics at the axes, n = n_coefficients(lmax).
-    moments: (m, axes) harmonics of up to twice the order at the axes: moments @ weights.
-    start, index, value: the products. Element e = a (a + 1)/2 + b (b <= a) of a symmetric matrix is
-        the sum of value[k] * moment[index[k]] for start[e] <= k < start[e + 1], padded by zeros to
-        a multiple of four terms, which the kernel takes at once.
+    Attributes:
+        basis: (axes, n) harmonics at the axes, n = n_coefficients(lmax).
+        moments: (m, axes) harmonics of up to twice the order at the axes: moments @ weights.
+        start: The products. Element e = a (a + 1)/2 + b (b <= a) of a symmetric matrix is the sum of
+            value[k] * moment[index[k]] for start[e] <= k < start[e + 1], padded by zeros to a multiple
+            of four terms, which the kernel takes at once.
+        index: See `start`.
+        value: See `start`.
     """
 
     basis: NDArray[np.float64]

@@ -24,7 +24,8 @@ def fibonacci(count: int, hemisphere: bool = True) -> NDArray[np.float64]:
 def spread(count: int, seed: int = 0) -> NDArray[np.float64]:
     """Axes spread by electrostatic repulsion of antipodal pairs (Jones et al., MRM 1999).
 
-    Returns (count, 3) unit vectors in the upper half sphere, the best of a few random starts.
+    Returns:
+        (count, 3) unit vectors in the upper half sphere, the best of a few random starts.
     """
     if count < 1:
         raise FornixError(f"a direction set needs 1 or more directions, not {count}")

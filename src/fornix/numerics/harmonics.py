@@ -153,7 +153,9 @@ def _analysis(lmax: int) -> tuple[np.ndarray, np.ndarray]:
 def rotation_matrix(lmax: int, rotation: np.ndarray) -> np.ndarray:
     """The matrix that turns coefficients: f'(R u) = f(u) has coefficients M @ c.
 
-    rotation: (3, 3) orthogonal matrix; block diagonal in l.
+    Args:
+        lmax: Highest harmonic order, even.
+        rotation: (3, 3) orthogonal matrix; block diagonal in l.
     """
     points, weights = _analysis(lmax)
     source = evaluate(lmax, points @ np.asarray(rotation))  # Y(R^T u) for each point u

@@ -66,7 +66,7 @@ def bessel_scaled(z: float) -> tuple[float, float]:
 
 @compiled
 def expected_part(m: float, s: float, variance: float) -> tuple[float, float]:
-    """m I1(z)/I0(z) and ln(I0(z) exp(-z)) at z = m s/variance."""
+    """M I1(z)/I0(z) and ln(I0(z) exp(-z)) at z = m s/variance."""
     z = m * max(s, 0.0) / variance
     if z > 1e6:
         return m * (1.0 - 0.5 / z), -0.5 * math.log(2.0 * math.pi * z)

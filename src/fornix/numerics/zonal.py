@@ -14,8 +14,11 @@ def convolution(
 ) -> NDArray[np.float64]:
     """(N, coefficients): the signal of each orientation coefficient in each direction.
 
-    zonal: Legendre coefficients a_l of the response, signal = sum_l a_l P_l(cos angle). Orders that
-    the response lacks are left out.
+    Args:
+        directions: (N, 3) unit vectors.
+        zonal: Legendre coefficients a_l of the response, signal = sum_l a_l P_l(cos angle). Orders that
+            the response lacks are left out.
+        lmax: Highest harmonic order, even.
     """
     ells, _ = harmonics.orders(lmax)
     known = np.zeros(lmax // 2 + 1)
@@ -32,10 +35,15 @@ def fit_zonal(
 ) -> NDArray[np.float64]:
     """Legendre coefficients (lmax/2 + 1,) of the response of voxels with known fibre axes.
 
-    signals: (voxels, N); directions: (N, 3); axes: (voxels, 3) unit vectors. One least-squares fit
-    over all voxels, never negative and falling towards the fibre's axis, since diffusion is fastest
     there: without this, noise of the high orders puts waves into the response (Smith et al., ISMRM
     2018; `amp2response`).
+
+    Args:
+        signals: (voxels, N)
+        directions: (N, 3)
+        axes: (voxels, 3) unit vectors. One least-squares fit over all voxels, never negative and
+            falling towards the fibre's axis, since diffusion is fastest
+        lmax: Highest harmonic order, even.
     """
     from scipy.optimize import nnls  # slow to load
 

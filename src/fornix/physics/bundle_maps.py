@@ -34,8 +34,10 @@ FULL = 75.0
 class Visits:
     """Where one bundle runs.
 
-    voxels: (V,) flat indices into the grid, ascending. density: (V,) mm of streamline in each.
-    dyads: (V, 3, 3) mean of u uᵀ over its directions in world axes, trace 1.
+    Attributes:
+        voxels: (V,) flat indices into the grid, ascending.
+        density: (V,) mm of streamline in each.
+        dyads: (V, 3, 3) mean of u uᵀ over its directions in world axes, trace 1.
     """
 
     voxels: NDArray[np.int64]
@@ -96,8 +98,12 @@ def visits(
 class Candidates:
     """Fibres that may run in a voxel, many rows per voxel.
 
-    voxels: (E,) row of the voxel among those asked for. source: (E,) which bundle.
-    weight: (E,). dyads: (E, 3, 3) trace 1. odi: (E,) dispersion within a piece of fibre.
+    Attributes:
+        voxels: (E,) row of the voxel among those asked for.
+        source: (E,) which bundle.
+        weight: (E,).
+        dyads: (E, 3, 3) trace 1.
+        odi: (E,) dispersion within a piece of fibre.
     """
 
     voxels: NDArray[np.int64]

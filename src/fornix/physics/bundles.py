@@ -50,21 +50,23 @@ def from_bundles(
 ) -> Anatomy:
     """A head whose fibres are those of a folder of bundles, deformed and thinned at random.
 
-    folder: holds one trk, tck or trx file per bundle (the file's name is the bundle's), or an anatomy
-        laid out like `anatomy.from_subject`, whose bundles72/TOM_trackings are then taken.
-    anatomy: grey matter, water and the fibres between the bundles: a folder for `from_subject`, an
-        Anatomy, or None, which takes the anatomy that the folder lies in, and a plain shell about the
-        bundles where it lies in none.
-    seed: of the deformation and of which streamlines are kept.
-    voxel_size: mm; None is the anatomy's own, or 2.5 for a shell.
-    thin: the share of each bundle's streamlines that is kept is drawn between these two.
-    amplitude: root-mean-square displacement of the deformation, mm; 0 deforms nothing.
-
     The bundles of the result hold what is true: `streamlines` (world mm, all begin at the same end),
     `mask` (the voxels they pass through), `orientation`, and `endings`.
 
-    Raises FornixError where the folder holds no tractogram, one cannot be read, or the bundles lie
-    outside the anatomy.
+    Args:
+        folder: Holds one trk, tck or trx file per bundle (the file's name is the bundle's), or an
+            anatomy laid out like `anatomy.from_subject`, whose bundles72/TOM_trackings are then taken.
+        anatomy: Grey matter, water and the fibres between the bundles: a folder for `from_subject`, an
+            Anatomy, or None, which takes the anatomy that the folder lies in, and a plain shell about
+            the bundles where it lies in none.
+        seed: Of the deformation and of which streamlines are kept.
+        voxel_size: mm; None is the anatomy's own, or 2.5 for a shell.
+        thin: The share of each bundle's streamlines that is kept is drawn between these two.
+        amplitude: Root-mean-square displacement of the deformation, mm; 0 deforms nothing.
+
+    Raises:
+        FornixError: Where the folder holds no tractogram, one cannot be read, or the bundles lie
+            outside the anatomy.
     """
     low, high = thin
     if not 0 < low <= high <= 1:
@@ -262,7 +264,11 @@ def _white(head: Anatomy, full: Floats, ends: NDArray[np.bool_]) -> tuple[Array,
 def end_regions(lines: Streamlines, affine: Floats, grid: tuple[int, int, int]) -> Endings:
     """The voxels where streamlines begin and where they end, one voxel wider, never both.
 
-    lines: all begin at the same end. A voxel near both belongs to the end that more of them have there.
+    Args:
+        lines: All begin at the same end. A voxel near both belongs to the end that more of them have
+            there.
+        affine: (4, 4) voxel to world, mm.
+        grid: (X, Y, Z).
     """
     counts = []
     for which in (0, -1):

@@ -35,7 +35,9 @@ def legendre_table(lmax: int, t: np.ndarray) -> np.ndarray:
 def zonal(x: torch.Tensor, lmax: int) -> torch.Tensor:
     """k_l(x) = ∫₀¹ exp(-x t²) P_l(t) dt for l = 0, 2 … lmax: (*x.shape, lmax/2 + 1).
 
-    x: b times (d_par - d_perp), dimensionless, of any sign; differentiable.
+    Args:
+        x: B times (d_par - d_perp), dimensionless, of any sign; differentiable.
+        lmax: Highest harmonic order, even.
     """
     t, weights = quadrature(NODES if lmax <= 16 else NODES + lmax)
     table = torch.as_tensor(weights[:, None] * legendre_table(lmax, t)).to(x)
@@ -75,8 +77,12 @@ def recurrence(lmax: int) -> tuple[tuple[float, float, float], ...]:
 def sum_series(coefficients: torch.Tensor, squared_cosine: torch.Tensor) -> torch.Tensor:
     """sum_l c_l P_l(t) by Clenshaw's backward recurrence in t².
 
-    coefficients: (..., lmax/2 + 1); squared_cosine: (..., V) with the same leading shape.
-    Returns (..., V).
+    Args:
+        coefficients: (..., lmax/2 + 1)
+        squared_cosine: (..., V) with the same leading shape.
+
+    Returns:
+        (..., V).
     """
     last = coefficients.shape[-1] - 1
     steps = recurrence(2 * last)

@@ -19,13 +19,15 @@ from fornix.core.errors import FornixError
 class Noise:
     """How the scanner's noise behaves.
 
-    snr: reference signal (white matter at b = 0) over the standard deviation of one real channel
-        at the map's mean level; infinite is no noise.
-    coils: 1 is Rician; more is sum of squares, non-central chi with 2 * coils degrees of freedom.
-    coil_correlation: correlation of the noise between any two coils, 0 to below 1.
-    variation: relative amplitude of a smooth g-factor-like map, 0 is uniform; the centre is noisiest.
-    smoothing: full width at half maximum, in voxels, of the kernel that correlates neighbours, as
-        interpolation does; the standard deviation is kept. 0 is white noise.
+    Attributes:
+        snr: Reference signal (white matter at b = 0) over the standard deviation of one real channel at
+            the map's mean level; infinite is no noise.
+        coils: 1 is Rician; more is sum of squares, non-central chi with 2 * coils degrees of freedom.
+        coil_correlation: Correlation of the noise between any two coils, 0 to below 1.
+        variation: Relative amplitude of a smooth g-factor-like map, 0 is uniform; the centre is
+            noisiest.
+        smoothing: Full width at half maximum, in voxels, of the kernel that correlates neighbours, as
+            interpolation does; the standard deviation is kept. 0 is white noise.
     """
 
     snr: float = 30.0
@@ -83,14 +85,17 @@ def add(
 ) -> torch.Tensor:
     """Magnitude images with noise: (X, Y, Z, N) or (n, N) like the signal.
 
-    signal: noise-free magnitude. With several coils each of C coils sees signal / sqrt(C), so that
-        the sum of squares of the noise-free coils is the signal.
-    sigma: standard deviation of one real channel, a number or a map over the leading axes.
-    first_volume: index of the first volume given, so that blocks of volumes draw what the whole
-        would.
-
     Rician: Gudbjartsson & Patz, MRM 1995. Non-central chi: Constantinides et al., MRM 1997;
     correlated coils: Aja-Fernandez & Tristan-Vega, MRM 2012.
+
+    Args:
+        signal: Noise-free magnitude. With several coils each of C coils sees signal / sqrt(C), so that
+            the sum of squares of the noise-free coils is the signal.
+        sigma: Standard deviation of one real channel, a number or a map over the leading axes.
+        noise: The noise model.
+        seed: Of all chance.
+        first_volume: Index of the first volume given, so that blocks of volumes draw what the whole
+            would.
     """
     if noise.snr == float("inf"):
         return signal.clone()

@@ -26,14 +26,15 @@ from fornix.physics.tissue import Tissue, signal
 class Phantom:
     """A scan and everything that is true about it.
 
-    dwi: the scan as a user would get it, without mask, its gradient table as the scanner wrote it.
-    truth: true maps (see `truth.maps`).
-    mask: (X, Y, Z) bool, the brain.
-    clean: (X, Y, Z, N) signal of the motionless head without noise or artefacts.
-    sigma: (X, Y, Z) noise standard deviation of one real channel, in units of the data.
-    artefact_truth: what the scanner did.
-    anatomy: the head, None for loose voxels.
-    tissue: the tissue of the mask's voxels, in C order.
+    Attributes:
+        dwi: The scan as a user would get it, without mask, its gradient table as the scanner wrote it.
+        truth: True maps (see `truth.maps`).
+        mask: (X, Y, Z) bool, the brain.
+        clean: (X, Y, Z, N) signal of the motionless head without noise or artefacts.
+        sigma: (X, Y, Z) noise standard deviation of one real channel, in units of the data.
+        artefact_truth: What the scanner did.
+        anatomy: The head, None for loose voxels.
+        tissue: The tissue of the mask's voxels, in C order.
     """
 
     dwi: DWI
@@ -62,17 +63,22 @@ def simulate(
 ) -> Phantom:
     """Simulate a whole-brain scan with known truth.
 
-    anatomy: `embedded`, or an `Anatomy` (its own grid is then used).
-    protocol: a name in `protocol.SCHEMES`, or a gradient table.
-    snr: white-matter signal at b = 0 over the noise's standard deviation; inf is no noise.
-    coils, noise: number of coils for sum of squares; or the whole noise model, which then also
-        holds snr and coils.
-    artefacts: `none`, `mild`, `typical`, `severe`, or an `Artefacts`.
-    seed: of everything random; the same seed gives the same bits for any number of threads.
-    voxel_size: of the embedded anatomy, mm.
-    lesions: number of white-matter lesions to put in, each second one with oedema.
+    Args:
+        anatomy: `embedded`, or an `Anatomy` (its own grid is then used).
+        protocol: A name in `protocol.SCHEMES`, or a gradient table.
+        snr: White-matter signal at b = 0 over the noise's standard deviation; inf is no noise.
+        coils: Number of coils for sum of squares; or the whole noise model, which then also holds snr
+            and coils.
+        noise: See `coils`.
+        artefacts: `none`, `mild`, `typical`, `severe`, or an `Artefacts`.
+        seed: Of everything random; the same seed gives the same bits for any number of threads.
+        voxel_size: Of the embedded anatomy, mm.
+        lesions: Number of white-matter lesions to put in, each second one with oedema.
+        device: `auto`, `cpu` or `cuda`.
+        threads: None leaves numba's and torch's numbers as they are.
 
-    Raises FornixError for unknown names and impossible values.
+    Raises:
+        FornixError: For unknown names and impossible values.
     """
     gradients = scheme(protocol) if isinstance(protocol, str) else protocol
     model = Noise(snr=snr, coils=coils) if noise is None else noise
@@ -112,8 +118,14 @@ def voxels(
 ) -> Phantom:
     """A phantom of n loose voxels, (n, 1, 1, N), for tests and calibration.
 
-    tissue: what is in them; None draws it from `random_tissue`. S0 is 1000 unless the tissue says.
-    dtype: precision of the simulation; the scan itself is float32, `clean` too.
+    Args:
+        n: How many voxels.
+        protocol: Name of a scheme, or a gradient table.
+        snr: White matter at b = 0 over the noise.
+        tissue: What is in them; None draws it from `random_tissue`. S0 is 1000 unless the tissue says.
+        coils: 1 is Rician, more is non-central chi.
+        seed: Of all chance.
+        dtype: Precision of the simulation; the scan itself is float32, `clean` too.
     """
     gradients = scheme(protocol) if isinstance(protocol, str) else protocol
     inside = random_tissue(n, seed=seed, dtype=dtype) if tissue is None else tissue
@@ -133,7 +145,7 @@ def voxels(
 
 
 def random_tissue(n: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tissue:
-    """n voxels of a broad prior: one to three populations, every dispersion, density and water.
+    """N voxels of a broad prior: one to three populations, every dispersion, density and water.
 
     Free d_perp (not linked by tortuosity) in half of them; a tenth nearly free water. Broad on
     purpose: tests and trained estimators should meet what atlases do not hold.

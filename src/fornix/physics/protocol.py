@@ -40,7 +40,9 @@ def shells(b0: int, *counts: tuple[float, int], seed: int = 0) -> Gradients:
 def dsi(bmax: float = 4000.0, radius_squared: int = 13) -> Gradients:
     """Diffusion spectrum imaging: the Cartesian q-space grid inside a sphere (Wedeen et al., MRM 2005).
 
-    radius_squared: of the sphere in grid steps, where b is bmax; 13 gives 203 volumes, one a b0.
+    Args:
+        bmax: Largest b, s/mm².
+        radius_squared: Of the sphere in grid steps, where b is bmax; 13 gives 203 volumes, one a b0.
     """
     reach = int(np.floor(np.sqrt(radius_squared)))
     axis = np.arange(-reach, reach + 1)
@@ -106,9 +108,12 @@ def random_protocol(
 ) -> Gradients:
     """A random but plausible scheme: 1 to max_shells shells, or (one in ten) a random q-space cloud.
 
-    volumes: fewest and most, b0s included (at least 7); bmax: range of the outermost b, s/mm².
-    Directions are evenly spread, or spread and jittered; b-values scatter a little, b0s may be at
-    b = 5, as on real scanners.
+    Args:
+        seed: Of all chance.
+        volumes: Fewest and most, b0s included (at least 7)
+        bmax: Range of the outermost b, s/mm². Directions are evenly spread, or spread and jittered;
+            b-values scatter a little, b0s may be at b = 5, as on real scanners.
+        max_shells: At most so many.
     """
     if volumes[0] < 7 or volumes[1] < volumes[0]:
         raise FornixError(f"a random protocol needs 7 or more volumes, got the range {volumes}")

@@ -39,19 +39,21 @@ Measurement = Gradients | tuple[torch.Tensor, torch.Tensor]
 class Tissue:
     """n voxels of P fibre populations each, as tensors of one dtype on one device.
 
-    mu: (n, P, 3) unit axes, world RAS+.
-    fraction: (n, P) each population's share of the neural tissue; rows sum to 1.
-    odi: (n, P) orientation dispersion index, 0 parallel to 1 isotropic.
-    ndi: (n,), (n, 1) or (n, P) intra-neurite share of the neural tissue.
-    fwf: (n,) free-water fraction.
-    d_par: like ndi; µm²/ms, inside and around the neurites.
-    d_perp: like ndi; around the neurites; None links it by tortuosity, d_par (1 - ndi).
-    restricted: (n,) share of a restricted isotropic part; None is none.
-    d_restricted: (n,) its apparent diffusivity, µm²/ms; None is 0, a dot.
-    s0: (n,) signal at b = 0; None is 1.
+    Attributes:
+        mu: (n, P, 3) unit axes, world RAS+.
+        fraction: (n, P) each population's share of the neural tissue; rows sum to 1.
+        odi: (n, P) orientation dispersion index, 0 parallel to 1 isotropic.
+        ndi: (n,), (n, 1) or (n, P) intra-neurite share of the neural tissue.
+        fwf: (n,) free-water fraction.
+        d_par: Like ndi; µm²/ms, inside and around the neurites.
+        d_perp: Like ndi; around the neurites; None links it by tortuosity, d_par (1 - ndi).
+        restricted: (n,) share of a restricted isotropic part; None is none.
+        d_restricted: (n,) its apparent diffusivity, µm²/ms; None is 0, a dot.
+        s0: (n,) signal at b = 0; None is 1.
 
-    Raises FornixError where shapes disagree. Values are not checked here (training draws millions):
-    `check` does that.
+    Raises:
+        FornixError: Where shapes disagree. Values are not checked here (training draws millions):
+            `check` does that.
     """
 
     mu: torch.Tensor
@@ -164,14 +166,16 @@ def signal(
 ) -> torch.Tensor:
     """The noise-free signal of every voxel at every gradient: (n, N), in the tissue's dtype.
 
-    gradients: `Gradients`, or (b (N,) in ms/µm², directions (N, 3) in world axes) as tensors.
-    lmax: order of the harmonic series; None takes, for each b, the order whose truncation error is
-        below 1e-4 for an undispersed stick (`kernels.lmax_for`) and below 1e-6 for odi >= 0.05.
-    extra: `dispersed` turns the zeppelins with the neurites, exactly; `mean` gives the Gaussian of
-        the averaged diffusion tensor, as the NODDI toolbox and AMICO define the extra-neurite part.
-    block: voxels per block, which bounds memory and does not change the result.
-
     Differentiable in every tensor of the tissue.
+
+    Args:
+        tissue: Simulated tissue of n voxels.
+        gradients: `Gradients`, or (b (N,) in ms/µm², directions (N, 3) in world axes) as tensors.
+        lmax: Order of the harmonic series; None takes, for each b, the order whose truncation error is
+            below 1e-4 for an undispersed stick (`kernels.lmax_for`) and below 1e-6 for odi >= 0.05.
+        extra: `dispersed` turns the zeppelins with the neurites, exactly; `mean` gives the Gaussian of
+            the averaged diffusion tensor, as the NODDI toolbox and AMICO define the extra-neurite part.
+        block: Voxels per block, which bounds memory and does not change the result.
     """
     if extra not in ("dispersed", "mean"):
         raise FornixError(f"extra must be 'dispersed' or 'mean', not {extra!r}")
@@ -185,7 +189,8 @@ def zonal_series(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The signal at one b (ms/µm²) as series about each population's axis, without S0.
 
-    Returns c (n, P, lmax/2 + 1) and iso (n,): S(g) / S0 = iso + sum_p sum_l c_pl P_l(g·mu_p).
+    Returns:
+        C (n, P, lmax/2 + 1) and iso (n,): S(g) / S0 = iso + sum_p sum_l c_pl P_l(g·mu_p).
     """
     spread = watson.moments(tissue.odi, lmax)
     return _coefficients(tissue, b, lmax, spread, extra), _isotropic(tissue, b)

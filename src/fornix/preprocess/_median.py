@@ -15,8 +15,9 @@ def cube_median(
 ) -> NDArray[np.float64]:
     """Median of size³ voxels (size odd) about each, the border's values repeated outside.
 
-    values: (X, Y, Z), finite inside. nearest: three index arrays (X, Y, Z) of the inside voxel whose
-    value stands in each voxel.
+    Args:
+        values: (X, Y, Z), finite inside.
+        nearest: Three index arrays (X, Y, Z) of the inside voxel whose value stands in each voxel.
     """
     known, ranks = np.unique(values[inside], return_inverse=True)
     placed = np.zeros(values.shape, dtype=np.int32)

@@ -16,7 +16,11 @@ def denoise(
 ) -> DWI:
     """The denoised scan, with the noise level `sigma` set where the method estimates it.
 
-    method: an entry of DENOISE_METHODS. Denoise before anything that interpolates.
+    Args:
+        dwi: The scan.
+        method: An entry of DENOISE_METHODS. Denoise before anything that interpolates.
+        threads: None leaves numba's and torch's numbers as they are.
+        device: `auto`, `cpu` or `cuda`.
     """
     with use_threads(threads):
         return DENOISE_METHODS[method].run(dwi, device=device)

@@ -45,10 +45,14 @@ def check_gradients(
 ) -> GradientCheck:
     """Try the 24 changes of the FSL table (signs and order of its rows) on fitted directions.
 
-    v1: (X, Y, Z, 3) first eigenvectors, world axes; fa: (X, Y, Z).
-    A change of the table's axes changes the fitted directions in the same way, so nothing is fitted
-    again. Right directions point from voxel to voxel along fibres: the score is how well the
-    direction of the neighbour that lies ahead agrees (after Schilling et al., NeuroImage 2019).
+    Args:
+        v1: (X, Y, Z, 3) first eigenvectors, world axes
+        fa: (X, Y, Z). A change of the table's axes changes the fitted directions in the same way, so
+            nothing is fitted again. Right directions point from voxel to voxel along fibres: the score
+            is how well the direction of the neighbour that lies ahead agrees (after Schilling et al.,
+            NeuroImage 2019).
+        affine: (4, 4) voxel to world, mm.
+        threshold: Least FA of a voxel that counts.
     """
     inside = (fa > threshold) & (fa < 0.95)
     if inside.sum() < 200 or min(fa.shape) < 3:
@@ -77,7 +81,8 @@ def _coherence(
     v1: np.ndarray, fa: np.ndarray, voxels: np.ndarray, turns: np.ndarray, to_voxel: np.ndarray
 ) -> np.ndarray:
     """For each of `turns` (n, 3, 3): mean agreement of each direction, turned by it, with the one a step
-    ahead, weighted by FA. to_voxel: (3, 3) world to voxel axes."""
+    ahead, weighted by FA. to_voxel: (3, 3) world to voxel axes.
+    """
     grid = fa.shape
     scores = np.empty(len(turns))
     for n in prange(len(turns)):

@@ -21,7 +21,8 @@ from fornix.core.dwi import DWI
 class Motion:
     """How each volume lies against the reference.
 
-    transforms: (N, 4, 4), reference world coordinates to the volume's world coordinates.
+    Attributes:
+        transforms: (N, 4, 4), reference world coordinates to the volume's world coordinates.
     """
 
     transforms: NDArray[np.float64]
@@ -50,10 +51,14 @@ def correct_motion(
 ) -> tuple[DWI, Motion]:
     """The scan with its volumes aligned and its gradients turned with the head.
 
-    model: `rigid` for head motion, `affine` for linear eddy currents as well.
-    b0s are registered to the first b0, diffusion-weighted volumes to their own median, and that to
-    the b0, by mutual information. Two rounds: a coarse one, then a finer one from where it ended, to
-    a median that is sharper by then.
+    Args:
+        dwi: The scan.
+        model: `rigid` for head motion, `affine` for linear eddy currents as well. b0s are registered to
+            the first b0, diffusion-weighted volumes to their own median, and that to the b0, by mutual
+            information. Two rounds: a coarse one, then a finer one from where it ended, to a median
+            that is sharper by then.
+        threads: None leaves numba's and torch's numbers as they are.
+        progress: Called with (done, in all).
     """
     data = np.asarray(dwi.data)
     transforms = np.tile(np.eye(4), (len(dwi.gradients), 1, 1))

@@ -17,8 +17,10 @@ from fornix.preprocess._median import cube_median
 def estimate_noise(dwi: DWI, *, method: str = "auto") -> DWI:
     """The scan with its noise level `sigma` set, a map (X, Y, Z) in units of the data.
 
-    method: an entry of NOISE_METHODS, or `auto`: `residual` where the protocol leaves at least four
-        volumes more than the model has parameters, `spatial` otherwise.
+    Args:
+        dwi: The scan.
+        method: An entry of NOISE_METHODS, or `auto`: `residual` where the protocol leaves at least four
+            volumes more than the model has parameters, `spatial` otherwise.
     """
     if method == "auto":
         method = "residual" if _degrees_of_freedom(dwi) >= 4 else "spatial"

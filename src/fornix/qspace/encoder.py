@@ -24,8 +24,9 @@ from fornix.qspace.prior import SignalPrior, default_prior
 class Posterior:
     """What a voxel's measurements say. Tensors on the encoder's device.
 
-    z: (voxels, F) posterior mean of the features. weight: (voxels, R) how much of each singular
-    direction the measurements determine, from 0 to 1.
+    Attributes:
+        z: (voxels, F) posterior mean of the features.
+        weight: (voxels, R) how much of each singular direction the measurements determine, from 0 to 1.
     """
 
     z: torch.Tensor
@@ -35,7 +36,9 @@ class Posterior:
 class Encoder:
     """The linear operator of one protocol.
 
-    gradients: the protocol. prior: of the signal; `default_prior()` if absent.
+    Args:
+        gradients: The protocol.
+        prior: Of the signal; `default_prior()` if absent.
     """
 
     def __init__(
@@ -60,12 +63,14 @@ class Encoder:
 
     def project(self, signals: torch.Tensor) -> torch.Tensor:
         """All that the signals (…, N) say of the features: (…, R) coordinates with the noise's own
-        standard deviation, R = min(N, F). Averages of these are those of averaged signals."""
+        standard deviation, R = min(N, F). Averages of these are those of averaged signals.
+        """
         return (signals - self._mean) @ self._left
 
     def restore(self, projected: torch.Tensor, volumes: NDArray[np.int64]) -> torch.Tensor:
         """Signals (…, len(volumes)) at some of the measured volumes, from projected ones (…, R): as
-        they were measured, less what the prior cannot hold."""
+        they were measured, less what the prior cannot hold.
+        """
         rows = torch.as_tensor(volumes, device=self.device)
         return self._mean[rows] + projected @ self._left[rows].T
 
@@ -85,7 +90,8 @@ class Encoder:
         self, signals: torch.Tensor, projected: torch.Tensor, sigma: torch.Tensor
     ) -> torch.Tensor:
         """Squared residual of the posterior mean over what noise alone leaves, (voxels,): 1 is as
-        expected. With fewer volumes than features it tells little; it is never below 0."""
+        expected. With fewer volumes than features it tells little; it is never below 0.
+        """
         outside = torch.zeros_like(sigma)
         if signals.shape[1] > projected.shape[1]:
             outside = ((signals - self._mean) ** 2).sum(1) - (projected**2).sum(1)
@@ -96,7 +102,8 @@ class Encoder:
 
     def information(self, weight: torch.Tensor) -> torch.Tensor:
         """Share of each factor's prior variance that the measurements remove, mean over m: from
-        `Posterior.weight` (voxels, R) to (voxels, number of factors), ordered by l, then factor."""
+        `Posterior.weight` (voxels, R) to (voxels, number of factors), ordered by l, then factor.
+        """
         shares = []
         squared = self._right**2
         for i, part in enumerate(self._features()):
@@ -127,7 +134,8 @@ class Encoder:
         self, signals: torch.Tensor, sigma: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What the other volumes predict for each one, and the standard deviation of the measured
-        value about it (noise included): both (voxels, N)."""
+        value about it (noise included): both (voxels, N).
+        """
         rest = signals - self._mean
         projected = rest @ self._left
         variance = self._values**2

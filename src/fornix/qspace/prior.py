@@ -32,9 +32,11 @@ BMAX = 6.0  # ms/µm²; beyond it nothing was simulated
 class SignalPrior:
     """Mean and covariance of the normalised signal (S / S0) on q-space.
 
-    b: (B,) grid, ms/µm². mean: (B,) mean of the signal over directions and tissue.
-    factors: for l = 0, 2, …, lmax an array (K_l, B): phi_lk on the grid.
-    scale: for each l, (K_l,) variances of the factors' coefficients, 1 unless adapted to a scan.
+    Attributes:
+        b: (B,) grid, ms/µm².
+        mean: (B,) mean of the signal over directions and tissue.
+        factors: For l = 0, 2, …, lmax an array (K_l, B): phi_lk on the grid.
+        scale: For each l, (K_l,) variances of the factors' coefficients, 1 unless adapted to a scan.
     """
 
     b: NDArray[np.float64]
@@ -44,6 +46,7 @@ class SignalPrior:
 
     @property
     def lmax(self) -> int:
+        """The highest spherical harmonic degree."""
         return 2 * (len(self.factors) - 1)
 
     @property
@@ -88,8 +91,12 @@ def prior_of(
 ) -> SignalPrior:
     """The prior that a sample of tissue implies.
 
-    keep: factors that explain less than this share of the largest are dropped.
-    scale_std: prior standard deviation of the signal's overall scale, since S0 is only measured.
+    Args:
+        tissue: Simulated tissue of n voxels.
+        lmax: Highest harmonic order, even.
+        grid: Number of b-values at which it is tabulated.
+        keep: Factors that explain less than this share of the largest are dropped.
+        scale_std: Prior standard deviation of the signal's overall scale, since S0 is only measured.
     """
     b = np.linspace(0, np.sqrt(BMAX), grid) ** 2  # denser at low b, where the signal bends
     cosine = tissue.mu @ tissue.mu.transpose(1, 2)

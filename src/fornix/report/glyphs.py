@@ -33,9 +33,13 @@ def draw_glyphs(
 ) -> Image:
     """A picture (U * pixels, V * pixels, 3) of a slice's glyphs over a grey background, 0 to 1.
 
-    coefficients: (U, V, harmonics), world axes. background: (U, V) 0 to 1. shown: (U, V) which voxels.
-    frame: (3, 3) rows are the picture's axes in world space: right, up, and toward the eye.
-    Colour is direction: red left-right, green front-back, blue up-down.
+    Args:
+        coefficients: (U, V, harmonics), world axes.
+        background: (U, V) 0 to 1.
+        shown: (U, V) which voxels.
+        frame: (3, 3) rows are the picture's axes in world space: right, up, and toward the eye. Colour
+            is direction: red left-right, green front-back, blue up-down.
+        pixels: Of the picture's longer side.
     """
     picture = np.repeat(np.repeat(background, pixels, 0), pixels, 1)[..., None] * np.ones(
         3, np.float32

@@ -18,7 +18,8 @@ from fornix.report.strokes import add_strokes
 @dataclass(frozen=True)
 class View:
     """World axes shown across and up, the axis of depth, which way along it is nearer (1 or -1), and
-    whether the picture is turned left to right."""
+    whether the picture is turned left to right.
+    """
 
     name: str
     across: int

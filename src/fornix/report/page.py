@@ -67,8 +67,14 @@ def write_report(
 ) -> Path:
     """Write STEM_report.html in the folder and return its path.
 
-    record: what STEM_qc.json holds (facts, SNR, outliers, warnings, steps).
-    truth: true maps of a simulated scan; they stand beside the estimates.
+    Args:
+        folder: Where it is written.
+        stem: What the file's name begins with.
+        dwi: The scan.
+        maps: Of the scan.
+        tractogram: Of the scan, or None.
+        record: What STEM_qc.json holds (facts, SNR, outliers, warnings, steps).
+        truth: True maps of a simulated scan; they stand beside the estimates.
     """
     parts = [
         _head(stem, record),

@@ -20,7 +20,11 @@ _BANDS = 16
 class Strokes(Artist):
     """Lines on axes, later ones over earlier ones.
 
-    start, end: (n, 2) in data coordinates. colours: (n, 3), 0 to 1. width: in points.
+    Args:
+        start: (n, 2) in data coordinates.
+        end: See `start`.
+        colours: (n, 3), 0 to 1.
+        width: In points.
     """
 
     def __init__(

@@ -93,8 +93,7 @@ def kurtoses(gradients: Gradients, count: int, seed: int = 0) -> Truth:
 
 
 def kurtosis_values(beta: Array) -> dict[str, Array]:
-    """mk ak rk kfa md from (voxels, 22) by brute force: a fine sphere turned into the eigenframe."""
-
+    """Mk ak rk kfa md from (voxels, 22) by brute force: a fine sphere turned into the eigenframe."""
     count = len(beta)
     out = {name: np.empty(count) for name in ("mk", "ak", "rk", "kfa", "md", "fa")}
     nodes, weights = np.polynomial.legendre.leggauss(64)
@@ -132,7 +131,11 @@ def kurtosis_values(beta: Array) -> dict[str, Array]:
 def noddis(gradients: Gradients, count: int, seed: int = 0, extra: str = "mean") -> Truth:
     """NODDI voxels over the whole range, a quarter of them without free water.
 
-    extra: `mean`, the published extra-neurite part, or `dispersed`, as in `fornix.physics.signal`.
+    Args:
+        gradients: The protocol.
+        count: How many voxels.
+        seed: Of all chance.
+        extra: `mean`, the published extra-neurite part, or `dispersed`, as in `fornix.physics.signal`.
     """
     rng = np.random.default_rng(seed)
     ndi, odi = rng.uniform(0.1, 0.9, count), rng.uniform(0.04, 0.8, count)

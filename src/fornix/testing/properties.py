@@ -42,8 +42,13 @@ def assert_rotates(
 ) -> None:
     """An orientation-dependent map must turn with the scan.
 
-    kind: `axis` (…, 3) unit vectors without sign; `tensor` (…, 6) as xx yy zz xy xz yz;
-        `harmonics` (…, coefficients).
+    Args:
+        estimate: Function of a scan.
+        dwi: The scan.
+        kind: `axis` (…, 3) unit vectors without sign; `tensor` (…, 6) as xx yy zz xy xz yz; `harmonics`
+            (…, coefficients).
+        atol: Largest difference that is allowed.
+        seed: Of all chance.
     """
     other, rotation = turned(dwi, seed)
     before, after = np.asarray(estimate(dwi)), np.asarray(estimate(other))

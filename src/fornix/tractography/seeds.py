@@ -105,6 +105,7 @@ class DynamicSeeds:
         self._seed = seed
 
     def __call__(self, block: int) -> Floats:
+        """The block's seeds ``(n, 3)`` in voxel coordinates."""
         rng = np.random.default_rng([self._seed, 53, block])
         chance = self._target.copy()
         found = self._density[self._flat]

@@ -1,5 +1,6 @@
 """Where streamlines may run, must end and must not go: from the diffusion scan alone, or a T1 scan's
-segmentation."""
+segmentation.
+"""
 
 from __future__ import annotations
 

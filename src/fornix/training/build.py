@@ -81,13 +81,24 @@ def make(
 ) -> Path:
     """Train the network of a recipe from nothing (or on from its checkpoint) and save its weights.
 
-    work: folder for checkpoint, log and plot. anatomy: folder of a subject (see
-    `anatomy.from_subject`); None takes the embedded head. steps: instead of the recipe's; none, with
-    `finetune`, calibrates anew. protocols: of the calibration. finetune: begin with the weights of
-    this name in `folder`; parts of the network that they lack begin anew. Returns the path of the
-    weights; a card stands beside it.
+    Args:
+        name: Of the recipe.
+        work: Folder for checkpoint, log and plot.
+        anatomy: Folder of a subject (see `anatomy.from_subject`); None takes the embedded head.
+        steps: Instead of the recipe's; none, with `finetune`, calibrates anew.
+        device: `auto`, `cpu` or `cuda`.
+        devices: GPUs to use together.
+        folder: Of the weights.
+        protocols: Of the calibration.
+        finetune: Begin with the weights of this name in `folder`; parts of the network that they lack
+            begin anew.
+        tell: Is given each line of progress.
 
-    Raises FornixError for unknown recipes, missing anatomy and weights that the recipe needs.
+    Returns:
+        The path of the weights; a card stands beside it.
+
+    Raises:
+        FornixError: For unknown recipes, missing anatomy and weights that the recipe needs.
     """
     wanted = recipe(name)
     if steps is not None:

@@ -26,7 +26,11 @@ def calibrate_fod(
 ) -> dict[str, dict[str, torch.Tensor]]:
     """Tables of `PeakCalibration` from random protocols, as a group to be saved with the weights.
 
-    draw: gives the voxels of another scan with their features.
+    Args:
+        network: The trained network.
+        draw: Gives the voxels of another scan with their features.
+        protocols: How many random protocols.
+        tell: Is given each line of progress.
     """
     numbers: list[np.ndarray] = []
     angles: list[np.ndarray] = []

@@ -12,16 +12,20 @@ from fornix.training.data.voxels import NoiseRange
 class Recipe:
     """How one network is trained.
 
-    kind: `voxelwise` (equivariant, one voxel), `context` (attention over neighbours, trained to
-        restore the signal), `spatial` (equivariant, on a voxel and its context), `fod` (fibre
-        orientations of one voxel), `fod-spatial` (the same with its context).
-    width, depth: of the perceptron; for `context` the width of the weighing network.
-    loss: of the metrics, a name of `losses.PARAMETER_LOSSES`.
-    steps: what the shipped weights had, over all runs together (their card lists the runs).
-    batch: counts voxels, or patches where neighbours are seen. rate: highest learning
-        rate. renew: steps between renewals of a part of the bank. bank: voxels, or heads.
-    workers: threads that simulate beside the training thread on a CPU.
-    needs: weights that must exist before.
+    Attributes:
+        kind: `voxelwise` (equivariant, one voxel), `context` (attention over neighbours, trained to
+            restore the signal), `spatial` (equivariant, on a voxel and its context), `fod` (fibre
+            orientations of one voxel), `fod-spatial` (the same with its context).
+        width: Of the perceptron; for `context` the width of the weighing network.
+        depth: See `width`.
+        loss: Of the metrics, a name of `losses.PARAMETER_LOSSES`.
+        steps: What the shipped weights had, over all runs together (their card lists the runs).
+        batch: Counts voxels, or patches where neighbours are seen.
+        rate: Highest learning rate.
+        renew: Steps between renewals of a part of the bank.
+        bank: Voxels, or heads.
+        workers: Threads that simulate beside the training thread on a CPU.
+        needs: Weights that must exist before.
     """
 
     name: str

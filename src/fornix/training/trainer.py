@@ -30,8 +30,10 @@ _LOG_EVERY = 50
 class Trained:
     """A trained network: the averaged weights, and how long it took.
 
-    seconds: of all runs together. rate: examples per second of the last run (voxels that the
-    stream made). device: where.
+    Attributes:
+        seconds: Of all runs together.
+        rate: Examples per second of the last run (voxels that the stream made).
+        device: where.
     """
 
     model: nn.Module
@@ -53,11 +55,19 @@ def train(
 ) -> Trained:
     """Train a network from nothing, or on from the checkpoint in `folder`.
 
-    folder: receives checkpoint.pt, log.csv and log.png. devices: GPUs to use together.
-    checkpoint_every: seconds. begin: weights to start with where there is no
-    checkpoint. The average of the weights over the last steps is what is kept.
+    Args:
+        recipe: How the network is trained.
+        task: Its model, data and loss.
+        folder: Receives checkpoint.pt, log.csv and log.png.
+        device: `auto`, `cpu` or `cuda`.
+        devices: GPUs to use together.
+        tell: Is given each line of progress.
+        checkpoint_every: seconds.
+        begin: Weights to start with where there is no checkpoint. The average of the weights over the
+            last steps is what is kept.
 
-    Raises FornixError where lightning-fabric is not installed.
+    Raises:
+        FornixError: Where lightning-fabric is not installed.
     """
     try:
         from lightning_fabric import Fabric
@@ -199,7 +209,7 @@ class _OneThread:
         return self
 
     def keep(self) -> None:
-        """numba's first parallel loop, in whichever thread, sets torch's number for all of them."""
+        """Numba's first parallel loop, in whichever thread, sets torch's number for all of them."""
         if torch.get_num_threads() != 1:
             torch.set_num_threads(1)
 

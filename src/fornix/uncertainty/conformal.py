@@ -42,8 +42,9 @@ def strata(gradients: Gradients, sigma: NDArray) -> NDArray[np.int64]:
 class Calibration:
     """Quantiles of (truth - mean) / std.
 
-    table: (COUNT, M, BANDS, len(LEVELS)) per stratum, metric and band of the mean.
-    edges: (M, BANDS - 1) means that part the bands.
+    Attributes:
+        table: (COUNT, M, BANDS, len(LEVELS)) per stratum, metric and band of the mean.
+        edges: (M, BANDS - 1) means that part the bands.
     """
 
     table: NDArray[np.float32]
@@ -74,7 +75,8 @@ class Calibration:
     ) -> NDArray[np.float32]:
         """Quantiles (len(levels), n, M) of the truth for estimates (n, M), not clipped to ranges.
 
-        Raises FornixError for levels outside those that were calibrated.
+        Raises:
+            FornixError: For levels outside those that were calibrated.
         """
         wanted = np.asarray(levels, dtype=np.float64)
         if (wanted < LEVELS[0]).any() or (wanted > LEVELS[-1]).any():

@@ -26,7 +26,8 @@ _ENOUGH = 300
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """(n,) each: squared Mahalanobis distance per dimension, and three ratios of squared residuals
-    to what noise explains."""
+    to what noise explains.
+    """
 
     distance: NDArray[np.float32]
     misfit: NDArray[np.float32]
@@ -43,8 +44,9 @@ class Evidence:
 class OODScorer:
     """The training family's invariants and evidence.
 
-    mean: (F,), whiten: (F, F) of the invariants. table: (COUNT, 4, decades) values of the evidence
-    that one in ten to the d voxels exceed.
+    Attributes:
+        mean: (F,), whiten: (F, F) of the invariants.
+        table: (COUNT, 4, decades) values of the evidence that one in ten to the d voxels exceed.
     """
 
     mean: NDArray[np.float32]

@@ -25,8 +25,13 @@ _BINS = 12
 class PeakCalibration:
     """Tables of the two regressions.
 
-    middle, scale: (F,) of the peak's numbers. exists, angle: (G,) weights of their quadratic
-    expansion. at, cone: (B,) predicted log-angles and the factor of the cone there.
+    Attributes:
+        middle: (F,) of the peak's numbers.
+        scale: See `middle`.
+        exists: (G,) weights of their quadratic expansion.
+        angle: See `exists`.
+        at: (B,) predicted log-angles and the factor of the cone there.
+        cone: See `at`.
     """
 
     middle: NDArray[np.float64]
@@ -94,7 +99,8 @@ def describe(
     """What is seen of maxima of the raised field, (n, K, 8), all given as (n, K), highest first: raised
     log-odds, their distance to the voxel's highest and to the next higher, the width in degrees of the
     bell that they curve like, as a logarithm, the logarithms of the FOD's amplitude there, of that over
-    its standard deviation and over the voxel's first, and the field's own log-odds."""
+    its standard deviation and over the voxel's first, and the field's own log-odds.
+    """
     before = np.concatenate([raised[:, :1], raised[:, :-1]], axis=1)
     safe = np.maximum(amplitude, 1e-3).astype(np.float64)
     numbers = [

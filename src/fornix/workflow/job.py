@@ -25,17 +25,24 @@ Progress = Callable[[int, int], None]
 class Show(Protocol):
     """How a job tells what it does: the command line has one with bars, Python a silent one."""
 
-    def begin(self, step: str) -> Progress: ...
-    def end(self, step: str, seconds: float, summary: str, reused: bool) -> None: ...
+    def begin(self, step: str) -> Progress:
+        """A step begins; returns what is told how far it is."""
+        ...
+
+    def end(self, step: str, seconds: float, summary: str, reused: bool) -> None:
+        """A step is over."""
+        ...
 
 
 class Silent:
     """Shows nothing."""
 
     def begin(self, step: str) -> Progress:
+        """Shows nothing."""
         return lambda done, total: None
 
     def end(self, step: str, seconds: float, summary: str, reused: bool) -> None:
+        """Shows nothing."""
         pass
 
 

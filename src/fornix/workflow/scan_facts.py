@@ -20,7 +20,8 @@ from fornix.preprocess.gradient_check import GradientCheck, check_gradients
 @dataclass(frozen=True)
 class ShellFacts:
     """One shell. spread: condition number of its tensor design (1 is perfect, above 2 is poor, inf:
-    too few); gap: largest angle to the nearest measured axis, degrees; snr: median in the brain."""
+    too few); gap: largest angle to the nearest measured axis, degrees; snr: median in the brain.
+    """
 
     b: float
     directions: int

@@ -35,7 +35,8 @@ class TrackOptions:
     def arguments(self, dwi: DWI) -> dict[str, Any]:
         """Keyword arguments of `track`: masks read and checked to lie on the scan.
 
-        Raises FornixError that names the file where one is missing, empty or off the scan's grid.
+        Raises:
+            FornixError: That names the file where one is missing, empty or off the scan's grid.
         """
         made = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "fod"}
         made["seeds"] = None if self.seeds is None else _mask(self.seeds, dwi, "seeds")

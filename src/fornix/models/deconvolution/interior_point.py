@@ -28,14 +28,19 @@ def deconvolve_nonnegative(
 ) -> NDArray[np.float32]:
     """Coefficients that minimise |design x - s|² with f(u_i) >= 0 on 300 axes, isotropic parts >= 0.
 
-    signals: (voxels, N). design: (N, harmonics of lmax + isotropic tissues), the fibres first.
-    Returns (voxels, harmonics + isotropic). A voxel without finite positive signal gives zeros.
-
     The problem of Jeurissen et al. (NeuroImage 2014) and MRtrix3's `dwi2fod msmt_csd`. In typical
     voxels 40 of its 47 degrees of freedom end on a constraint, which makes methods that add
     constraints one by one slow. Here a primal-dual interior point method (Mehrotra, SIAM J. Optim.
     1992) goes to the same answer in some 12 steps whatever the voxel, each a few products and one
     factorisation. float64: near the constraints their weights span ten orders of magnitude.
+
+    Args:
+        signals: (voxels, N).
+        design: (N, harmonics of lmax + isotropic tissues), the fibres first.
+        lmax: Highest harmonic order, even.
+
+    Returns:
+        (voxels, harmonics + isotropic). A voxel without finite positive signal gives zeros.
     """
     ball = sphere(lmax)
     n, total = ball.basis.shape[1], design.shape[1]
@@ -196,7 +201,7 @@ def _predict(
     length: np.ndarray,
     mean: np.ndarray,
 ) -> None:
-    """t = (ds dz - sigma mu)/s: what the first step misses, and how much to stay in the middle."""
+    """T = (ds dz - sigma mu)/s: what the first step misses, and how much to stay in the middle."""
     t[:] = 0.0
     _lengths(s, z, w, ds, t, length)
     lanes = s.shape[1]

@@ -26,13 +26,19 @@ def deconvolve_penalised(
 ) -> NDArray[np.float32]:
     """Coefficients x that minimise |design x - s|² + norm |x|² + penalty sum_i min(0, f(u_i))².
 
-    signals: (voxels, N) of one shell. design: (N, harmonics of lmax). mean: the response's first
-    harmonic coefficient, by which the penalty is scaled. Returns (voxels, harmonics).
-
     The fixed point of Tournier et al.'s iteration (NeuroImage 2007) as in MRtrix3's `dwi2fod csd`.
     That iteration is Newton's on a convex function, which has one minimum: so it may start
     anywhere and end as soon as the step is small (the error is then of the order of the step
     squared). float32: the normal matrix is well conditioned thanks to the norm's weight.
+
+    Args:
+        signals: (voxels, N) of one shell.
+        design: (N, harmonics of lmax).
+        lmax: Highest harmonic order, even.
+        mean: The response's first harmonic coefficient, by which the penalty is scaled.
+
+    Returns:
+        (voxels, harmonics).
     """
     ball = sphere(lmax)
     axes, n = ball.basis.shape

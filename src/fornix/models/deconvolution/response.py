@@ -17,12 +17,14 @@ from fornix.numerics.zonal import finite, fit_zonal
 class Responses:
     """Response functions per b-level, in units of the scan's signal.
 
-    levels: mean b of each level (s/mm²), the b0s first where there are any.
-    volumes: which volumes belong to each level.
-    wm: (levels, lmax/2 + 1), Legendre coefficients a_l: one fibre at angle theta from the
-        gradient gives the signal sum_l a_l P_l(cos theta).
-    gm, csf: (levels,) isotropic signals.
-    voxels: how many voxels each response was taken from.
+    Attributes:
+        levels: Mean b of each level (s/mm²), the b0s first where there are any.
+        volumes: Which volumes belong to each level.
+        wm: (levels, lmax/2 + 1), Legendre coefficients a_l: one fibre at angle theta from the gradient
+            gives the signal sum_l a_l P_l(cos theta).
+        gm: (levels,) isotropic signals.
+        csf: See `gm`.
+        voxels: How many voxels each response was taken from.
     """
 
     levels: tuple[float, ...]
@@ -42,8 +44,15 @@ def estimate_responses(
     refined white matter of Dhollander et al. (ISMRM 2016), whose grey matter and fluid are the
     other two. Small scans use a tenth of their white matter at most.
 
-    fa: (X, Y, Z); md: (X, Y, Z) mm²/s, both of a tensor fit.
-    Raises FornixError where no voxel looks like white matter.
+    Args:
+        dwi: The scan.
+        fa: (X, Y, Z)
+        md: (X, Y, Z) mm²/s, both of a tensor fit.
+        lmax: Highest harmonic order, even.
+        count: Single-fibre voxels that give the response.
+
+    Raises:
+        FornixError: Where no voxel looks like white matter.
     """
     typical = response_voxels(dwi, fa, md)
     groups = _levels(dwi)

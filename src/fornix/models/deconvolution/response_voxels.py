@@ -33,8 +33,13 @@ def response_voxels(dwi: DWI, fa: NDArray, md: NDArray) -> ResponseVoxels:
     of the decay; each part keeps the voxels on the safe side of a second threshold, of which those
     nearest the median (grey) and the fastest (fluid) are taken.
 
-    fa: (X, Y, Z); md: mm²/s, guards against noise that looks like tissue.
-    Raises FornixError where no voxel looks like white matter.
+    Args:
+        dwi: The scan.
+        fa: (X, Y, Z)
+        md: mm²/s, guards against noise that looks like tissue.
+
+    Raises:
+        FornixError: Where no voxel looks like white matter.
     """
     decay = _decay(dwi)
     brain = dwi.brain() & np.isfinite(decay) & (dwi.mean_b0() > 0)

@@ -17,10 +17,14 @@ def single_fibre_voxels(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The `count` voxels most like one fibre: their indices (count,) and axes (count, 3).
 
-    signals: (voxels, N) of one shell. Deconvolution and response in turn, from a response that is a
-    flat disc (Tournier et al., NMR Biomed. 2013): voxels are ranked by sqrt(p1) (1 - p2/p1)² of
-    their two largest peaks, the best give the response of the next round, and ten times as many
-    are looked at again, until the choice stays the same.
+    Args:
+        signals: (voxels, N) of one shell. Deconvolution and response in turn, from a response that is a
+            flat disc (Tournier et al., NMR Biomed. 2013): voxels are ranked by sqrt(p1) (1 - p2/p1)² of
+            their two largest peaks, the best give the response of the next round, and ten times as many
+            are looked at again, until the choice stays the same.
+        directions: (N, 3) unit vectors.
+        lmax: Highest harmonic order, even.
+        count: How many voxels to choose.
     """
     signals = finite(signals)
     count = min(count, len(signals))

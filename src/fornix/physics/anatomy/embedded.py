@@ -30,12 +30,13 @@ WHITE_S0, GREY_S0, WATER_S0 = 1000.0, 1200.0, 2300.0
 def embedded(voxel_size: float = 2.5, seed: int = 0, variation: float = 1.0) -> Anatomy:
     """A whole brain in MNI152 space that needs no file beyond what nilearn ships.
 
-    voxel_size: edge length in mm, 1.5 to 10.
-    seed: of the smooth variation of microstructure over the brain.
-    variation: how much of it; 0 is none.
-
     White matter is crossed by 45 bundles (atlas.py), with fibres running to the cortex between them.
     Tissue maps: ICBM 2009a (Fonov et al., NeuroImage 2011).
+
+    Args:
+        voxel_size: Edge length in mm, 1.5 to 10.
+        seed: Of the smooth variation of microstructure over the brain.
+        variation: How much of it; 0 is none.
     """
     if not 1.5 <= voxel_size <= 10:
         raise FornixError(f"voxel_size must lie between 1.5 and 10 mm, not {voxel_size}")

@@ -26,10 +26,11 @@ LESION, OEDEMA = 1, 2
 class Bundle:
     """One tract's truth, made when first asked for and then kept.
 
-    name: for example `CST_left`.
-    load_volume: gives (mask (X, Y, Z) bool, orientation (X, Y, Z, 3) unit world axes, 0 outside).
-    load_streamlines: gives the streamlines, each (points, 3) in world mm.
-    load_endings: gives the two end regions, (X, Y, Z) bool each.
+    Attributes:
+        name: For example `CST_left`.
+        load_volume: Gives (mask (X, Y, Z) bool, orientation (X, Y, Z, 3) unit world axes, 0 outside).
+        load_streamlines: Gives the streamlines, each (points, 3) in world mm.
+        load_endings: Gives the two end regions, (X, Y, Z) bool each.
     """
 
     name: str
@@ -66,18 +67,23 @@ class Bundle:
 class Anatomy:
     """A head on a grid. Everything a voxel's signal depends on, and what it is called.
 
-    affine: (4, 4) voxel to world (RAS+, mm).
-    mask: (X, Y, Z) bool, the brain.
-    wm, gm, csf: (X, Y, Z) volume fractions, summing to 1 in the mask.
-    mu: (X, Y, Z, 3, 3) up to three unit axes per voxel in world space (population, component).
-    fraction: (X, Y, Z, 3) their shares of the neural tissue, summing to 1 in the mask.
-    odi: (X, Y, Z, 3) their dispersion.
-    ndi, fwf: (X, Y, Z) intra-neurite share of neural tissue; free-water fraction.
-    d_par, d_perp: (X, Y, Z) µm²/ms.
-    s0: (X, Y, Z) signal at b = 0 in arbitrary units.
-    lesions: (X, Y, Z) uint8, 0 none, 1 lesion, 2 oedema.
-    bundles: by name.
-    reference: s0 of healthy white matter, to which SNR refers.
+    Attributes:
+        affine: (4, 4) voxel to world (RAS+, mm).
+        mask: (X, Y, Z) bool, the brain.
+        wm: (X, Y, Z) volume fractions, summing to 1 in the mask.
+        gm: See `wm`.
+        csf: See `wm`.
+        mu: (X, Y, Z, 3, 3) up to three unit axes per voxel in world space (population, component).
+        fraction: (X, Y, Z, 3) their shares of the neural tissue, summing to 1 in the mask.
+        odi: (X, Y, Z, 3) their dispersion.
+        ndi: (X, Y, Z) intra-neurite share of neural tissue; free-water fraction.
+        fwf: See `ndi`.
+        d_par: (X, Y, Z) µm²/ms.
+        d_perp: See `d_par`.
+        s0: (X, Y, Z) signal at b = 0 in arbitrary units.
+        lesions: (X, Y, Z) uint8, 0 none, 1 lesion, 2 oedema.
+        bundles: By name.
+        reference: s0 of healthy white matter, to which SNR refers.
     """
 
     affine: NDArray[np.float64]

@@ -27,15 +27,17 @@ _TISSUE_D, _WATER_D = 1.6, 2.8
 def from_subject(folder: str | Path) -> Anatomy:
     """A realistic head from a folder laid out like `shared/data/anatomy`.
 
-    folder: holds bedpostx/ (dyads1-3, mean_f1-3samples, dyads1-3_dispersion, mean_dsamples,
-        mean_S0samples), nodif_brain_mask.nii.gz and, if there, bundles72/ (TOM_trackings/*.trk,
-        TOM/, bundle_segmentations/, endings_segmentations/).
-
     Tissue classes and microstructure are set from bedpostx's ball-and-stick fit: sum of stick
     fractions and diffusivity tell white matter, grey matter and water apart. bedpostx's dyads are in
     FSL's voxel axes, as bvecs are, and are turned to world axes. Bundles are read when asked for.
 
-    Raises FornixError where a file is missing or on another grid.
+    Args:
+        folder: Holds bedpostx/ (dyads1-3, mean_f1-3samples, dyads1-3_dispersion, mean_dsamples,
+            mean_S0samples), nodif_brain_mask.nii.gz and, if there, bundles72/ (TOM_trackings/*.trk,
+            TOM/, bundle_segmentations/, endings_segmentations/).
+
+    Raises:
+        FornixError: Where a file is missing or on another grid.
     """
     root = Path(folder)
     first, affine = _volume(root / "bedpostx" / "dyads1.nii.gz")

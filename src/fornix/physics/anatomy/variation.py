@@ -40,9 +40,12 @@ def deform(
 ) -> Anatomy:
     """Shape the head by a random smooth invertible deformation.
 
-    amplitude: root-mean-square displacement in mm (less where that would fold space);
-    smoothness: size of its features, mm. Fibre axes are carried along by the local Jacobian, so
-    they stay tangent to the bundles' streamlines, which are carried along too.
+    Args:
+        anatomy: The head.
+        seed: Of all chance.
+        amplitude: Root-mean-square displacement in mm (less where that would fold space)
+        smoothness: Size of its features, mm. Fibre axes are carried along by the local Jacobian, so
+            they stay tangent to the bundles' streamlines, which are carried along too.
     """
     rng = np.random.default_rng([seed, 32])
     pull = _displacement(anatomy, rng, amplitude, smoothness)

@@ -11,18 +11,20 @@ from fornix.core.errors import FornixError
 class Artefacts:
     """Strength of every artefact; the default is a perfect scanner.
 
-    phase_encoding: voxel axis and sense as in BIDS, i, i-, j, j-, k or k-; slices lie along k
-        (along j where k is phase-encoded).
-    readout_time: total readout time in s: a field of 1/readout_time Hz shifts by one voxel.
-    field: peak off-resonance of the susceptibility field in Hz, near the sinuses and ears.
-    eddy: Hz at 100 mm from the centre that the linear eddy-current terms reach at b = 1000 s/mm².
-    eddy_quadratic: amplitude of the second-order terms relative to the linear ones.
-    motion_mm, motion_degrees: standard deviation of head translation and rotation along the scan.
-    dropout: probability that a slice of a diffusion-weighted volume loses signal.
-    gibbs: fraction of k-space acquired in each in-plane direction, the rest zero-filled; 1 is off.
-    partial_fourier: fraction of phase-encoding lines acquired, one side missing; 1 is off.
-    ghost: N/2 ghost amplitude relative to the image.
-    bias: relative amplitude of the receive field's smooth variation.
+    Attributes:
+        phase_encoding: Voxel axis and sense as in BIDS, i, i-, j, j-, k or k-; slices lie along k
+            (along j where k is phase-encoded).
+        readout_time: Total readout time in s: a field of 1/readout_time Hz shifts by one voxel.
+        field: Peak off-resonance of the susceptibility field in Hz, near the sinuses and ears.
+        eddy: Hz at 100 mm from the centre that the linear eddy-current terms reach at b = 1000 s/mm².
+        eddy_quadratic: Amplitude of the second-order terms relative to the linear ones.
+        motion_mm: Standard deviation of head translation and rotation along the scan.
+        motion_degrees: See `motion_mm`.
+        dropout: Probability that a slice of a diffusion-weighted volume loses signal.
+        gibbs: Fraction of k-space acquired in each in-plane direction, the rest zero-filled; 1 is off.
+        partial_fourier: Fraction of phase-encoding lines acquired, one side missing; 1 is off.
+        ghost: N/2 ghost amplitude relative to the image.
+        bias: Relative amplitude of the receive field's smooth variation.
     """
 
     phase_encoding: str = "j"

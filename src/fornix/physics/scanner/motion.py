@@ -39,7 +39,10 @@ def scanner_to_head(
 ) -> NDArray[np.float64]:
     """(4, 4) voxel to voxel: where in the resting head a voxel of the scanner lies.
 
-    parameters: (6,) of one volume. The head moved as x' = R (x - centre) + centre + t.
+    Args:
+        parameters: (6,) of one volume. The head moved as x' = R (x - centre) + centre + t.
+        centre: (3,) world mm, about which the head turns.
+        affine: (4, 4) voxel to world, mm.
     """
     matrix = rotations(parameters[None])[0]
     forward = np.eye(4)

@@ -38,16 +38,18 @@ class Dropout:
 class ArtefactTruth:
     """Everything the scanner does to a scan.
 
-    artefacts: the strengths asked for.
-    affine: (4, 4); mask: (X, Y, Z) bool, the resting head's brain.
-    field_map: (X, Y, Z) Hz, fixed to the scanner.
-    eddy: (N, 10) Hz, coefficients of `fields.polynomials` of world coordinates from the grid's
-        centre over 100 mm.
-    motion: (N, 6) translation in mm and rotation vector in degrees, world axes, about `centre`:
-        x' = R (x - centre) + centre + t.
-    centre: (3,) mm.
-    dropped: slices that lost signal.
-    bias: (X, Y, Z) receive field, on the distorted grid.
+    Attributes:
+        artefacts: The strengths asked for.
+        affine: (4, 4)
+        mask: (X, Y, Z) bool, the resting head's brain.
+        field_map: (X, Y, Z) Hz, fixed to the scanner.
+        eddy: (N, 10) Hz, coefficients of `fields.polynomials` of world coordinates from the grid's
+            centre over 100 mm.
+        motion: (N, 6) translation in mm and rotation vector in degrees, world axes, about `centre`: x'
+            = R (x - centre) + centre + t.
+        centre: (3,) mm.
+        dropped: Slices that lost signal.
+        bias: (X, Y, Z) receive field, on the distorted grid.
     """
 
     artefacts: Artefacts
@@ -145,9 +147,11 @@ def plan(
 def apply(signals: torch.Tensor, planned: ArtefactTruth) -> tuple[torch.Tensor, ArtefactTruth]:
     """The scan with its artefacts, and their truth.
 
-    signals: (X, Y, Z, N) of the resting head, simulated with `planned.head_gradients` where the
-        head moves. Order: motion, distortion with eddy currents (jacobian included), bias, dropout,
-        k-space.
+    Args:
+        signals: (X, Y, Z, N) of the resting head, simulated with `planned.head_gradients` where the
+            head moves. Order: motion, distortion with eddy currents (jacobian included), bias, dropout,
+            k-space.
+        planned: The gradient table as it was asked for.
     """
     if signals.shape[:3] != planned.mask.shape or signals.shape[3] != len(planned.motion):
         raise FornixError(

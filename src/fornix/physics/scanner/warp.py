@@ -11,7 +11,13 @@ SMALLEST_GAP = 0.15
 def sample(volume: torch.Tensor, points: torch.Tensor, block: int = 32768) -> torch.Tensor:
     """Values at voxel coordinates by cubic convolution (Keys, IEEE TASSP 1981); 0 outside the grid.
 
-    volume: (X, Y, Z); points: (m, 3) in voxels. Returns (m,).
+    Args:
+        volume: (X, Y, Z)
+        points: (m, 3) in voxels.
+        block: Voxels at a time.
+
+    Returns:
+        (m,).
     """
     return torch.cat([_sample(volume, part) for part in points.split(block)])
 
@@ -60,9 +66,13 @@ def unfolded(shift: torch.Tensor, axis: int) -> torch.Tensor:
 def inverse_along(shift: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Where each distorted voxel comes from, and by how much its signal is concentrated.
 
-    shift: (X, Y, Z) voxels by which signal moves along `axis`, `unfolded`. Returns (source (X, Y, Z)
-    coordinate along the axis, jacobian (X, Y, Z) = d source / d position). Positions between voxels
-    are linear, so the inverse is exact: signal piled up is conserved.
+    Args:
+        shift: (X, Y, Z) voxels by which signal moves along `axis`, `unfolded`.
+        axis: Along which it moves.
+
+    Returns:
+        (source (X, Y, Z) coordinate along the axis, jacobian (X, Y, Z) = d source / d position).
+        Positions between voxels are linear, so the inverse is exact: signal piled up is conserved.
     """
     moved = shift.movedim(axis, -1).contiguous()
     size = moved.shape[-1]

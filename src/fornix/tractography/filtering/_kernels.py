@@ -138,7 +138,8 @@ def _amplitude(coefficients, x, y, z, scales):  # type: ignore[no-untyped-def]
 @njit(cache=True, parallel=True, fastmath=False)
 def amplitudes_along(lookup, coefficients, scales, points, tangents):  # type: ignore[no-untyped-def]
     """(S, N) trilinear amplitude of the FOD at points (S, N, 3), voxel coordinates, along tangents
-    (S, N, 3), world axes. lookup: (X, Y, Z) row of each voxel's coefficients, -1 for none."""
+    (S, N, 3), world axes. lookup: (X, Y, Z) row of each voxel's coefficients, -1 for none.
+    """
     lines, count = points.shape[:2]
     out = np.zeros((lines, count), np.float32)
     for s in prange(lines):

@@ -126,7 +126,7 @@ def nonnegative(
     ridge: float,
     tolerance: float = _TOLERANCE,
 ) -> NDArray[np.float64]:
-    """w >= 0 (S,) that minimises |matrixᵀ w - density|² / 2 + ridge |D w|² / 2.
+    """W >= 0 (S,) that minimises |matrixᵀ w - density|² / 2 + ridge |D w|² / 2.
 
     matrix: (S, F). Ends where the projected gradient has fallen to this share of the first one.
     """

@@ -53,6 +53,7 @@ class Plausibility(nn.Module):
             getattr(self, f"{name}_std").copy_(values.std(0).clamp(min=1e-3))
 
     def forward(self, along: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+        """The logit of plausibility ``(n,)``, the same from either end."""
         along = ((along - self.along_mean) / self.along_std).transpose(1, 2)
         whole = (whole - self.whole_mean) / self.whole_std
         if self.training:  # one way round, drawn: half the work, the same on average

@@ -41,6 +41,7 @@ class PolicyNetwork(nn.Module):
         self.std.copy_(seen.std(0).clamp(min=0.02))
 
     def forward(self, seen: torch.Tensor) -> torch.Tensor:
+        """Logits ``(n, OUTPUTS)`` in the states ``(n, FEATURES)``."""
         hidden = self.first((seen - self.mean) / self.std).relu()
         out: torch.Tensor = self.third(self.second(hidden).relu())
         return out

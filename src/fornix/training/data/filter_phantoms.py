@@ -26,7 +26,8 @@ from fornix.tractography.track import track
 @dataclass(frozen=True)
 class ScanSpec:
     """One scan of one head: seed of the head, protocol, signal-to-noise ratio at b = 0, artefacts, and
-    the method of its FOD (an entry of FOD_METHODS, or auto)."""
+    the method of its FOD (an entry of FOD_METHODS, or auto).
+    """
 
     seed: int
     protocol: str

@@ -35,8 +35,12 @@ _REUSED = 2
 class FodPatches:
     """Patches as one protocol sees them.
 
-    seen, voxels: of the voxels inside the brain, patch by patch in C order. place: (n, 4) patch and
-    voxel of each. edge: of a patch in voxels; size: voxel edges in mm.
+    Attributes:
+        seen: Of the voxels inside the brain, patch by patch in C order.
+        voxels: See `seen`.
+        place: (n, 4) patch and voxel of each.
+        edge: Of a patch in voxels
+        size: Voxel edges in mm.
     """
 
     encoder: ProtocolEncoder
@@ -60,8 +64,11 @@ class _Head:
 class FodPatchStream:
     """Batches of patches: half of heads as they are, half with bundles in their white matter.
 
-    folder: of a subject's anatomy, None takes the embedded one. heads: kept at a time. edge: patch
-    size in voxels. seed: of everything.
+    Args:
+        folder: Of a subject's anatomy, None takes the embedded one.
+        heads: Kept at a time.
+        edge: Patch size in voxels.
+        seed: Of everything.
     """
 
     def __init__(

@@ -44,8 +44,10 @@ _REUSED = 3
 class FodVoxels:
     """n voxels with their truth.
 
-    fod: (n, 45) as in `fod_truth`. share: (n, 3) fractions of white matter, grey matter and free
-    water. divided: (n,) whether the first two are defined, which they are in heads.
+    Attributes:
+        fod: (n, 45) as in `fod_truth`.
+        share: (n, 3) fractions of white matter, grey matter and free water.
+        divided: (n,) whether the first two are defined, which they are in heads.
     """
 
     tissue: Tissue
@@ -81,7 +83,9 @@ class _Head:
 class FodStream:
     """Batches of voxels of every kind.
 
-    folder: of a subject's anatomy for the heads; None takes the embedded one. seed: of everything.
+    Args:
+        folder: Of a subject's anatomy for the heads; None takes the embedded one.
+        seed: Of everything.
     """
 
     def __init__(

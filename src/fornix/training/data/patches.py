@@ -39,9 +39,12 @@ from fornix.training.data.voxels import (
 class PatchBatch:
     """Patches as one protocol sees them.
 
-    batch: their voxels inside the brain, patch by patch in C order. place: (n, 4) patch and voxel
-    of each. grid: (X, Y, Z). size: voxel edges in mm. clean: (n, R) coordinates of the signals
-    without noise, over the scale that was measured.
+    Attributes:
+        batch: Their voxels inside the brain, patch by patch in C order.
+        place: (n, 4) patch and voxel of each.
+        grid: (X, Y, Z).
+        size: Voxel edges in mm.
+        clean: (n, R) coordinates of the signals without noise, over the scale that was measured.
     """
 
     batch: Batch
@@ -61,8 +64,11 @@ class PatchBatch:
 class PatchStream:
     """Batches of patches from varied heads, with lesions and foreign blobs of sharp edges.
 
-    folder: of a subject's anatomy, None takes the embedded one. heads: kept at a time.
-    edge: patch size in voxels. shift: how far heads differ.
+    Args:
+        folder: Of a subject's anatomy, None takes the embedded one.
+        heads: Kept at a time.
+        edge: Patch size in voxels.
+        shift: How far heads differ.
     """
 
     def __init__(

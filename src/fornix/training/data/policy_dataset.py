@@ -64,7 +64,8 @@ class States:
 @dataclass(frozen=True, eq=False)
 class Tracked:
     """What propagate_seeds gives with steps of 1 mm: points (S, 2 capacity + 1, 3) with the seeds in the
-    middle row, spans (S, 2), and whether each is true (S,)."""
+    middle row, spans (S, 2), and whether each is true (S,).
+    """
 
     points: Floats
     spans: NDArray[np.int64]

@@ -29,7 +29,10 @@ _TENSORS = ("dti_tensor", "dti_v1")
 class Voxels:
     """n voxels with their truth.
 
-    metrics: (n, M) of `targets.METRICS`, µm²/ms. tensor: (n, 6) µm²/ms. v1: (n, 3).
+    Attributes:
+        metrics: (n, M) of `targets.METRICS`, µm²/ms.
+        tensor: (n, 6) µm²/ms.
+        v1: (n, 3).
     """
 
     tissue: Tissue
@@ -133,7 +136,8 @@ def jitter_voxel_parameters(tissue: Tissue, seed: int) -> Tissue:
 @dataclass(frozen=True)
 class SubjectShift:
     """How far heads differ as a whole: share of them whose walls let water through, and a factor on
-    the widths from which their constants are drawn."""
+    the widths from which their constants are drawn.
+    """
 
     permeable_fraction: float = 0.1
     size: float = 1.0
@@ -232,7 +236,9 @@ def spatially_vary_parameters(head: Anatomy, rng: np.random.Generator) -> Anatom
 class SimulatedSubject:
     """A head whose every voxel has its truth.
 
-    index: (X, Y, Z) place of each voxel in `voxels`, -1 outside the brain. size: voxel edges, mm.
+    Attributes:
+        index: (X, Y, Z) place of each voxel in `voxels`, -1 outside the brain.
+        size: Voxel edges, mm.
     """
 
     voxels: Voxels
@@ -249,7 +255,8 @@ def random_subject(
     source: Anatomy, seed: int, shift: SubjectShift = TRAIN_SHIFT
 ) -> SimulatedSubject:
     """A variation of a subject: smoothed, deformed, perturbed, aged, with lesions, its parameters varied in
-    space and shifted as a whole."""
+    space and shifted as a whole.
+    """
     rng = np.random.default_rng([seed, 503])
     lesions = int(rng.integers(3, 14))
     varied = spatially_vary_parameters(

@@ -29,9 +29,11 @@ from fornix.training.data.tissue import (
 class Batch:
     """Voxels as one protocol sees them, with their truth.
 
-    signals: (n, N) noisy, white matter at b = 0 near 1; sigma: (n,) noise level as it is told,
-    which may be wrong. sample_weight: (n, M) weight of each metric in the loss. held_out_gradients,
-    held_out_clean: other gradients and the signal (n, M) there, over the scale that `seen` holds.
+    Attributes:
+        signals: (n, N) noisy, white matter at b = 0 near 1
+        sigma: (n,) noise level as it is told, which may be wrong.
+        sample_weight: (n, M) weight of each metric in the loss. held_out_gradients,
+        held_out_clean: Other gradients and the signal (n, M) there, over the scale that `seen` holds.
     """
 
     encoder: ProtocolEncoder
@@ -47,7 +49,8 @@ class Batch:
 @dataclass(frozen=True)
 class NoiseRange:
     """Noise that training meets: SNR log-uniform, told level wrong by exp(N(0, told)), a share
-    `several` of scans from more than one coil."""
+    `several` of scans from more than one coil.
+    """
 
     snr: tuple[float, float] = (6.0, 80.0)
     told: float = 0.2
@@ -63,7 +66,9 @@ class NoiseRange:
 def training_protocol(rng: np.random.Generator, few: float = 0.0) -> Gradients:
     """A protocol as labs use them: random, often of few directions at one shell, some of the names.
 
-    few: share of those of 6 to 14 directions, beside the few that chance gives.
+    Args:
+        rng: Source of chance.
+        few: Share of those of 6 to 14 directions, beside the few that chance gives.
     """
     while True:
         kind = rng.random()
@@ -108,7 +113,8 @@ def with_artefacts(values: np.ndarray, noise: NoiseRange, rng: np.random.Generat
 @dataclass(frozen=True)
 class Conditions:
     """The noise of one scan: SNR of white matter at b = 0, number of coils (1 is Rician), by which
-    factor its level is told wrong, and the noise's correlation by interpolation (0 is none)."""
+    factor its level is told wrong, and the noise's correlation by interpolation (0 is none).
+    """
 
     snr: float
     coils: int
@@ -191,9 +197,12 @@ class PriorBalancer:
 class VoxelStream:
     """Batches of voxels of every kind, for voxel-wise networks.
 
-    folder: of a subject's anatomy to draw half of the voxels from (see `anatomy.from_subject`);
-    None takes the embedded one. size: voxels kept in the bank. seed: of everything. shift: how far
-    heads differ.
+    Args:
+        folder: Of a subject's anatomy to draw half of the voxels from (see `anatomy.from_subject`);
+            None takes the embedded one.
+        size: Voxels kept in the bank.
+        seed: Of everything.
+        shift: How far heads differ.
     """
 
     def __init__(
@@ -228,7 +237,8 @@ class VoxelStream:
 
     def batch(self, count: int, gradients: Gradients | None = None) -> Batch:
         """The next voxels, at a random protocol unless one is given: one population, with its own
-        mix of a head's voxels and those of no place."""
+        mix of a head's voxels and those of no place.
+        """
         rng = self._rng
         share = float(rng.choice([rng.uniform(0, 0.5), rng.uniform(0.5, 1.0), 1.0]))
         some = round(share * count)

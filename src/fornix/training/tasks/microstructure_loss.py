@@ -18,8 +18,12 @@ def answer_loss(
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """The loss of an answer, and its parts for the log.
 
-    chosen: the voxels of the batch that were answered; None is all. loss: of the metrics, a name of
-    `losses.PARAMETER_LOSSES`; voxels count by `batch.sample_weight`.
+    Args:
+        answer: What the network predicts.
+        batch: Voxels with their truth.
+        chosen: The voxels of the batch that were answered; None is all.
+        loss: Of the metrics, a name of `losses.PARAMETER_LOSSES`; voxels count by
+            `batch.sample_weight`.
     """
     device = pick_device(answer.mean.device)
     every = torch.arange(len(batch.voxels)) if chosen is None else chosen.cpu()
@@ -48,7 +52,8 @@ def signal_error(
     answer: MicrostructurePrediction, batch: Batch, clean: torch.Tensor, chosen: torch.Tensor | None
 ) -> torch.Tensor:
     """Squared error of the signal at gradients not measured, over what the encoder alone expects
-    of its own: (n, M); 1 is no better than the encoder."""
+    of its own: (n, M); 1 is no better than the encoder.
+    """
     encoder = batch.encoder.qspace
     seen = batch.seen if chosen is None else batch.seen.take(chosen)
     with torch.no_grad():
