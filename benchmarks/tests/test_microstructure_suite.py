@@ -16,9 +16,13 @@ from fornix_bench.suites.microstructure import estimates
 from fornix_bench.suites.microstructure.estimates import Estimate
 from fornix_bench.suites.microstructure.goals import glance
 from fornix_bench.suites.microstructure.repeat import agreement, half_way
-from fornix_bench.suites.microstructure.suite import SECTIONS, Size, run_microstructure
+from fornix_bench.suites.microstructure.suite import (
+    SECTIONS,
+    MicrostructureConfig,
+    run_microstructure,
+)
 
-TINY = Size(
+TINY = MicrostructureConfig(
     block=(8, 10, 4), small=(8, 8, 4), voxel_size=5.0, loose=60, peers=0, force=0, protocols=2,
     covering=0, snrs=(20.0,), told=(1.0,), speed=0, pairs=0,
 )  # fmt: skip
@@ -84,7 +88,7 @@ def test_a_learned_method_is_measured_as_soon_as_there_is_one(
     assert {r["met"] for r in glanced} == {"yes", "no"}
     assert any(r["what"].startswith("FA RMSE / WLS, anatomy, 6") for r in glanced)
     page = (tmp_path / "microstructure.md").read_text()
-    assert "## Goals at a glance" in page and "## Voxels outside the family" in page
+    assert "## Goals at a glance" in page and "## Voxels outside the training population" in page
 
 
 def test_same_seed_same_rows(tmp_path: Path, untrained: None) -> None:

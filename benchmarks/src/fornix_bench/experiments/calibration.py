@@ -19,7 +19,7 @@ from fornix_bench.experiments.training import Tell
 from fornix_bench.metrics import scores
 from fornix_bench.suites.microstructure.accuracy import two_shells
 from fornix_bench.suites.microstructure.estimates import INTERVALS, Estimate, estimate
-from fornix_bench.suites.microstructure.families import (
+from fornix_bench.suites.microstructure.populations import (
     Block,
     TestPopulation,
     anatomical,
@@ -39,7 +39,7 @@ Curves = dict[tuple[str, str], list[tuple[NDArray, NDArray]]]
 
 
 @dataclass(frozen=True)
-class Size:
+class CalibrationConfig:
     """How much is measured. directions: at b = 1000; shells: directions at 1000 and 2000."""
 
     block: Block = (26, 30, 12)
@@ -50,7 +50,7 @@ class Size:
     methods: tuple[str, ...] = ()
 
 
-QUICK = Size(
+QUICK = CalibrationConfig(
     block=(12, 14, 6), voxel_size=5.0, directions=(6,), shells=((6, 12),), snrs=(20.0,)
 )  # fmt: skip
 
@@ -60,38 +60,38 @@ def run_calibration(
     threads: int = 2,
     quick: bool = False,
     seed: int = 0,
-    size: Size | None = None,
+    size: CalibrationConfig | None = None,
     tell: Tell = print,
 ) -> list[Row]:
     """Score the shipped estimators' uncertainty; calibration.csv, .md and calibration_*.png.
 
     Raises FornixError where no weights ship.
     """
-    wanted = size or (QUICK if quick else Size())
+    wanted = size or (QUICK if quick else CalibrationConfig())
     methods = [m for m in shipped() if not wanted.methods or m in wanted.methods]
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     curves: Curves = {}
     with use_threads(threads):
-        families = [
+        populations = [
             make(wanted.block, 950 + k + seed, wanted.voxel_size)
             for k, make in enumerate((anatomical, exchanging))
         ]
-        for family in families:
+        for population in populations:
             for label, gradients in protocols(wanted).items():
                 for snr in wanted.snrs:
-                    scan = family.scan(gradients, snr, seed + round(10 * snr))
+                    scan = population.scan(gradients, snr, seed + round(10 * snr))
                     for method in methods:
                         models = ["dti"]
                         if len(gradients.shells) > 1:
-                            models += [m for m in ("dki", "noddi") if _known(family, m)]
+                            models += [m for m in ("dki", "noddi") if _known(population, m)]
                         found = estimate(scan, method, models)
                         about: Row = {
-                            "family": family.name, "protocol": label, "snr": snr, "method": method,
+                            "population": population.name, "protocol": label, "snr": snr, "method": method,
                         }  # fmt: skip
-                        rows += scored(about, family, found, curves)
-            tell(f"{family.name}: {len(rows)} rows")
+                        rows += scored(about, population, found, curves)
+            tell(f"{population.name}: {len(rows)} rows")
     coverage(folder / "calibration_coverage.png", rows)
     sparsification(folder / "calibration_sparsification.png", curves)
     where(folder / "calibration_where.png", rows)
@@ -99,19 +99,19 @@ def run_calibration(
     return rows
 
 
-def protocols(wanted: Size) -> dict[str, Gradients]:
+def protocols(wanted: CalibrationConfig) -> dict[str, Gradients]:
     """Protocols by what they are called on the page: directions at 1000, or at 1000 + 2000."""
     made = {str(n): scheme(f"dti{n}") for n in wanted.directions}
     return made | {f"{a}+{b}": two_shells(a, b) for a, b in wanted.shells}
 
 
-def scored(about: Row, family: TestPopulation, found: Estimate, curves: Curves) -> list[Row]:
+def scored(about: Row, population: TestPopulation, found: Estimate, curves: Curves) -> list[Row]:
     """Per metric: coverage of every interval, its width, rank correlation and sparsification."""
     rows: list[Row] = []
     for name, values in found.values.items():
-        if name not in family.truth or name not in found.std:
+        if name not in population.truth or name not in found.std:
             continue
-        true, std, param = family.truth[name], found.std[name], name.split("_")[1]
+        true, std, param = population.truth[name], found.std[name], name.split("_")[1]
         apart = values - true
         row: Row = {**about, "param": param, "n": len(true)}
         for share in PROMISED:
@@ -235,9 +235,9 @@ def where(path: Path, rows: Sequence[Row], share: float = 0.9) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _page(rows: list[Row], wanted: Size, methods: Sequence[str]) -> Page:
+def _page(rows: list[Row], wanted: CalibrationConfig, methods: Sequence[str]) -> Page:
     setting = (
-        f"The shipped estimators ({', '.join(methods)}) on two families unlike training (`anatomy` and "
+        f"The shipped estimators ({', '.join(methods)}) on two populations unlike training (`anatomy` and "
         "`exchange` of `fornix bench microstructure`: other anatomy, other noise, other tissue models), "
         f"protocols of {', '.join(protocols(wanted))} directions (at b = 1000; a+b: at 1000 and 2000 "
         f"s/mm²), SNR {', '.join(f'{s:g}' for s in wanted.snrs)}. Every voxel of the brain counts. "
@@ -286,8 +286,8 @@ def _seen(whole: Sequence[Row], rows: Sequence[Row]) -> list[str]:
         mine = [r for r in rows if r["method"] == method]
         worst = max(mine, key=lambda r: r["miss"])
         made.append(
-            f"`{method}`: the worst single scan is {worst['family']}, {worst['protocol']} directions, SNR "
-            f"{worst['snr']:g}, {worst['param'].upper()}, off by {100 * worst['miss']:.0f} points."
+            f"`{method}`: the worst single scan is {worst['population']}, {worst['protocol']} directions, "
+            f"SNR {worst['snr']:g}, {worst['param'].upper()}, off by {100 * worst['miss']:.0f} points."
         )
         ranked = sorted(here, key=lambda r: r["spearman"])
         good = [r["param"].upper() for r in here if r["spearman"] >= SPEARMAN_GOAL]
@@ -306,5 +306,5 @@ def _sizes(protocol: str) -> tuple[int, int]:
     return len(counts), sum(counts)
 
 
-def _known(family: TestPopulation, model: str) -> bool:
-    return any(name.startswith(f"{model}_") for name in family.truth)
+def _known(population: TestPopulation, model: str) -> bool:
+    return any(name.startswith(f"{model}_") for name in population.truth)

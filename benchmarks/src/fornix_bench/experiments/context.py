@@ -24,7 +24,7 @@ from fornix_bench.experiments.heads import Lesioned, lesioned, sharpness, traine
 from fornix_bench.experiments.page import Page, Table, percent, pick, write
 from fornix_bench.experiments.training import Tell, trained
 from fornix_bench.metrics import scores
-from fornix_bench.suites.microstructure.families import Block, Scan
+from fornix_bench.suites.microstructure.populations import Block, Scan
 from fornix_bench.table import Row
 
 PARAMS = ("fa", "md")
@@ -35,7 +35,7 @@ REGIONS = ("white", "lesion", "border")
 
 
 @dataclass(frozen=True)
-class Size:
+class ContextConfig:
     """How much is trained and tested. edge: of the patches; piece: of the heads trained on."""
 
     steps: int = 1200
@@ -52,7 +52,7 @@ class Size:
     snrs: tuple[float, ...] = (5.0, 10.0, 20.0, 40.0)
 
 
-QUICK = Size(
+QUICK = ContextConfig(
     steps=6, weighing=4, batch=1, edge=8, heads=1, width=16, piece=(12, 12, 12), block=(16, 18, 8),
     voxel_size=5.0, lesions=4, snrs=(10.0,),
 )  # fmt: skip
@@ -63,11 +63,11 @@ def run_context(
     threads: int = 2,
     quick: bool = False,
     seed: int = 0,
-    size: Size | None = None,
+    size: ContextConfig | None = None,
     tell: Tell = print,
 ) -> list[Row]:
     """Train the three networks, score them, write context.csv, .md and context_*.png into `out`."""
-    wanted = size or (QUICK if quick else Size())
+    wanted = size or (QUICK if quick else ContextConfig())
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     recipe = Recipe(
@@ -89,7 +89,7 @@ def run_context(
         networks = train_all(recipe, weighing, gradients, wanted.piece, wanted.edge, small)
         head = lesioned(wanted.block, 930 + seed, wanted.voxel_size, wanted.lesions)
         for snr in wanted.snrs:
-            scan = head.family.scan(gradients, snr, seed + round(snr))
+            scan = head.population.scan(gradients, snr, seed + round(snr))
             found = estimates(networks, scan)
             for method, values in found.items():
                 rows += scored(head, snr, method, values)
@@ -121,9 +121,9 @@ def scored(
     """Errors by region and parameter; at the border also how much of the contrast is kept."""
     rows: list[Row] = []
     for param in PARAMS:
-        true = head.family.truth[f"dti_{param}"]
+        true = head.population.truth[f"dti_{param}"]
         for region in REGIONS:
-            inside = head.family.regions[region]
+            inside = head.population.regions[region]
             row: Row = {"snr": snr, "region": region, "param": param, "method": method}
             row |= scores.errors(values[param][inside], true[inside])
             if region == "border":
@@ -180,7 +180,7 @@ def picture(
     figure = Figure(figsize=(2.2 * (len(METHODS) + 1) + 0.8, 4.8), layout="constrained")
     grid = figure.subplots(len(PARAMS), len(METHODS) + 1, squeeze=False)
     for line, (param, top) in enumerate(zip(PARAMS, (0.8, 1.8))):
-        panels = {"truth": head.family.truth[f"dti_{param}"]}
+        panels = {"truth": head.population.truth[f"dti_{param}"]}
         panels |= {m: found[f"{m} {param}"] for m in METHODS}
         for axes, (name, values) in zip(grid[line], panels.items()):
             image = axes.imshow(np.rot90(head.on_grid(values)[part]), cmap="gray", vmin=0, vmax=top)
@@ -196,11 +196,11 @@ def picture(
     figure.savefig(path, dpi=120)
 
 
-def _page(rows: list[Row], wanted: Size) -> Page:
+def _page(rows: list[Row], wanted: ContextConfig) -> Page:
     setting = (
         f"Protocol `{wanted.protocol}` (b = 1000 s/mm²), Rician noise. Three networks trained from "
         f"nothing on the same stream of patches ({wanted.edge}³ voxels, {trained_on()}, with lesions and "
-        f"blobs of foreign tissue with sharp edges; SNR 4 to 50), {wanted.steps:,} steps of "
+        f"blobs of unusual tissue with sharp edges; SNR 4 to 50), {wanted.steps:,} steps of "
         f"{wanted.batch} patches each, Gaussian likelihood of the metrics: "
         "`voxel-wise` sees one voxel (equivariant network); `CNN` two layers of 3×3×3 convolutions over "
         "maps of the same invariants, 5×5×5 voxels, and the centre beside them; `attention` the "

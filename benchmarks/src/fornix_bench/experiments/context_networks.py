@@ -24,7 +24,7 @@ from fornix.training.recipes import Recipe
 from fornix.training.tasks.microstructure import ContextTask, SpatialTask, around
 from fornix_bench.experiments.cnn import Cnn, on_grid
 from fornix_bench.experiments.streams import FixedPatches
-from fornix_bench.suites.microstructure.families import Block, Scan
+from fornix_bench.suites.microstructure.populations import Block, Scan
 
 VOXELWISE, CNN, ATTENTION = "voxel-wise", "CNN", "attention"
 #: Channels of the convolutions; voxels at a patch's rim, which are not scored in training.

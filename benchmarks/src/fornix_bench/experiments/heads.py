@@ -14,7 +14,7 @@ from scipy import ndimage
 from fornix.physics import Anatomy, Noise, signal, truth
 from fornix.physics.anatomy import LESION, embedded, with_lesions
 from fornix.physics.anatomy.model import VOLUMES
-from fornix_bench.suites.microstructure.families import WHITE, Block, TestPopulation
+from fornix_bench.suites.microstructure.populations import WHITE, Block, TestPopulation
 
 Mask = NDArray[np.bool_]
 
@@ -56,20 +56,20 @@ def somewhere(head: Anatomy, block: Block, seed: int) -> Anatomy:
 class Lesioned:
     """An unseen head with lesions.
 
-    family: its voxels, noise Rician; regions white, lesion (cores), border and brain (n,).
+    population: its voxels, noise Rician; regions white, lesion (cores), border and brain (n,).
     core: (X, Y, Z) lesion cores, whose edges are sharp. beside: (X, Y, Z) white matter that touches
     one. wm: (X, Y, Z) share of white matter.
     """
 
-    family: TestPopulation
+    population: TestPopulation
     core: Mask
     beside: Mask
     wm: NDArray[np.float32]
 
     def on_grid(self, values: NDArray) -> NDArray[np.float64]:
-        """Values (n, …) of the family's voxels as (X, Y, Z, …), nan outside."""
+        """Values (n, …) of the population's voxels as (X, Y, Z, …), nan outside."""
         out = np.full((*self.core.shape, *np.shape(values)[1:]), np.nan)
-        out[self.family.mask] = values
+        out[self.population.mask] = values
         return out
 
 
@@ -91,11 +91,11 @@ def lesioned(block: Block, seed: int, voxel_size: float = 2.5, lesions: int = 12
         "border": edge,
         "brain": head.mask,
     }
-    family = TestPopulation(
+    population = TestPopulation(
         "lesions", head.mask, head.affine, lambda g: signal(tissue, g), known,
         {k: v[head.mask] for k, v in regions.items()}, Noise(), head.reference,
     )  # fmt: skip
-    return Lesioned(family, core, beside, head.wm)
+    return Lesioned(population, core, beside, head.wm)
 
 
 def sharpness(found: NDArray, true: NDArray, core: Mask, beside: Mask) -> float:

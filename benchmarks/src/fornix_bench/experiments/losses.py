@@ -27,7 +27,7 @@ from fornix_bench.experiments.losses_networks import (
 from fornix_bench.experiments.page import Page, Table, percent, pick, write
 from fornix_bench.experiments.training import Tell, trained
 from fornix_bench.metrics import scores
-from fornix_bench.suites.microstructure.families import Block, TestPopulation, anatomical
+from fornix_bench.suites.microstructure.populations import Block, TestPopulation, anatomical
 from fornix_bench.table import Row
 
 #: Classical fits beside the networks, by the name of their method.
@@ -37,7 +37,7 @@ DIRECTED = 0.3
 
 
 @dataclass(frozen=True)
-class Size:
+class LossesConfig:
     """How much is trained and tested. piece: of the heads trained on; block: voxels of the test."""
 
     steps: int = 1000
@@ -53,7 +53,7 @@ class Size:
     variants: tuple[Variant, ...] = VARIANTS
 
 
-QUICK = Size(
+QUICK = LossesConfig(
     steps=6, batch=128, bank=400, width=16, piece=(12, 12, 12), block=(14, 16, 6), voxel_size=5.0,
     lesions=6, snrs=(8.0,),
 )  # fmt: skip
@@ -64,11 +64,11 @@ def run_losses(
     threads: int = 2,
     quick: bool = False,
     seed: int = 0,
-    size: Size | None = None,
+    size: LossesConfig | None = None,
     tell: Tell = print,
 ) -> list[Row]:
     """Train by every loss, score, write losses.csv, .md and losses_*.png into `out`."""
-    wanted = size or (QUICK if quick else Size())
+    wanted = size or (QUICK if quick else LossesConfig())
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     recipe = Recipe(
@@ -84,35 +84,35 @@ def run_losses(
             named = replace(recipe, name=variant.name)
             task = LossTask(variant, named, gradients, wanted.piece)
             networks[variant] = trained(named, task, tell)
-        family = anatomical(wanted.block, 940 + seed, wanted.voxel_size, wanted.lesions)
-        family = replace(family, noise=Noise())
+        population = anatomical(wanted.block, 940 + seed, wanted.voxel_size, wanted.lesions)
+        population = replace(population, noise=Noise())
         for snr in wanted.snrs:
-            scan = family.scan(gradients, snr, seed + round(snr))
+            scan = population.scan(gradients, snr, seed + round(snr))
             level = scan.sigma[scan.dwi.brain()]
             for label, method in CLASSICAL.items():
                 found = fitted(scan.dwi.signals(), gradients, method, level)
-                rows += scored(family, snr, label, "none", found)
+                rows += scored(population, snr, label, "none", found)
             for variant, network in networks.items():
                 found = ask(variant, network, scan)
-                rows += scored(family, snr, variant.name, variant.labels, found)
-    bars(folder / "losses_errors.png", rows, family.region)
-    write(folder, _page(rows, wanted, family.region), threads, seed, quick)
+                rows += scored(population, snr, variant.name, variant.labels, found)
+    bars(folder / "losses_errors.png", rows, population.region)
+    write(folder, _page(rows, wanted, population.region), threads, seed, quick)
     return rows
 
 
 def scored(
-    family: TestPopulation, snr: float, method: str, labels: str, found: dict[str, np.ndarray]
+    population: TestPopulation, snr: float, method: str, labels: str, found: dict[str, np.ndarray]
 ) -> list[Row]:
     """Errors of FA and MD and the mean angle of v1, by region."""
     rows: list[Row] = []
-    for region, inside in family.regions.items():
+    for region, inside in population.regions.items():
         about: Row = {"snr": snr, "region": region, "method": method, "labels": labels}
         for param in ("fa", "md"):
-            true = family.truth[f"dti_{param}"][inside]
+            true = population.truth[f"dti_{param}"][inside]
             rows.append({**about, "param": param, **scores.errors(found[param][inside], true)})
-        directed = inside & (family.truth["dti_fa"] > DIRECTED)
+        directed = inside & (population.truth["dti_fa"] > DIRECTED)
         if directed.any():
-            angle = scores.angles(found["v1"][directed], family.truth["dti_v1"][directed])
+            angle = scores.angles(found["v1"][directed], population.truth["dti_v1"][directed])
             rows.append({**about, "param": "v1", "n": len(angle), "degrees": float(angle.mean())})
     return rows
 
@@ -147,7 +147,7 @@ def bars(path: Path, rows: Sequence[Row], region: str) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _page(rows: list[Row], wanted: Size, region: str) -> Page:
+def _page(rows: list[Row], wanted: LossesConfig, region: str) -> Page:
     main = [r for r in rows if r["region"] in (region, "lesion")]
     setting = (
         f"Protocol `{wanted.protocol}` (b = 1000 s/mm²), Rician noise. The same small equivariant "
@@ -159,7 +159,7 @@ def _page(rows: list[Row], wanted: Size, region: str) -> Page:
         "Rician likelihood of the measured signal itself, no labels; `rician, held out`: the same, of "
         f"volumes that the network did not see (it is shown {SEEN[0]:.0%} to {SEEN[1]:.0%} of the "
         "directions). The signal losses' FA, MD and v1 are a tensor fit of the predicted noise-free "
-        "signal. Test: family `anatomy` of `fornix bench microstructure` with Rician noise. `NLLS "
+        "signal. Test: population `anatomy` of `fornix bench microstructure` with Rician noise. `NLLS "
         "(Rician)` is the maximum of the Rician likelihood voxel by voxel."
     )
     names = ("snr", "region", "method", "labels", "n", "bias", "spread", "rmse")
@@ -181,7 +181,7 @@ def _page(rows: list[Row], wanted: Size, region: str) -> Page:
     )  # fmt: skip
 
 
-def _seen(rows: list[Row], wanted: Size, region: str) -> list[str]:
+def _seen(rows: list[Row], wanted: LossesConfig, region: str) -> list[str]:
     made = []
     for snr in wanted.snrs:
         fa = {r["method"]: r for r in rows

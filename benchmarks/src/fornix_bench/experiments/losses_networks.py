@@ -21,7 +21,7 @@ from fornix.physics.protocol import shells
 from fornix.training.data.voxels import Batch
 from fornix.training.recipes import Recipe
 from fornix_bench.experiments.streams import FixedVoxels, clean_signals
-from fornix_bench.suites.microstructure.families import Block, Scan
+from fornix_bench.suites.microstructure.populations import Block, Scan
 
 #: Weight of a shell's mean error beside the variance over the sphere.
 MEAN_WEIGHT = 0.1

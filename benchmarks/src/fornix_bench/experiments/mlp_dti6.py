@@ -27,7 +27,7 @@ from fornix_bench.experiments.perceptron import Perceptron, inputs, size
 from fornix_bench.experiments.streams import FixedVoxels
 from fornix_bench.experiments.training import Tell, trained
 from fornix_bench.metrics import scores
-from fornix_bench.suites.microstructure.families import Block, Scan, TestPopulation, anatomical
+from fornix_bench.suites.microstructure.populations import Block, Scan, TestPopulation, anatomical
 from fornix_bench.table import Row
 
 PARAMS = ("fa", "md", "ad", "rd")
@@ -40,7 +40,7 @@ DIRECTED = 0.3
 
 
 @dataclass(frozen=True)
-class Size:
+class PerceptronConfig:
     """How much is trained and tested. block: voxels of the test; piece: of the heads trained on."""
 
     steps: int = 1500
@@ -54,7 +54,7 @@ class Size:
     snrs: tuple[float, ...] = (10.0, 20.0, 40.0)
 
 
-QUICK = Size(
+QUICK = PerceptronConfig(
     steps=25, batch=256, bank=800, width=32, piece=(14, 14, 14), block=(16, 18, 6), voxel_size=5.0,
     snrs=(20.0,),
 )  # fmt: skip
@@ -97,11 +97,11 @@ def run_mlp_dti6(
     threads: int = 2,
     quick: bool = False,
     seed: int = 0,
-    size: Size | None = None,
+    size: PerceptronConfig | None = None,
     tell: Tell = print,
 ) -> list[Row]:
     """Train the perceptron, score it, write mlp-dti6.csv, .md and mlp-dti6_*.png into `out`."""
-    wanted = size or (QUICK if quick else Size())
+    wanted = size or (QUICK if quick else PerceptronConfig())
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     recipe = Recipe(
@@ -110,28 +110,28 @@ def run_mlp_dti6(
     )  # fmt: skip
     with use_threads(threads):
         network = trained(recipe, PerceptronTask(recipe, wanted.piece), tell)
-        family = anatomical(wanted.block, 920 + seed, wanted.voxel_size, wanted.lesions)
+        population = anatomical(wanted.block, 920 + seed, wanted.voxel_size, wanted.lesions)
         rows: list[Row] = []
         shown: dict[str, NDArray] = {}
         for snr in wanted.snrs:
-            found = estimates(network, family, snr, seed)
+            found = estimates(network, population, snr, seed)
             for method, values in found.items():
-                rows += scored(family, snr, method, values)
+                rows += scored(population, snr, method, values)
             if snr == _middle(wanted.snrs):
                 shown = {m: v["fa"] for m, v in found.items()}
     bars(folder / "mlp-dti6_fa.png", rows)
-    maps(folder / "mlp-dti6_maps.png", family, shown, _middle(wanted.snrs))
-    write(folder, _page(rows, wanted, family, quick), threads, seed, quick)
+    maps(folder / "mlp-dti6_maps.png", population, shown, _middle(wanted.snrs))
+    write(folder, _page(rows, wanted, population, quick), threads, seed, quick)
     return rows
 
 
 def estimates(
-    network: nn.Module, family: TestPopulation, snr: float, seed: int
+    network: nn.Module, population: TestPopulation, snr: float, seed: int
 ) -> dict[str, dict[str, NDArray]]:
     """By method: fa, md, ad, rd (n,), and where it has one the tensor (n, 6) and v1 (n, 3)."""
     made: dict[str, dict[str, NDArray]] = {}
     for method, protocol in WLS.items():
-        scan = family.scan(scheme(protocol), snr, seed + round(snr))
+        scan = population.scan(scheme(protocol), snr, seed + round(snr))
         signals, level = _signals(scan)
         fit = fit_tensor(signals, scan.dwi.gradients, "wls", sigma=level)
         made[method] = {k: np.asarray(fit[k], np.float64) for k in (*PARAMS, "tensor", "v1")}
@@ -149,24 +149,26 @@ def estimates(
 
 
 def scored(
-    family: TestPopulation, snr: float, method: str, values: dict[str, NDArray]
+    population: TestPopulation, snr: float, method: str, values: dict[str, NDArray]
 ) -> list[Row]:
     """Rows by region: errors of the metrics, of the tensor's elements, and the angle of v1."""
     rows: list[Row] = []
-    for region, inside in family.regions.items():
+    for region, inside in population.regions.items():
         about: Row = {"snr": snr, "region": region, "method": method}
         for param in PARAMS:
-            true = family.truth[f"dti_{param}"][inside]
+            true = population.truth[f"dti_{param}"][inside]
             rows.append({**about, "param": param, **scores.errors(values[param][inside], true)})
         if "tensor" not in values:
             continue
-        apart = (values["tensor"] - family.truth["dti_tensor"])[inside]
+        apart = (values["tensor"] - population.truth["dti_tensor"])[inside]
         square = (apart[:, :3] ** 2).sum(1) + 2 * (apart[:, 3:] ** 2).sum(1)
         row = {**about, "param": "tensor", "n": len(apart)}
         rows.append({**row, "rmse": float(np.sqrt(square.mean() / 9))})
-        directed = inside & (family.truth["dti_fa"] > DIRECTED)
+        directed = inside & (population.truth["dti_fa"] > DIRECTED)
         if directed.any():
-            angle = scores.angles(values["v1"][directed], family.truth["dti_v1"][directed]).mean()
+            angle = scores.angles(
+                values["v1"][directed], population.truth["dti_v1"][directed]
+            ).mean()
             row = {**about, "param": "v1", "n": int(directed.sum())}
             rows.append({**row, "degrees": float(angle)})
     return rows
@@ -200,16 +202,16 @@ def bars(path: Path, rows: Sequence[Row]) -> None:
     figure.savefig(path, dpi=120)
 
 
-def maps(path: Path, family: TestPopulation, found: dict[str, NDArray], snr: float) -> None:
+def maps(path: Path, population: TestPopulation, found: dict[str, NDArray], snr: float) -> None:
     """FA in one slice through most of the lesions: truth and every method."""
-    lesion = np.zeros(family.mask.shape, bool)
-    lesion[family.mask] = family.regions.get("lesion", np.zeros(len(family), bool))
+    lesion = np.zeros(population.mask.shape, bool)
+    lesion[population.mask] = population.regions.get("lesion", np.zeros(len(population), bool))
     level = int(lesion.sum((0, 1)).argmax())
-    panels = {"truth": family.truth["dti_fa"], **found}
+    panels = {"truth": population.truth["dti_fa"], **found}
     figure = Figure(figsize=(2.5 * len(panels), 3.1), layout="constrained")
     for axes, (name, values) in zip(figure.subplots(1, len(panels)), panels.items()):
-        volume = np.zeros(family.mask.shape)
-        volume[family.mask] = values
+        volume = np.zeros(population.mask.shape)
+        volume[population.mask] = values
         image = axes.imshow(np.rot90(volume[:, :, level]), cmap="gray", vmin=0, vmax=0.8)
         if lesion[:, :, level].any():
             axes.contour(np.rot90(lesion[:, :, level]), [0.5], colors="#ffb000", linewidths=0.8)
@@ -219,8 +221,10 @@ def maps(path: Path, family: TestPopulation, found: dict[str, NDArray], snr: flo
     figure.savefig(path, dpi=120)
 
 
-def _page(rows: list[Row], wanted: Size, family: TestPopulation, quick: bool) -> Page:
-    main = [r for r in rows if r["region"] in (family.region, "lesion")]
+def _page(
+    rows: list[Row], wanted: PerceptronConfig, population: TestPopulation, quick: bool
+) -> Page:
+    main = [r for r in rows if r["region"] in (population.region, "lesion")]
     scalars = [r for r in main if r["param"] in PARAMS]
     setting = (
         "A residual perceptron reads one voxel: the q-space features of its seven signals (one b0, six "
@@ -229,7 +233,7 @@ def _page(rows: list[Row], wanted: Size, family: TestPopulation, quick: bool) ->
         "Gaussian likelihood. FA, MD, AD and RD are outputs of their own, kept in their ranges by "
         f"sigmoids; the tensor is positive definite by its Cholesky factor (`{DERIVED}`: FA and the "
         "others derived from that tensor). Test: an aged atlas' head with lesions, partly off the "
-        "training's tissue model, noise of four correlated coils (family `anatomy` of `fornix bench "
+        "training's tissue model, noise of four correlated coils (population `anatomy` of `fornix bench "
         "microstructure`). WLS on the same seven signals, and on a scan of the same head with 3 b0 "
         "and 30 directions. Diffusivities in µm²/ms."
     )
@@ -247,7 +251,7 @@ def _page(rows: list[Row], wanted: Size, family: TestPopulation, quick: bool) ->
         ),
         (("mlp-dti6_fa.png", "RMSE and bias of FA by SNR, method and region"),
          ("mlp-dti6_maps.png", "FA of one slice; lesions are outlined")),
-        _seen(rows, family.region, wanted.snrs),
+        _seen(rows, population.region, wanted.snrs),
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from fornix_bench.experiments.page import Page, Table, percent, write
 from fornix_bench.experiments.shipped import shipped
 from fornix_bench.experiments.training import Tell
 from fornix_bench.suites.microstructure.accuracy import two_shells
-from fornix_bench.suites.microstructure.families import Block, anatomical, exchanging
+from fornix_bench.suites.microstructure.populations import Block, anatomical, exchanging
 from fornix_bench.table import Row
 
 AUROC_GOAL = 0.9
@@ -25,7 +25,7 @@ MISSED = 0.1
 
 
 @dataclass(frozen=True)
-class Size:
+class OODConfig:
     """How much is scored. real: scans at most, None is all; slices: of each."""
 
     block: Block = (32, 36, 14)
@@ -36,7 +36,7 @@ class Size:
     slices: int = 10
 
 
-QUICK = Size(block=(16, 18, 6), voxel_size=5.0, protocols=("30",), real=1, slices=2)
+QUICK = OODConfig(block=(16, 18, 6), voxel_size=5.0, protocols=("30",), real=1, slices=2)
 
 
 def run_ood(
@@ -44,7 +44,7 @@ def run_ood(
     threads: int = 2,
     quick: bool = False,
     seed: int = 0,
-    size: Size | None = None,
+    size: OODConfig | None = None,
     tell: Tell = print,
 ) -> list[Row]:
     """Score simulated and real voxels by the shipped estimator; ood.csv, .md and ood_*.png.
@@ -52,7 +52,7 @@ def run_ood(
     Real scans are read from FORNIX_TEST_DATA or ../shared/data, and left out where they are not there.
     Raises FornixError where no weights ship.
     """
-    wanted = size or (QUICK if quick else Size())
+    wanted = size or (QUICK if quick else OODConfig())
     method = shipped()[0]
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,11 +61,11 @@ def run_ood(
     pictures: list[Picture] = []
     kinds: list[simulated.Group] = []
     with use_threads(threads):
-        family = anatomical(wanted.block, 960 + seed, wanted.voxel_size, 10)
+        population = anatomical(wanted.block, 960 + seed, wanted.voxel_size, 10)
         other = exchanging(wanted.block, 961 + seed, wanted.voxel_size)
         for label in wanted.protocols:
             about: Row = {"protocol": label, "method": method}
-            found = simulated.groups(family, other, known[label], method, wanted.snr, seed)
+            found = simulated.groups(population, other, known[label], method, wanted.snr, seed)
             kinds = kinds or found
             rows += simulated.rows_of(found, about) + simulated.binned(found, about)
             rows += [simulated.wrong(found, about, floor) for floor in (False, True)]
@@ -84,13 +84,13 @@ def run_ood(
     return rows
 
 
-def _page(rows: list[Row], wanted: Size, method: str, real: bool) -> Page:
+def _page(rows: list[Row], wanted: OODConfig, method: str, real: bool) -> Page:
     parts = {s: [r for r in rows if r["section"] == s]
              for s in ("kind", "bin", "error", "real", "real bin")}  # fmt: skip
     setting = (
-        f"The shipped estimator `{method}`; its score tells how strange a voxel is to the training "
-        "family, in decades: 2 means one trained voxel in a hundred is as strange, 3 one in a thousand, "
-        "from where on the classical fit stands in. Simulated: family `anatomy` of `fornix bench "
+        f"The shipped estimator `{method}`; its score tells how unusual a voxel is to the training "
+        "population, as −log10 p: 2 means one trained voxel in a hundred is as unusual, 3 one in a thousand, "
+        "from where on the classical fit stands in. Simulated: population `anatomy` of `fornix bench "
         f"microstructure` (lesions, off the training's tissue model) at SNR {wanted.snr:g} with Rician "
         "noise, then with noise never trained on, a wrong noise level, axons with exchange, artefacts "
         "and tissue that no brain has; protocols of 30 directions at b = 1000 and of 6 + 12 at 1000 and "
@@ -123,7 +123,7 @@ def _page(rows: list[Row], wanted: Size, method: str, real: bool) -> Page:
         shown.append(("ood_maps.png", "Real scans: mean b0, FA and score of one slice"))
     return Page(
         "ood", "Does the score rise where the error does?",
-        "Lesions, artefacts, other noise, foreign tissue, other vendors: does the out-of-distribution "
+        "Lesions, artefacts, other noise, unusual tissue, other vendors: does the out-of-distribution "
         "score tell where estimates go wrong?",
         setting, rows, tables, shown, _seen(parts, real),
     )  # fmt: skip

@@ -31,9 +31,11 @@ def scores(path: Path, groups: Sequence[Group]) -> None:
     axes.set_yticks(range(len(groups)), [g.kind for g in groups], fontsize=8)
     axes.invert_yaxis()
     axes.axvline(3, color="#c1440e", lw=1, ls="--")
-    axes.text(3.03, len(groups) - 0.4, "foreign", color="#c1440e", fontsize=8, va="bottom")
+    axes.text(
+        3.03, len(groups) - 0.4, "out of distribution", color="#c1440e", fontsize=8, va="bottom"
+    )
     axes.set_xlim(0, TOP + 0.1)
-    axes.set_xlabel(f"score, decades (drawn up to {TOP:g})")
+    axes.set_xlabel(f"score, −log10 p (drawn up to {TOP:g})")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
 
@@ -71,7 +73,7 @@ def errors(path: Path, rows: Sequence[Row]) -> None:
     panels[0].legend(frameon=False, fontsize=7)
     for axes in panels:
         axes.set_xticks(range(len(order)), order, fontsize=7, rotation=30)
-        axes.set_xlabel("score, decades")
+        axes.set_xlabel("score, −log10 p")
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
 
@@ -92,7 +94,7 @@ def maps(path: Path, pictures: Sequence[Picture]) -> None:
         ):  # fmt: skip
             image = axes.imshow(np.rot90(values), cmap=colours, vmin=0, vmax=top)
         line[1].set_title(picture.name, fontsize=7)
-    figure.colorbar(image, ax=list(grid.ravel()), shrink=0.5, label="score, decades")
+    figure.colorbar(image, ax=list(grid.ravel()), shrink=0.5, label="score, −log10 p")
     figure.savefig(path, dpi=120)
 
 

@@ -13,7 +13,7 @@ from fornix.core.gradients import Gradients
 from fornix.physics import Noise
 from fornix_bench.metrics import scores
 from fornix_bench.suites.microstructure.estimates import Estimate, estimate
-from fornix_bench.suites.microstructure.families import FOREIGN_NOISE, TestPopulation
+from fornix_bench.suites.microstructure.populations import UNSEEN_NOISE, TestPopulation
 from fornix_bench.suites.microstructure.uncertainty import with_artefacts
 from fornix_bench.table import Row
 
@@ -27,18 +27,18 @@ FLOOR = "32 coils, sum of squares"
 NOISES: dict[str, tuple[Noise, float]] = {
     "8 coils, sum of squares": (Noise(coils=8), 1.0),
     FLOOR: (Noise(coils=32), 1.0),
-    "4 correlated coils, spatially_vary_parameters, interpolated": (FOREIGN_NOISE, 1.0),
+    "4 correlated coils, spatially_vary_parameters, interpolated": (UNSEEN_NOISE, 1.0),
     "noise told half": (Noise(), 0.5),
     "noise told double": (Noise(), 2.0),
 }
-#: Edges of the score's bins, decades.
+#: Edges of the score's bins, −log10 p.
 BINS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, np.inf)
 PARAMS = ("fa", "md")
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Voxels of one kind. score: (n,) decades. error, std: by parameter (n,), nan without truth.
+    """Voxels of one kind. score: (n,) −log10 p. error, std: by parameter (n,), nan without truth.
 
     outside: (n,) FA or MD outside its 99% interval (False without truth).
     """
@@ -54,24 +54,24 @@ class Group:
 
 
 def groups(
-    family: TestPopulation,
+    population: TestPopulation,
     other: TestPopulation,
     gradients: Gradients,
     method: str,
     snr: float,
     seed: int,
 ) -> list[Group]:
-    """The reference first, then every other kind. other: a family of another tissue model."""
-    calm = replace(family, noise=Noise())
+    """The reference first, then every other kind. other: a population of another tissue model."""
+    calm = replace(population, noise=Noise())
     scan = calm.scan(gradients, snr, seed)
     found = estimate(scan, method)
-    made = [_group(REFERENCE, found, family.truth)]
+    made = [_group(REFERENCE, found, population.truth)]
     for region, name in (("white", "healthy white matter"), ("lesion", "lesions")):
-        if region in family.regions:
-            made.append(_part(made[0], f"{name}{OF_FIRST}", family.regions[region]))
+        if region in population.regions:
+            made.append(_part(made[0], f"{name}{OF_FIRST}", population.regions[region]))
     for kind, (noise, told) in NOISES.items():
-        scan = replace(family, noise=noise).scan(gradients, snr, seed + 1)
-        made.append(_group(kind, estimate(scan, method, told=told), family.truth))
+        scan = replace(population, noise=noise).scan(gradients, snr, seed + 1)
+        made.append(_group(kind, estimate(scan, method, told=told), population.truth))
     wet = replace(other, noise=Noise())
     made.append(_group("axons with exchange", estimate(wet.scan(gradients, snr, seed + 2), method),
                        other.truth))  # fmt: skip
@@ -101,7 +101,7 @@ def rows_of(found: Sequence[Group], about: Row) -> list[Row]:
 
 
 def told(score: NDArray[np.float64]) -> Row:
-    """n, mean of the score and the shares above 2 and 3 decades."""
+    """n, mean of the score and the shares above 2 and 3."""
     return {
         "n": len(score), "mean score": float(score.mean()),
         "above 2": float((score > 2).mean()), "above 3": float((score > 3).mean()),

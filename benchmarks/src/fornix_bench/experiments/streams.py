@@ -20,7 +20,7 @@ from fornix.training.data.tissue import (
 from fornix.training.data.voxels import Batch, VoxelStream
 from fornix.training.recipes import Recipe
 from fornix_bench.experiments.heads import somewhere, training_anatomy, turned
-from fornix_bench.suites.microstructure.families import Block
+from fornix_bench.suites.microstructure.populations import Block
 
 
 class FixedVoxels(VoxelStream):
@@ -57,7 +57,7 @@ class FixedVoxels(VoxelStream):
 
 
 class FixedPatches(PatchStream):
-    """Patches at one protocol from pieces of varied heads, with lesions and foreign blobs."""
+    """Patches at one protocol from pieces of varied heads, with lesions and unusual blobs."""
 
     def __init__(
         self, recipe: Recipe, gradients: Gradients, block: Block, edge: int, seed: int,

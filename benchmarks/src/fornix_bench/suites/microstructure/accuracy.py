@@ -1,4 +1,4 @@
-"""Accuracy of microstructure on the test families: errors, protocols never trained on, cells."""
+"""Accuracy of microstructure on the test populations: errors, protocols never trained on, cells."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from fornix_bench.suites.microstructure.estimates import (
     learned,
     peer,
 )
-from fornix_bench.suites.microstructure.families import Scan, TestPopulation
+from fornix_bench.suites.microstructure.populations import Scan, TestPopulation
 from fornix_bench.table import Row
 
 #: A direction is scored where the true FA is above this.
 DIRECTED = 0.3
-#: Goals of the ratio of FA's RMSE to WLS by method and directions; in-family for single voxels.
+#: Goals of the ratio of FA's RMSE to WLS by method and directions; in-distribution for single voxels.
 FA_GOALS = {
     "voxelwise": {6: 0.80, 12: 0.85, 30: 0.90},
     "learned": {6: 0.55, 12: 0.60, 30: 0.70},
-    "in-family": {6: 0.55, 12: 0.60, 30: 0.65},
+    "in-distribution": {6: 0.55, 12: 0.60, 30: 0.65},
 }
 BIAS_GOALS = {6: 0.02, 12: 0.01, 30: 0.01}
 ANGLE_GOALS = {6: 0.85, 12: 1.0, 30: 1.0}
@@ -51,7 +51,7 @@ def two_shells(first: int, second: int) -> Gradients:
 
 
 def tensor_rows(
-    families: Sequence[TestPopulation],
+    populations: Sequence[TestPopulation],
     directions: Sequence[int],
     count: int,
     force: int,
@@ -59,62 +59,64 @@ def tensor_rows(
     skipped: list[str],
     snr: float = 20.0,
 ) -> list[Row]:
-    """FA, MD and v1 of every method at b = 1000 with few directions, by family and region.
+    """FA, MD and v1 of every method at b = 1000 with few directions, by population and region.
 
     count: voxels given to each peer (in the region that counts), which are slow; 0 leaves peers out.
     force: size of DIPY FORCE's library. `ratio` is to WLS on the same voxels.
     """
     rows: list[Row] = []
-    for family in families:
+    for population in populations:
         for number in directions:
             gradients = scheme(f"dti{number}")
-            scan = family.scan(gradients, snr, seed + number)
-            about: Row = {"section": "tensor", "family": family.name, "directions": number}
+            scan = population.scan(gradients, snr, seed + number)
+            about: Row = {"section": "tensor", "population": population.name, "directions": number}
             about["snr"] = snr
             methods = {m: estimate(scan, m) for m in (REFERENCE, "nlls", *learned())}
             base = methods[REFERENCE]
-            every = np.ones(len(family), bool)
-            for region, inside in family.regions.items():
-                for name, found in {**methods, ORACLE: _lined(base, family, inside)}.items():
-                    rows += _tensor(about, family, name, region, inside, found, base)
-            if count and family is families[0]:
-                some = _some(family, count, seed)
+            every = np.ones(len(population), bool)
+            for region, inside in population.regions.items():
+                for name, found in {**methods, ORACLE: _lined(base, population, inside)}.items():
+                    rows += _tensor(about, population, name, region, inside, found, base)
+            if count and population is populations[0]:
+                some = _some(population, count, seed)
                 known = _thinned(base, some)
                 for name, found in _peer_estimates(
                     TENSOR_PEERS | {"DIPY FORCE": peers.dipy_force(force)},
                     scan, some, "dti", snr, skipped,
                 ):  # fmt: skip
                     inside = every[some]
-                    rows += _tensor(about, family, name, family.region, inside, found, known, some)
+                    rows += _tensor(
+                        about, population, name, population.region, inside, found, known, some
+                    )
     return rows
 
 
-def random_rows(family: TestPopulation, count: int, seed: int) -> list[Row]:
+def random_rows(population: TestPopulation, count: int, seed: int) -> list[Row]:
     """FA and v1 against WLS with `count` random protocols and SNRs, in the region that counts."""
     rows: list[Row] = []
-    inside = family.regions[family.region]
+    inside = population.regions[population.region]
     for k in range(count):
         gradients = random_protocol(5000 + k, volumes=(7, 97), bmax=(700.0, 3000.0))
         rng = np.random.default_rng([seed, 5000 + k])
         snr = float(np.exp(rng.uniform(np.log(8), np.log(60))))
-        scan = family.scan(gradients, snr, seed + 5000 + k)
+        scan = population.scan(gradients, snr, seed + 5000 + k)
         base = estimate(scan, REFERENCE)
         for name in ("nlls", *learned()):
             found = estimate(scan, name)
             row: Row = {
-                "section": "random", "family": family.name, "protocol": 5000 + k, "method": name,
+                "section": "random", "population": population.name, "protocol": 5000 + k, "method": name,
                 "volumes": len(gradients), "bmax": float(gradients.bvals.max()),
                 "shells": len(gradients.shells), "snr": snr,
             }  # fmt: skip
             for param in PARAMS["dti"]:
-                row[f"{param}_ratio"] = _ratio(param, family, inside, found, base)
-            row["v1_ratio"] = _angle(family, inside, found) / _angle(family, inside, base)
+                row[f"{param}_ratio"] = _ratio(param, population, inside, found, base)
+            row["v1_ratio"] = _angle(population, inside, found) / _angle(population, inside, base)
             rows.append(row)
     return rows
 
 
 def advanced_rows(
-    families: Sequence[TestPopulation],
+    populations: Sequence[TestPopulation],
     snrs: Sequence[float],
     count: int,
     seed: int,
@@ -127,27 +129,27 @@ def advanced_rows(
         "noddi": {"AMICO": peers.amico_noddi},
     }
     rows: list[Row] = []
-    for family in families:
-        models = [m for m in ("dki", "noddi") if f"{m}_{PARAMS[m][0]}" in family.truth]
+    for population in populations:
+        models = [m for m in ("dki", "noddi") if f"{m}_{PARAMS[m][0]}" in population.truth]
         for snr in snrs:
             beside: dict[str, float] = {}
             made: list[Row] = []
             for label, gradients in protocols.items():
-                scan = family.scan(gradients, snr, seed + int(label))
-                some = _some(family, count, seed)
-                about: Row = {"section": "advanced", "family": family.name, "snr": snr}
+                scan = population.scan(gradients, snr, seed + int(label))
+                some = _some(population, count, seed)
+                about: Row = {"section": "advanced", "population": population.name, "snr": snr}
                 about["measurements"] = int(label)
                 found = {"classical": _thinned(estimate(scan, "classical", models), some)}
                 found |= {m: _thinned(estimate(scan, m, models), some) for m in learned()}
                 for name, one in found.items():
-                    made += _scalars(about, family, name, one, models, some)
+                    made += _scalars(about, population, name, one, models, some)
                 if label != "90" or not count:
                     continue
                 for model in models:
                     for name, one in _peer_estimates(
                         others[model], scan, some, model, snr, skipped
                     ):
-                        lines = _scalars(about, family, name, one, [model], some)
+                        lines = _scalars(about, population, name, one, [model], some)
                         beside |= {line["param"]: line["rmse"] for line in lines}
                         made += lines
             for row in made:
@@ -160,7 +162,7 @@ def advanced_rows(
     return rows
 
 
-def cell_rows(families: Sequence[TestPopulation], seed: int, snr: float = 20.0) -> list[Row]:
+def cell_rows(populations: Sequence[TestPopulation], seed: int, snr: float = 20.0) -> list[Row]:
     """Bias and spread per cell of the true value: tensors at 6, 12, 30 directions, the others at 12+.
 
     All voxels of the brain, so that the rare values have voxels too.
@@ -168,19 +170,24 @@ def cell_rows(families: Sequence[TestPopulation], seed: int, snr: float = 20.0) 
     protocols = {"dti6": scheme("dti6"), "dti12": scheme("dti12"), "dti30": scheme("dti30")}
     protocols |= {"2x6": two_shells(6, 6), "6+12": two_shells(6, 12)}
     rows: list[Row] = []
-    for family in families:
+    for population in populations:
         for label, gradients in protocols.items():
             single = label.startswith("dti")
             models = ["dti"] if single else ["dki", "noddi"]
-            scan = family.scan(gradients, snr, seed + 77)
+            scan = population.scan(gradients, snr, seed + 77)
             for method in (*(["classical"] if single else []), *learned()):
                 found = estimate(scan, method, models)
-                about = {"section": "cells", "family": family.name, "protocol": label, "snr": snr}
+                about = {
+                    "section": "cells",
+                    "population": population.name,
+                    "protocol": label,
+                    "snr": snr,
+                }
                 for name in found.values:
-                    if name not in family.truth or name == "dti_v1":
+                    if name not in population.truth or name == "dti_v1":
                         continue
                     param = name.split("_")[1]
-                    true = family.truth[name]
+                    true = population.truth[name]
                     for row in scores.cells(param, found.values[name], true, found.std.get(name)):
                         rows.append({**about, "method": method, **row})
     return rows
@@ -188,7 +195,7 @@ def cell_rows(families: Sequence[TestPopulation], seed: int, snr: float = 20.0) 
 
 def _tensor(
     about: Row,
-    family: TestPopulation,
+    population: TestPopulation,
     method: str,
     region: str,
     inside: NDArray[np.bool_],
@@ -196,44 +203,44 @@ def _tensor(
     base: Estimate,
     some: NDArray[np.int64] | None = None,
 ) -> list[Row]:
-    """Rows of FA, MD and v1; `some`: the voxels of the family that the estimates are of."""
+    """Rows of FA, MD and v1; `some`: the voxels of the population that the estimates are of."""
     number = about["directions"]
     rows: list[Row] = []
     for param in PARAMS["dti"]:
-        true = _true(family, f"dti_{param}", some)[inside]
+        true = _true(population, f"dti_{param}", some)[inside]
         row = {**about, "method": method, "region": region, "param": param}
         row |= scores.errors(found.values[f"dti_{param}"][inside], true)
         reference = scores.errors(base.values[f"dti_{param}"][inside], true)
         row["ratio"] = row["rmse"] / reference["rmse"]
         if param == "fa" and method in learned():
-            alone = method == "voxelwise" or family.name == "random"  # nothing around to see
-            inner = alone and family.name in ("subject", "random")
-            goals = FA_GOALS["in-family" if inner else method]
+            alone = method == "voxelwise" or population.name == "random"  # nothing around to see
+            inner = alone and population.name in ("subject", "random")
+            goals = FA_GOALS["in-distribution" if inner else method]
             row["goal"] = 1.0 if region == "lesion" else goals.get(number)
             row["bias_goal"] = BIAS_GOALS.get(number) if region == "white" else None
         rows.append(row)
     if "dti_v1" not in found.values:
         return rows
     row = {**about, "method": method, "region": region, "param": "v1"}
-    row["n"] = int((_true(family, "dti_fa", some)[inside] > DIRECTED).sum())
-    row["degrees"] = _angle(family, inside, found, some)
-    row["ratio"] = row["degrees"] / _angle(family, inside, base, some)
+    row["n"] = int((_true(population, "dti_fa", some)[inside] > DIRECTED).sum())
+    row["degrees"] = _angle(population, inside, found, some)
+    row["ratio"] = row["degrees"] / _angle(population, inside, base, some)
     if method in learned():
         row["goal"] = ANGLE_GOALS.get(number)
     return [*rows, row]
 
 
-def _lined(found: Estimate, family: TestPopulation, inside: NDArray[np.bool_]) -> Estimate:
+def _lined(found: Estimate, population: TestPopulation, inside: NDArray[np.bool_]) -> Estimate:
     values = {}
     for name in (f"dti_{param}" for param in PARAMS["dti"]):
-        slope, offset = np.polyfit(found.values[name][inside], family.truth[name][inside], 1)
+        slope, offset = np.polyfit(found.values[name][inside], population.truth[name][inside], 1)
         values[name] = slope * found.values[name] + offset
     return Estimate(values)
 
 
 def _scalars(
     about: Row,
-    family: TestPopulation,
+    population: TestPopulation,
     method: str,
     found: Estimate,
     models: Iterable[str],
@@ -243,9 +250,9 @@ def _scalars(
     for model in models:
         for param in PARAMS[model]:
             name = f"{model}_{param}"
-            if name in found.values and name in family.truth:
+            if name in found.values and name in population.truth:
                 row = {**about, "method": method, "param": param}
-                rows.append(row | scores.errors(found.values[name], family.truth[name][some]))
+                rows.append(row | scores.errors(found.values[name], population.truth[name][some]))
     return rows
 
 
@@ -270,13 +277,15 @@ def _peer_estimates(
                 skipped.append(str(missing))
 
 
-def _true(family: TestPopulation, name: str, some: NDArray[np.int64] | None) -> NDArray[np.float64]:
-    return family.truth[name] if some is None else family.truth[name][some]
+def _true(
+    population: TestPopulation, name: str, some: NDArray[np.int64] | None
+) -> NDArray[np.float64]:
+    return population.truth[name] if some is None else population.truth[name][some]
 
 
-def _some(family: TestPopulation, count: int, seed: int) -> NDArray[np.int64]:
+def _some(population: TestPopulation, count: int, seed: int) -> NDArray[np.int64]:
     """At most `count` voxels of the region that counts; all of it for 0."""
-    whole = np.flatnonzero(family.regions[family.region])
+    whole = np.flatnonzero(population.regions[population.region])
     if not count or count >= len(whole):
         return whole
     return np.sort(np.random.default_rng(seed).choice(whole, count, replace=False))
@@ -288,23 +297,27 @@ def _thinned(found: Estimate, some: NDArray[np.int64]) -> Estimate:
 
 
 def _ratio(
-    param: str, family: TestPopulation, inside: NDArray[np.bool_], found: Estimate, base: Estimate
+    param: str,
+    population: TestPopulation,
+    inside: NDArray[np.bool_],
+    found: Estimate,
+    base: Estimate,
 ) -> float:
     name = f"dti_{param}"
-    true = family.truth[name][inside]
+    true = population.truth[name][inside]
     ours = scores.errors(found.values[name][inside], true)["rmse"]
     return float(ours / scores.errors(base.values[name][inside], true)["rmse"])
 
 
 def _angle(
-    family: TestPopulation,
+    population: TestPopulation,
     inside: NDArray[np.bool_],
     found: Estimate,
     some: NDArray[np.int64] | None = None,
 ) -> float:
     """Mean angle of v1 in degrees where the true FA is above `DIRECTED`; nan where it nowhere is."""
-    directed = inside & (_true(family, "dti_fa", some) > DIRECTED)
+    directed = inside & (_true(population, "dti_fa", some) > DIRECTED)
     if not directed.any():
         return float("nan")
-    true = _true(family, "dti_v1", some)[directed]
+    true = _true(population, "dti_v1", some)[directed]
     return float(scores.angles(found.values["dti_v1"][directed], true).mean())

@@ -23,7 +23,7 @@ from fornix.estimators.microstructure import microstructure
 from fornix.estimators.microstructure_methods import MICROSTRUCTURE_METHODS
 from fornix.physics.protocol import scheme
 from fornix_bench.peers import microstructure as peers
-from fornix_bench.suites.microstructure.families import Scan
+from fornix_bench.suites.microstructure.populations import Scan
 
 Array = NDArray[np.float64]
 

@@ -20,15 +20,15 @@ COLOURS = {
 
 
 def tensor(path: Path, rows: Sequence[Row]) -> None:
-    """FA's RMSE and bias by directions and method, one column per family and region."""
+    """FA's RMSE and bias by directions and method, one column per population and region."""
     fa = [r for r in rows if r["param"] == "fa"]
-    panels = list(dict.fromkeys((r["family"], r["region"]) for r in fa))
+    panels = list(dict.fromkeys((r["population"], r["region"]) for r in fa))
     panels = [p for p in panels if p[1] != "brain" or (p[0], "white") not in panels]
     figure = Figure(figsize=(2.7 * len(panels), 5.2), layout="constrained")
     grid = figure.subplots(2, len(panels), squeeze=False, sharey="row")
     seen: dict[str, Any] = {}
     for column, panel in enumerate(panels):
-        here = [r for r in fa if (r["family"], r["region"]) == panel]
+        here = [r for r in fa if (r["population"], r["region"]) == panel]
         methods = list(dict.fromkeys(r["method"] for r in here))
         numbers = sorted({r["directions"] for r in here})
         for line, score in enumerate(("rmse", "bias")):
@@ -89,12 +89,12 @@ def random(path: Path, rows: Sequence[Row]) -> None:
 
 
 def cells(path: Path, rows: Sequence[Row]) -> None:
-    """Bias with the spread as bars, per cell of the true value, by parameter; the first family."""
-    family = rows[0]["family"]
+    """Bias with the spread as bars, per cell of the true value, by parameter; the first population."""
+    population = rows[0]["population"]
     best = {"fa": "dti12", "md": "dti12"}
     shown = [
         r for r in rows
-        if r["family"] == family and r["protocol"] == best.get(r["param"], "6+12")
+        if r["population"] == population and r["protocol"] == best.get(r["param"], "6+12")
     ]  # fmt: skip
     params = list(dict.fromkeys(r["param"] for r in shown))
     width = min(max(len(params), 2), 4)

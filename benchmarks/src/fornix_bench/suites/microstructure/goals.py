@@ -38,9 +38,9 @@ def _lines(rows: list[Row]) -> list[Row]:
 
     made: list[Row] = []
     for number in sorted({r["directions"] for r in of("tensor")}):
-        for family in dict.fromkeys(r["family"] for r in of("tensor")):
-            here = of("tensor", directions=number, family=family)
-            about = f"{family}, {number} directions"
+        for population in dict.fromkeys(r["population"] for r in of("tensor")):
+            here = of("tensor", directions=number, population=population)
+            about = f"{population}, {number} directions"
             fa = [r for r in here if r["param"] == "fa"]
             made += _most(f"FA RMSE / WLS, {about}", _main(fa))
             made += _most(f"same in lesions, {about}", [r for r in fa if r["region"] == "lesion"])
@@ -67,9 +67,9 @@ def _lines(rows: list[Row]) -> list[Row]:
         made.append(_line(f"coverage of {param.upper()}, worst miss", miss, COVERAGE_GOAL))
         rank = min(r["spearman"] for r in here)
         made.append(_at_least(f"Spearman of {param.upper()}", rank, SPEARMAN_GOAL))
-    foreign = [r for r in of("ood") if r.get("goal")]
-    for kind in dict.fromkeys(r["kind"] for r in foreign):
-        worst_score = min(r["auroc"] for r in foreign if r["kind"] == kind)
+    unusual = [r for r in of("ood") if r.get("goal")]
+    for kind in dict.fromkeys(r["kind"] for r in unusual):
+        worst_score = min(r["auroc"] for r in unusual if r["kind"] == kind)
         made.append(_at_least(f"AUROC, {kind}", worst_score, AUROC_GOAL))
     for row in of("speed"):
         made.append(_at_least("voxels per second", row["voxels_per_s"], row["goal"]))

@@ -17,13 +17,13 @@ from fornix_bench.table import Row, markdown, write_page
 INTRODUCTION = """\
 Every estimator sees the same noisy data and is scored against the truth of the simulation: for
 tensor and kurtosis the weighted log-linear fit of the noise-free signal at 64 directions at
-b = 1000 and 64 at 2000, never a noisy fit. Families:
+b = 1000 and 64 at 2000, never a noisy fit. Populations:
 
 * `anatomy`: an atlas' head (training uses another one) with lesions and ageing; perpendicular
   diffusivity free of the tortuosity; half of the voxels hold a still restricted part of up to 6%;
   noise non-central chi of four correlated coils, uneven in space, correlated by interpolation.
 * `exchange`: axons with a width (0.05 to 0.3 µm²/ms across) that exchange with their surroundings.
-* `subject`, `random`: held-out members of the training family (in-family figures flatter).
+* `subject`, `random`: held-out members of the training population (in-distribution figures flatter).
 
 `white`: voxels of more than 70% white matter without lesion. SNR: signal of white matter at b = 0
 over the standard deviation of the noise. Diffusivities in µm²/ms. `ratio`: to Fornix WLS on the same
@@ -64,7 +64,7 @@ def _tensor(folder: Path, rows: list[Row]) -> list[str]:
         f"`{ORACLE}` is no method: it knows the truth, and says how far a region's mean and spread, if "
         "they were known, could bring a voxel's FA or MD by themselves."
     )
-    order = ("family", "directions", "region", "method")
+    order = ("population", "directions", "region", "method")
     fa = [r for r in rows if r["param"] == "fa"]
     for row in fa:
         row["met"] = met(row.get("ratio"), row.get("goal"))
@@ -109,10 +109,10 @@ def _advanced(folder: Path, rows: list[Row]) -> list[str]:
     for row in rows:
         row["met"] = met(row.get("ratio"), row.get("goal"))
     names = (
-        "family", "snr", "param", "measurements", "method", "bias", "spread", "rmse", "median_error",
+        "population", "snr", "param", "measurements", "method", "bias", "spread", "rmse", "median_error",
         "peer_90", "ratio", "goal", "met",
     )  # fmt: skip
-    rows = sorted(rows, key=lambda r: (r["family"], r["snr"], r["param"]))
+    rows = sorted(rows, key=lambda r: (r["population"], r["snr"], r["param"]))
     return [
         "## Kurtosis and NODDI from 12 and 18 measurements",
         "One b0 and 6 + 6 or 6 + 12 directions at b = 1000 and 2000, beside 90 (6 b0, 30 + 60); white "
@@ -124,11 +124,11 @@ def _advanced(folder: Path, rows: list[Row]) -> list[str]:
 def _cells(folder: Path, rows: list[Row]) -> list[str]:
     figures.cells(folder / "microstructure_cells.png", rows)
     made: list[Row] = []
-    keys = dict.fromkeys((r["family"], r["protocol"], r["method"]) for r in rows)
+    keys = dict.fromkeys((r["population"], r["protocol"], r["method"]) for r in rows)
     for key in keys:
-        here = [r for r in rows if (r["family"], r["protocol"], r["method"]) == key]
+        here = [r for r in rows if (r["population"], r["protocol"], r["method"]) == key]
         share = float(np.mean([r["share"] < 0.5 for r in here]))
-        row: Row = dict(zip(("family", "protocol", "method"), key))
+        row: Row = dict(zip(("population", "protocol", "method"), key))
         row |= {"cells": len(here), "under half": share}
         if key[2] in learned():
             row |= {"goal": 0.9, "met": "yes" if share >= 0.9 else "no"}
@@ -137,7 +137,7 @@ def _cells(folder: Path, rows: list[Row]) -> list[str]:
         "## Bias per cell of the true value",
         "Share of the cells whose |bias| is under half of the standard deviation of the estimate; all "
         "voxels of the brain, SNR 20. Each cell is in microstructure.csv.",
-        markdown(made, ("family", "protocol", "method", "cells", "under half", "goal", "met")),
+        markdown(made, ("population", "protocol", "method", "cells", "under half", "goal", "met")),
         "![cells](microstructure_cells.png)",
     ]
 
@@ -158,7 +158,7 @@ def _coverage(folder: Path, rows: list[Row]) -> list[str]:
     return [
         "## Coverage of the intervals",
         "Means over protocols never trained on, SNR "
-        f"{min(r['snr'] for r in rows):g} to {max(r['snr'] for r in rows):g} and the families "
+        f"{min(r['snr'] for r in rows):g} to {max(r['snr'] for r in rows):g} and the populations "
         "`anatomy` and `exchange` (all voxels of the brain). `told`: factor on the noise level that "
         f"the method is given. `miss`: largest distance from what was promised (goal "
         f"{COVERAGE_GOAL:g} for told 0.8 to 1.2); `worst`: the same in the worst single scan. "
@@ -175,7 +175,7 @@ def _ood(folder: Path, rows: list[Row]) -> list[str]:
         if row.get("goal"):
             row["met"] = "yes" if row["auroc"] >= row["goal"] else "no"
     return [
-        "## Voxels outside the family",
+        "## Voxels outside the training population",
         "AUROC of the score against voxels left alone. `error`: FA or MD outside its own 99% interval.",
         markdown(rows, ("method", "protocol", "kind", "marked", "auroc", "goal", "met")),
     ]
@@ -230,15 +230,15 @@ _BLOCKS = {
 
 def _main(rows: Sequence[Row]) -> list[Row]:
     """Without the whole brain where white matter is told too, and one line of WLS as reference."""
-    white = {r["family"] for r in rows if r["region"] == "white"}
-    kept = [r for r in rows if r["region"] != "brain" or r["family"] not in white]
+    white = {r["population"] for r in rows if r["region"] == "white"}
+    kept = [r for r in rows if r["region"] != "brain" or r["population"] not in white]
     return sorted(
         kept, key=lambda r: (_rank(r), r["directions"], r["region"] != "white", _late(r["method"]))
     )
 
 
 def _rank(row: Row) -> int:
-    return ("anatomy", "exchange", "subject", "random").index(row["family"])
+    return ("anatomy", "exchange", "subject", "random").index(row["population"])
 
 
 def _late(method: str) -> int:

@@ -1,6 +1,6 @@
 """`fornix bench microstructure`: learned and classical estimates of every kind, on unlike data.
 
-Accuracy on test families that training does not hold (families.py), protocols never trained on
+Accuracy on test populations that training does not hold (populations.py), protocols never trained on
 (accuracy.py), uncertainty (uncertainty.py), speed, and agreement of repeated real scans (repeat.py).
 The page is written by microstructure_page.py.
 """
@@ -18,7 +18,8 @@ import numpy as np
 from fornix.core.compute import use_threads
 from fornix_bench.suites.microstructure import accuracy, uncertainty
 from fornix_bench.suites.microstructure.estimates import learned, left_out
-from fornix_bench.suites.microstructure.families import (
+from fornix_bench.suites.microstructure.page import write
+from fornix_bench.suites.microstructure.populations import (
     Block,
     TestPopulation,
     anatomical,
@@ -26,7 +27,6 @@ from fornix_bench.suites.microstructure.families import (
     loose,
     subject,
 )
-from fornix_bench.suites.microstructure.page import write
 from fornix_bench.suites.microstructure.repeat import repeat_rows
 from fornix_bench.suites.speed import VOXELS, make_file, timed
 from fornix_bench.table import Row, environment, read_csv, write_csv
@@ -37,10 +37,10 @@ SECTIONS = ("tensor", "random", "advanced", "cells", "coverage", "ood", "speed",
 
 
 @dataclass(frozen=True)
-class Size:
+class MicrostructureConfig:
     """How much is measured.
 
-    block, small: voxels (X, Y, Z) of the families' heads, for accuracy and for what runs often.
+    block, small: voxels (X, Y, Z) of the populations' heads, for accuracy and for what runs often.
     voxel_size: of those heads, mm. loose: loose voxels. peers: voxels per slow peer, 0 is none.
     force: DIPY FORCE's library. protocols: random ones against WLS. covering: random ones for
     coverage. speed: voxels timed. pairs: of repeated scans, None is all that are there.
@@ -60,7 +60,7 @@ class Size:
     pairs: int | None = None
 
 
-QUICK = Size(
+QUICK = MicrostructureConfig(
     block=(20, 24, 8), small=(16, 18, 6), loose=1000, peers=200, force=4000, protocols=8,
     covering=1, snrs=(10.0, 30.0), told=(0.8, 1.0, 1.2), speed=VOXELS // 20, pairs=1,
 )  # fmt: skip
@@ -71,7 +71,7 @@ def run_microstructure(
     threads: int = 2,
     quick: bool = False,
     seed: int = 0,
-    size: Size | None = None,
+    size: MicrostructureConfig | None = None,
     sections: Sequence[str] = SECTIONS,
 ) -> list[Row]:
     """Score every method and write microstructure.csv, .md and microstructure_*.png into `out`.
@@ -83,7 +83,7 @@ def run_microstructure(
     """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = size or (QUICK if quick else Size())
+    wanted = size or (QUICK if quick else MicrostructureConfig())
     skipped = left_out()
     table = folder / "microstructure.csv"
     rows: list[Row] = []
@@ -111,7 +111,7 @@ def run_microstructure(
                     few, wanted.covering, seed, wanted.snrs, wanted.told
                 )
             elif name == "ood":
-                rows += uncertainty.foreign_rows(big[0], seed)
+                rows += uncertainty.ood_rows(big[0], seed)
     if "speed" in sections and wanted.speed:
         rows += speed_rows(wanted.speed, threads, seed)
     if "repeat" in sections and wanted.pairs != 0:
@@ -157,11 +157,13 @@ def speed_rows(voxels: int, threads: int, seed: int) -> list[Row]:
     return rows
 
 
-def _families(wanted: Size, block: Block, skipped: list[str]) -> list[TestPopulation]:
+def _families(
+    wanted: MicrostructureConfig, block: Block, skipped: list[str]
+) -> list[TestPopulation]:
     made = [anatomical(block, 900, wanted.voxel_size), exchanging(block, 901, wanted.voxel_size)]
     held_out = subject(block)
     if held_out is None:
-        skipped.append(f"the training anatomy is not under {_data()}: no family `subject`")
+        skipped.append(f"the training anatomy is not under {_data()}: no population `subject`")
     else:
         made.append(held_out)
     return [*made, loose(wanted.loose)]

@@ -1,4 +1,4 @@
-"""Does the uncertainty hold: coverage, sharpness, sparsification, and scores of foreign voxels."""
+"""Does the uncertainty hold: coverage, sharpness, sparsification, out-of-distribution scores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fornix.physics.protocol import random_protocol, scheme
 from fornix_bench.metrics import scores
 from fornix_bench.suites.microstructure.accuracy import two_shells
 from fornix_bench.suites.microstructure.estimates import INTERVALS, Estimate, estimate, learned
-from fornix_bench.suites.microstructure.families import Scan, TestPopulation
+from fornix_bench.suites.microstructure.populations import Scan, TestPopulation
 from fornix_bench.table import Row
 
 #: Factors on the noise level that is told.
@@ -36,7 +36,7 @@ def protocols(count: int) -> dict[str, Gradients]:
 
 
 def coverage_rows(
-    families: Sequence[TestPopulation],
+    populations: Sequence[TestPopulation],
     count: int,
     seed: int,
     snrs: Sequence[float] = SNRS,
@@ -51,22 +51,24 @@ def coverage_rows(
     rows: list[Row] = []
     pairs: dict[tuple[str, str, float], list[NDArray[np.float64]]] = {}
     rng = np.random.default_rng([seed, 62])
-    for family in families:
-        models = ("dti", "dki", "noddi") if "noddi_ndi" in family.truth else ("dti", "dki")
+    for population in populations:
+        models = ("dti", "dki", "noddi") if "noddi_ndi" in population.truth else ("dti", "dki")
         for label, gradients in protocols(count).items():
             for snr in snrs:
-                scan = family.scan(gradients, snr, seed + round(10 * snr))
+                scan = population.scan(gradients, snr, seed + round(10 * snr))
                 for method in ("classical", *learned()):
                     for factor in told if method in learned() else (1.0,):
                         found = estimate(scan, method, models, factor)
                         about: Row = {
-                            "section": "coverage", "family": family.name, "protocol": label,
+                            "section": "coverage", "population": population.name, "protocol": label,
                             "volumes": len(gradients), "snr": snr, "told": factor, "method": method,
                         }  # fmt: skip
-                        rows += _calibration(about, family, found)
-                        some = rng.choice(len(family), min(len(family), SAMPLE), replace=False)
-                        for name in sorted(found.std.keys() & family.truth.keys()):
-                            error = found.values[name] - family.truth[name]
+                        rows += _calibration(about, population, found)
+                        some = rng.choice(
+                            len(population), min(len(population), SAMPLE), replace=False
+                        )
+                        for name in sorted(found.std.keys() & population.truth.keys()):
+                            error = found.values[name] - population.truth[name]
                             key = (method, name.split("_")[1], factor)
                             pair = np.stack([error[some], found.std[name][some]])
                             pairs.setdefault(key, []).append(pair)
@@ -97,26 +99,26 @@ def pooled(rows: Sequence[Row]) -> list[Row]:
     return made
 
 
-def foreign_rows(family: TestPopulation, seed: int, snr: float = 20.0) -> list[Row]:
-    """AUROC of the `ood` score of methods that give one, for errors, artefacts and foreign tissue.
+def ood_rows(population: TestPopulation, seed: int, snr: float = 20.0) -> list[Row]:
+    """AUROC of the `ood` score of methods that give one, for errors, artefacts and unusual tissue.
 
     One scan holds all three kinds; each kind is told from the voxels that were left alone. `error`:
     FA or MD outside its own 99% interval, among the untouched and among all voxels.
     """
     rows: list[Row] = []
     for label, gradients in (("dti30", scheme("dti30")), ("6+12", two_shells(6, 12))):
-        scan, kinds, true = with_artefacts(family, gradients, snr, seed)
+        scan, kinds, true = with_artefacts(population, gradients, snr, seed)
         touched = np.logical_or.reduce(list(kinds.values()))
         for method in learned():
             found = estimate(scan, method)
             if found.ood is None:
                 continue
-            about = {"section": "ood", "family": family.name, "protocol": label, "snr": snr}
+            about = {"section": "ood", "population": population.name, "protocol": label, "snr": snr}
             about["method"] = method
             for kind, marked in kinds.items():
                 use = marked | ~touched
                 rows.append({**about, "kind": kind, **_auroc(found.ood[use], marked[use])})
-            wrong = np.zeros(len(family), bool)
+            wrong = np.zeros(len(population), bool)
             for name in ("dti_fa", "dti_md"):
                 low, high = found.interval(name, 0.99)
                 wrong |= (true[name] < low) | (true[name] > high)
@@ -126,9 +128,9 @@ def foreign_rows(family: TestPopulation, seed: int, snr: float = 20.0) -> list[R
 
 
 def with_artefacts(
-    family: TestPopulation, gradients: Gradients, snr: float, seed: int
+    population: TestPopulation, gradients: Gradients, snr: float, seed: int
 ) -> tuple[Scan, dict[str, NDArray[np.bool_]], dict[str, NDArray[np.float64]]]:
-    """A scan with artefacts and foreign tissue in some voxels: (scan, which (n,) by kind, truth).
+    """A scan with artefacts and unusual tissue in some voxels: (scan, which (n,) by kind, truth).
 
     Artefacts: slices that lost signal in some volumes, spikes, a ghost of half the signal. Foreign
     tissue, clumps of a twentieth of the voxels each: a dot of 30 to 60%, oblate tensors (diffusion across,
@@ -136,8 +138,8 @@ def with_artefacts(
     which lies in every interval.
     """
     rng = np.random.default_rng([seed, 61])
-    scan = family.scan(gradients, snr, seed)
-    mask, data = family.mask, np.array(scan.dwi.data)
+    scan = population.scan(gradients, snr, seed)
+    mask, data = population.mask, np.array(scan.dwi.data)
     weighted = np.flatnonzero(~gradients.b0_mask)
     kinds: dict[str, NDArray[np.bool_]] = {}
 
@@ -164,9 +166,9 @@ def with_artefacts(
         data[..., volume] += np.where(ghost, 0.5 * shifted[..., volume], 0)
     kinds["ghost"] = ghost[mask]
     left = mask & ~dropped & ~spikes & ~ghost
-    foreign = _foreign_signals(gradients, rng, int(mask.sum()))
-    reference = family.clean(gradients)[:, int(np.argmin(gradients.bvals))].numpy()
-    for name, signals in foreign.items():
+    unusual = _ood_signals(gradients, rng, int(mask.sum()))
+    reference = population.clean(gradients)[:, int(np.argmin(gradients.bvals))].numpy()
+    for name, signals in unusual.items():
         field = ndimage.gaussian_filter(rng.standard_normal(mask.shape), 1.0)
         here = left & (field > np.quantile(field[mask], 0.95))
         left &= ~here
@@ -175,14 +177,14 @@ def with_artefacts(
         noise = scan.sigma[here][:, None] * rng.standard_normal((2, *clean.shape))
         data[here] = np.hypot(clean + noise[0], noise[1])
         kinds[name] = inside
-    truth = {name: family.truth[name].copy() for name in ("dti_fa", "dti_md")}
-    for name in foreign:
+    truth = {name: population.truth[name].copy() for name in ("dti_fa", "dti_md")}
+    for name in unusual:
         for values in truth.values():
             values[kinds[name]] = np.nan
     return Scan(scan.dwi.with_(data=data), scan.sigma), kinds, truth
 
 
-def _foreign_signals(
+def _ood_signals(
     gradients: Gradients, rng: np.random.Generator, count: int
 ) -> dict[str, NDArray[np.float64]]:
     """Attenuations (n, N) of tissue that no brain has."""
@@ -201,12 +203,12 @@ def _foreign_signals(
     }
 
 
-def _calibration(about: Row, family: TestPopulation, found: Estimate) -> list[Row]:
+def _calibration(about: Row, population: TestPopulation, found: Estimate) -> list[Row]:
     rows: list[Row] = []
     for name, value in found.values.items():
-        if name not in family.truth or name not in found.std:
+        if name not in population.truth or name not in found.std:
             continue
-        true, std = family.truth[name], found.std[name]
+        true, std = population.truth[name], found.std[name]
         row: Row = {**about, "param": name.split("_")[1]}
         for share in INTERVALS:
             row[f"{share:.0%}"] = scores.coverage(true, *found.interval(name, share))

@@ -1,4 +1,4 @@
-"""The test families are physical, have finite truths and the noise that they say."""
+"""The test populations are physical, have finite truths and the noise that they say."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fornix.physics import random_tissue, signal, truth
 from fornix.physics.protocol import scheme
 from fornix_bench.suites.microstructure.estimates import PARAMS, estimate
 from fornix_bench.suites.microstructure.exchange import Exchanging, karger
-from fornix_bench.suites.microstructure.families import (
+from fornix_bench.suites.microstructure.populations import (
     TestPopulation,
     _fitted,
     anatomical,
@@ -23,60 +23,60 @@ BLOCK = (10, 12, 6)
 
 
 @pytest.fixture(scope="module")
-def families() -> dict[str, TestPopulation]:
+def populations() -> dict[str, TestPopulation]:
     made = [anatomical(BLOCK, 900, 5.0, 4), exchanging(BLOCK, 901, 5.0), loose(50)]
     return {f.name: f for f in made}
 
 
 @pytest.mark.parametrize("name", ["anatomy", "exchange", "random"])
-def test_truth_is_finite_and_physical(families: dict[str, TestPopulation], name: str) -> None:
-    family = families[name]
+def test_truth_is_finite_and_physical(populations: dict[str, TestPopulation], name: str) -> None:
+    population = populations[name]
     assert name == "exchange" or {f"{m}_{p}" for m in PARAMS for p in PARAMS[m]} <= set(
-        family.truth
+        population.truth
     )
-    for key, values in family.truth.items():
-        assert len(values) == len(family)
+    for key, values in population.truth.items():
+        assert len(values) == len(population)
         assert np.isfinite(values).all(), key
-    assert family.truth["dti_fa"].min() >= 0 and family.truth["dti_fa"].max() <= 1
-    assert family.truth["dti_md"].min() > 0.2 and family.truth["dti_md"].max() < 3.1
-    clean = family.clean(scheme("dti12")).numpy()
+    assert population.truth["dti_fa"].min() >= 0 and population.truth["dti_fa"].max() <= 1
+    assert population.truth["dti_md"].min() > 0.2 and population.truth["dti_md"].max() < 3.1
+    clean = population.clean(scheme("dti12")).numpy()
     assert (clean > 0).all()
     assert (clean[:, 1:] <= clean[:, :1] * (1 + 1e-5)).all()
-    assert all(inside.shape == (len(family),) for inside in family.regions.values())
+    assert all(inside.shape == (len(population),) for inside in population.regions.values())
 
 
-def test_anatomy_leaves_the_training_family(families: dict[str, TestPopulation]) -> None:
-    assert family_has_dots(families["anatomy"])
-    assert families["anatomy"].regions["lesion"].sum() >= 20
-    assert families["anatomy"].region == "white"
+def test_anatomy_leaves_the_training_family(populations: dict[str, TestPopulation]) -> None:
+    assert family_has_dots(populations["anatomy"])
+    assert populations["anatomy"].regions["lesion"].sum() >= 20
+    assert populations["anatomy"].region == "white"
 
 
-def family_has_dots(family: TestPopulation) -> bool:
+def family_has_dots(population: TestPopulation) -> bool:
     """A still part: what is left at a b at which nothing else is."""
     from fornix.core.gradients import Gradients
 
     axes = np.vstack([np.zeros(3), np.eye(3)])
-    strong = family.clean(Gradients([0.0, *[20_000.0] * 3], axes)).numpy()
+    strong = population.clean(Gradients([0.0, *[20_000.0] * 3], axes)).numpy()
     floor = strong[:, 1:].min(1) / strong[:, 0]
     return bool((floor > 0.02).any() and (floor < 0.02).any())
 
 
 def test_noise_level_is_the_one_told() -> None:
     """Correlated coils add up; what a scan calls sigma is what its bright voxels show."""
-    family = anatomical(BLOCK, 900, 5.0, 0)
+    population = anatomical(BLOCK, 900, 5.0, 0)
     gradients = scheme("dti12")
-    clean = family.clean(gradients).numpy()
+    clean = population.clean(gradients).numpy()
     bright = clean[:, 0] > 900
     apart = []
     for seed in range(20):
-        scan = family.scan(gradients, 60.0, seed)
+        scan = population.scan(gradients, 60.0, seed)
         noisy = scan.dwi.signals()[bright, 0]
-        apart.append((noisy - clean[bright, 0]) / scan.sigma[family.mask][bright])
+        apart.append((noisy - clean[bright, 0]) / scan.sigma[population.mask][bright])
     assert np.std(apart) == pytest.approx(1, abs=0.06)
 
 
-def test_loose_voxels_have_no_neighbours(families: dict[str, TestPopulation]) -> None:
-    place = np.flatnonzero(families["random"].mask)
+def test_loose_voxels_have_no_neighbours(populations: dict[str, TestPopulation]) -> None:
+    place = np.flatnonzero(populations["random"].mask)
     assert (np.diff(place) > 3).all()
 
 
@@ -112,11 +112,11 @@ def test_fitted_truth_is_the_physics_one() -> None:
 
 
 def test_spoilt_voxels_are_told_and_the_others_left_alone(
-    families: dict[str, TestPopulation],
+    populations: dict[str, TestPopulation],
 ) -> None:
-    family, gradients = families["anatomy"], scheme("dti12")
-    scan, kinds, true = with_artefacts(family, gradients, 20.0, 3)
-    plain = family.scan(gradients, 20.0, 3)
+    population, gradients = populations["anatomy"], scheme("dti12")
+    scan, kinds, true = with_artefacts(population, gradients, 20.0, 3)
+    plain = population.scan(gradients, 20.0, 3)
     touched = np.logical_or.reduce(list(kinds.values()))
     changed = (scan.dwi.signals() != plain.dwi.signals()).any(1)
     np.testing.assert_array_equal(changed, touched)
@@ -125,12 +125,12 @@ def test_spoilt_voxels_are_told_and_the_others_left_alone(
     assert np.isnan(true["dti_fa"][kinds["oblate tensor"]]).all()
 
 
-def test_estimates_come_in_the_units_of_the_truth(families: dict[str, TestPopulation]) -> None:
-    family = families["anatomy"]
-    scan = family.scan(scheme("bench96"), 1000.0, 0)
+def test_estimates_come_in_the_units_of_the_truth(populations: dict[str, TestPopulation]) -> None:
+    population = populations["anatomy"]
+    scan = population.scan(scheme("bench96"), 1000.0, 0)
     found = estimate(scan, "classical", ("dti", "dki", "noddi"))
     for name in ("dti_fa", "dti_md", "dki_mk", "noddi_fwf"):
-        apart = found.values[name] - family.truth[name]
+        apart = found.values[name] - population.truth[name]
         assert np.median(np.abs(apart)) < 0.05, name
     low, high = found.interval("dti_md", 0.9)
     np.testing.assert_allclose((high - low) / found.std["dti_md"], 2 * 1.6449, rtol=1e-3)

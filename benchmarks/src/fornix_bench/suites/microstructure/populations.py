@@ -1,7 +1,7 @@
-"""Test families: tissue with known truth, unlike what the learned estimators were trained on.
+"""Test populations: tissue with known truth, unlike what the learned estimators were trained on.
 
 `anatomy` and `exchange` differ from training in anatomy, in noise and in the model itself; `subject`
-and `random` are held-out members of the training family, which flatter (docs: "in-family").
+and `random` are held-out members of the training population, which flatter (docs: "in-distribution").
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 Block = tuple[int, int, int]
 
 #: Noise unlike training's: four correlated coils, uneven in space, correlated by interpolation.
-FOREIGN_NOISE = Noise(coils=4, coil_correlation=0.3, variation=0.3, smoothing=0.8)
+UNSEEN_NOISE = Noise(coils=4, coil_correlation=0.3, variation=0.3, smoothing=0.8)
 #: White matter: more than this share of the voxel.
 WHITE = 0.7
 #: Loose voxels lie this far apart on their grid, so that no estimator takes them for neighbours.
@@ -104,7 +104,7 @@ def anatomical(
     """A block of an aged head with lesions, of another atlas than training's, partly off the model.
 
     d_perp is free of the tortuosity, half of the voxels hold a still, restricted part (a dot) of up
-    to 6%; noise is `FOREIGN_NOISE`.
+    to 6%; noise is `UNSEEN_NOISE`.
     """
     head = aged(_middle(_head(voxel_size, seed), block), 0.4)
     if lesions:
@@ -116,7 +116,7 @@ def anatomical(
     tissue = head.tissue()
     dot = np.minimum(dot, 1 - tissue.fwf.numpy())
     tissue = tissue.with_(restricted=torch.as_tensor(dot.astype(np.float32)))
-    return _of_tissue("anatomy", head, tissue, FOREIGN_NOISE)
+    return _of_tissue("anatomy", head, tissue, UNSEEN_NOISE)
 
 
 def exchanging(block: Block, seed: int = 901, voxel_size: float = 2.5) -> TestPopulation:
