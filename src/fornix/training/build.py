@@ -50,19 +50,19 @@ LIMITS_FOD = """\
 * Not a medical device.
 """
 
-_HEADS = (
-    "heads varied from the anatomy (some smoothed, deformed, perturbed, aged, with lesions, uneven in "
-    "space, shifted as a whole, a tenth of them with walls that let water through)"
+_SUBJECTS = (
+    "subjects simulated from the anatomy (some smoothed, deformed, perturbed, aged, with lesions, with "
+    "parameters that vary in space or are shifted as a whole, a tenth of them with permeable axons)"
 )
 _DATA = {
-    "voxelwise": "each batch is a population of its own, a mix of voxels of one head with voxels of the "
-    f"broad prior of `physics.random_tissue` with restricted parts; {_HEADS}, the parameters of some "
+    "voxelwise": "each batch is a population of its own, a mix of voxels of one subject with voxels of the "
+    f"broad prior of `physics.random_tissue` with restricted parts; {_SUBJECTS}, the parameters of some "
     "voxels jittered",
-    "patches": f"patches of {_HEADS}, with blobs of foreign tissue",
+    "patches": f"patches of {_SUBJECTS}, with blobs of unusual tissue",
     "fod": "each batch is a scan of its own, a mix of coherent crossings at 15 to 90° "
     "(`fod_crossings`, alike within a scan and unlike between scans), of `physics.random_tissue` and "
-    f"of a head's voxels; {_HEADS}",
-    "fod-spatial": f"patches of {_HEADS}; in half of the patches the white matter is replaced by bundles "
+    f"of a subject's voxels; {_SUBJECTS}",
+    "fod-spatial": f"patches of {_SUBJECTS}; in half of the patches the white matter is replaced by bundles "
     "that cross and turn slowly (`fod_coherent`)",
 }
 

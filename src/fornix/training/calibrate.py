@@ -65,9 +65,9 @@ def calibrate(
 
 
 def held_out_stream(task: Any, seed: int, device: torch.device) -> VoxelStream | PatchStream:
-    """The task's stream with seeds that training did not use, and stranger than it where it can be.
+    """The task's stream with seeds that training did not use, and farther from the common where it can be.
 
-    Intervals that hold on the training's own tissue are too narrow on any other: the shifts of heads
+    Intervals that hold on the training's own tissue are too narrow on any other: the shifts of subjects
     and the noise that calibration meets are wider than training's.
     """
     make = getattr(task, "unlike", task.stream)

@@ -103,7 +103,7 @@ def describe(dwi: DWI, tensor: Maps | None = None) -> ScanFacts:
     """Shells, spread, noise, axes, gradient check and what can be estimated.
 
     The noise level, the mask and the tensor are estimated here where the scan has none yet. What
-    fails on a strange scan (no brain, too few directions) is left out and said in the notes.
+    fails on an unusual scan (no brain, too few directions) is left out and said in the notes.
     """
     notes = list(dwi.notes)
     if dwi.mask is None:

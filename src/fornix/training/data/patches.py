@@ -62,7 +62,7 @@ class PatchBatch:
 
 
 class PatchStream:
-    """Batches of patches from varied heads, with lesions and foreign blobs of sharp edges.
+    """Batches of patches from simulated subjects, with lesions and unusual blobs of sharp edges.
 
     Args:
         folder: Of a subject's anatomy, None takes the embedded one.
@@ -87,7 +87,7 @@ class PatchStream:
         self._source = source_anatomy(folder, seed)
         self._made = 0
         self._heads = [self._new_head() for _ in range(heads)]
-        self._foreign = prior_voxels(8000, seed + 77)
+        self._unusual = prior_voxels(8000, seed + 77)
         self._balance = PriorBalancer(join([h.voxels for h in self._heads]).metrics)
 
     def _new_head(self) -> SimulatedSubject:
@@ -95,9 +95,9 @@ class PatchStream:
         return random_subject(self._source, 1000 * (self._seed + 1) + self._made, self._shift)
 
     def renew(self) -> None:
-        """Replace the oldest head and the foreign voxels."""
+        """Replace the oldest subject and the unusual voxels."""
         self._heads = [*self._heads[1:], self._new_head()]
-        self._foreign = prior_voxels(8000, 1000 * (self._seed + 1) + self._made)
+        self._unusual = prior_voxels(8000, 1000 * (self._seed + 1) + self._made)
 
     def batch(self, count: int = 2, gradients: Gradients | None = None) -> PatchBatch:
         """The next patches, at a random protocol unless one is given."""
@@ -145,8 +145,8 @@ class PatchStream:
     def _with_blobs(self, voxels: Voxels, place: torch.Tensor, rng: np.random.Generator) -> Voxels:
         """Up to six ellipsoids per batch of tissue that does not belong there."""
         blobs = int(rng.integers(0, 7))
-        foreign = self._foreign[
-            torch.as_tensor(rng.integers(len(self._foreign), size=max(blobs, 1)))
+        unusual = self._unusual[
+            torch.as_tensor(rng.integers(len(self._unusual), size=max(blobs, 1)))
         ]
         parts, order = [voxels], torch.arange(len(voxels))
         for k in range(blobs):
@@ -156,7 +156,7 @@ class PatchStream:
             inside = ((away < 1) & (place[:, 0] == centre[0])).nonzero()[:, 0]
             if len(inside):
                 order[inside] = sum(len(p) for p in parts)
-                parts.append(foreign[torch.tensor([k])])
+                parts.append(unusual[torch.tensor([k])])
         return voxels if len(parts) == 1 else join(parts)[order]
 
 
