@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from fornix.core import harmonics
 from fornix.core.compute import blocks
+from fornix.core.signals import Signals
 from fornix.microstructure._algebra import compiled_parallel
 from fornix.orientation._lanes import LANES, TASK, curvature, factor, product, solve
 from fornix.orientation.sphere import sphere
@@ -22,7 +23,7 @@ _STEPS = 50
 
 
 def deconvolve_penalised(
-    signals: NDArray[np.float32], design: NDArray[np.float64], lmax: int, mean: float
+    signals: NDArray[np.float32] | Signals, design: NDArray[np.float64], lmax: int, mean: float
 ) -> NDArray[np.float32]:
     """Coefficients x that minimise |design x - s|² + norm |x|² + penalty sum_i min(0, f(u_i))².
 

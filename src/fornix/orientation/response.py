@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fornix.core.dwi import DWI
+from fornix.core.signals import Signals
 from fornix.orientation.single_fibre import single_fibre_voxels
 from fornix.orientation.typical import typical_voxels
 from fornix.orientation.zonal import finite, fit_zonal
@@ -50,16 +51,22 @@ def estimate_responses(
     shell = groups[-1]
     inside = np.argwhere(typical.white)
     take = min(count, max(1, len(inside) // 10))
-    signals = dwi.data[typical.white]
+    white = Signals(dwi, np.flatnonzero(typical.white))
     chosen, axes = single_fibre_voxels(
-        signals[:, shell], dwi.gradients.directions[shell], lmax, take
+        Signals(dwi, np.flatnonzero(typical.white), shell)[:],
+        dwi.gradients.directions[shell],
+        lmax,
+        take,
     )
+    ordered, rank = np.unique(chosen, return_inverse=True)
+    fibres = white[ordered][rank]
+    grey, fluid = dwi.data[typical.grey], dwi.data[typical.fluid]
     return Responses(
         tuple(float(dwi.gradients.bvals[g].mean()) for g in groups),
         tuple(groups),
-        np.stack([_white(dwi, g, signals[chosen][:, g], axes, lmax) for g in groups]),
-        np.array([_mean(dwi, typical.grey, g) for g in groups]),
-        np.array([_mean(dwi, typical.fluid, g) for g in groups]),
+        np.stack([_white(dwi, g, fibres[:, g], axes, lmax) for g in groups]),
+        np.array([_mean(grey[:, g]) for g in groups]),
+        np.array([_mean(fluid[:, g]) for g in groups]),
         {
             "white": len(chosen),
             "grey": int(typical.grey.sum()),
@@ -74,8 +81,8 @@ def _levels(dwi: DWI) -> list[NDArray[np.int64]]:
     return ([b0] if len(b0) else []) + shells
 
 
-def _mean(dwi: DWI, voxels: NDArray[np.bool_], volumes: NDArray[np.int64]) -> float:
-    return float(finite(dwi.data[voxels][:, volumes]).mean(dtype=np.float64))
+def _mean(signals: NDArray) -> float:
+    return float(finite(signals).mean(dtype=np.float64))
 
 
 def _white(
