@@ -197,3 +197,30 @@ def _split(key: Any) -> tuple[tuple[Any, Any, Any], Any]:
     if len(parts) != 4 or any(not isinstance(p, (slice, int, np.integer)) for p in parts[:3]):
         raise IndexError("a scan on disk is read by slices and numbers, or by a mask (X, Y, Z)")
     return (parts[0], parts[1], parts[2]), parts[3]
+
+
+def room_like(
+    data: NDArray[np.float32] | Series, volumes: int | None = None
+) -> NDArray[np.float32] | Series:
+    """Room for a scan made from this one: in memory, or on disk where this one is."""
+    shape = data.shape[:3]
+    count = data.shape[3] if volumes is None else volumes
+    if isinstance(data, np.ndarray):
+        return np.empty((*shape, count), dtype=np.float32)
+    return Series((*shape, count))
+
+
+def put_volume(out: NDArray[np.float32] | Series, volume: int, values: NDArray) -> None:
+    """Store one volume (X, Y, Z) of a scan that is being made."""
+    if isinstance(out, np.ndarray):
+        out[..., volume] = values
+    else:
+        out.put_volume(volume, values)
+
+
+def put_planes(out: NDArray[np.float32] | Series, first: int, values: NDArray) -> None:
+    """Store planes (n, Y, Z, N) from x = first on of a scan that is being made."""
+    if isinstance(out, np.ndarray):
+        out[first : first + len(values)] = values
+    else:
+        out.put_planes(first, values)

@@ -15,12 +15,15 @@ class Signals:
 
     Args:
         voxels: (n,) flat indices of the grid, ascending.
+        volumes: Which of them, all where left out.
     """
 
-    def __init__(self, dwi: DWI, voxels: NDArray[np.int64]) -> None:
+    def __init__(
+        self, dwi: DWI, voxels: NDArray[np.int64], volumes: NDArray[np.int64] | None = None
+    ) -> None:
         self._data = dwi.data
-        self._voxels = voxels
-        self.shape = (len(voxels), dwi.data.shape[3])
+        self._voxels, self._volumes = voxels, volumes
+        self.shape = (len(voxels), dwi.data.shape[3] if volumes is None else len(volumes))
 
     def __len__(self) -> int:
         return len(self._voxels)
@@ -29,12 +32,17 @@ class Signals:
         """Signals (k, N) of a slice of the rows, of an index or of a boolean mask; ascending is quick."""
         voxels = self._voxels[rows]
         if not isinstance(self._data, np.ndarray):
-            return self._data.gather(voxels)
-        return np.ascontiguousarray(self._data[np.unravel_index(voxels, self._data.shape[:3])])
+            found = self._data.gather(voxels, self._volumes)
+        else:
+            found = self._data[np.unravel_index(voxels, self._data.shape[:3])]
+            found = found if self._volumes is None else found[:, self._volumes]
+        # Sums over volumes are rounded by the order in memory: it is one, wherever the scan lies.
+        return np.ascontiguousarray(found) if self._volumes is None else np.asfortranarray(found)
 
     def of(self, rows: Any) -> Signals:
         """Some of the voxels."""
         made = object.__new__(Signals)
-        made._data, made._voxels = self._data, self._voxels[rows]
+        made.__dict__.update(self.__dict__)
+        made._voxels = self._voxels[rows]
         made.shape = (len(made._voxels), self.shape[1])
         return made

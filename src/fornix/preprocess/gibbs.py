@@ -10,6 +10,7 @@ import numpy as np
 
 from fornix.core.compute import available_threads
 from fornix.core.dwi import DWI
+from fornix.core.series import put_volume, room_like
 
 
 def remove_gibbs(
@@ -28,17 +29,18 @@ def remove_gibbs(
 
     done = count(1)
 
-    def one(volume: int) -> np.ndarray:
+    out = room_like(dwi.data)
+
+    def one(volume: int) -> None:
         # In double precision: with float32 input DIPY's shifts overflow in dark slices.
-        clean = gibbs_removal(
-            np.array(dwi.data[..., volume], dtype=np.float64), slice_axis=slice_axis
-        )
+        clean = gibbs_removal(np.array(dwi.volume(volume), dtype=np.float64), slice_axis=slice_axis)
+        put_volume(out, volume, np.asarray(clean, dtype=np.float32))
         if progress is not None:
             progress(next(done), len(dwi.gradients))
-        return np.asarray(clean)
 
     if min(n for axis, n in enumerate(dwi.grid) if axis != slice_axis) < 8:
         return dwi  # no ringing can be told from structure in so few pixels
     with ThreadPoolExecutor(threads or available_threads()) as pool:
-        volumes = list(pool.map(one, range(len(dwi.gradients))))
-    return dwi.with_(data=np.stack(volumes, axis=-1).astype(np.float32))
+        for _ in pool.map(one, range(len(dwi.gradients))):
+            pass
+    return dwi.with_(data=out)

@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from fornix.core.compute import available_threads
 from fornix.core.dwi import DWI
+from fornix.core.series import put_volume, room_like
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,6 @@ def correct_motion(
         threads: None leaves numba's and torch's numbers as they are.
         progress: Called with (done, in all).
     """
-    data = np.asarray(dwi.data)
     transforms = np.tile(np.eye(4), (len(dwi.gradients), 1, 1))
     b0 = np.flatnonzero(dwi.gradients.b0_mask)
     weighted = np.flatnonzero(~dwi.gradients.b0_mask)
@@ -79,33 +79,48 @@ def correct_motion(
             transforms[others] = list(
                 pool.map(
                     lambda v: _register(
-                        data[..., v], data[..., b0[0]], dwi.affine, "rigid", True, np.eye(4)
+                        dwi.volume(v), dwi.volume(b0[0]), dwi.affine, "rigid", True, np.eye(4)
                     ),
                     others,
                 )
             )
         if len(weighted):
-            reference = np.median(data[..., weighted], axis=3)
+            reference = _median(dwi, weighted)
             for fine in (False, True):
                 jobs = (
-                    _volumes(data, weighted),
+                    (dwi.volume(v) for v in weighted.tolist()),
                     repeat(reference),
                     repeat(fine),
                     transforms[weighted],
                 )
                 transforms[weighted] = list(pool.map(register, *jobs))
-                aligned = [_resample(data[..., v], transforms[v], dwi.affine) for v in weighted]
-                reference = np.median(np.stack(aligned, axis=-1), axis=3)
+                reference = _median(_aligned(dwi, transforms, weighted), weighted)
             if len(b0):
-                link = _register(reference, data[..., b0[0]], dwi.affine, "rigid", True, np.eye(4))
+                link = _register(
+                    reference, dwi.volume(int(b0[0])), dwi.affine, "rigid", True, np.eye(4)
+                )
                 transforms[weighted] = transforms[weighted] @ link
     motion = Motion(transforms)
-    out = np.stack(
-        [_resample(data[..., v], transforms[v], dwi.affine) for v in range(data.shape[3])], axis=-1
-    )
     # A head turned by R sees the gradient turned by R^T.
     gradients = dwi.gradients.rotated(np.swapaxes(motion.rotations(), 1, 2))
-    return dwi.with_(data=out.astype(np.float32), gradients=gradients), motion
+    every = np.arange(len(transforms))
+    return _aligned(dwi, transforms, every).with_(gradients=gradients), motion
+
+
+def _aligned(dwi: DWI, transforms: NDArray[np.float64], volumes: NDArray[np.int64]) -> DWI:
+    """Some volumes on the reference grid; the others hold nothing yet."""
+    out = room_like(dwi.data)
+    for v in volumes.tolist():
+        put_volume(out, v, _resample(dwi.volume(v), transforms[v], dwi.affine))
+    return dwi.with_(data=out)
+
+
+def _median(dwi: DWI, volumes: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The median of some volumes, (X, Y, Z)."""
+    out = np.empty(dwi.grid, dtype=np.float32)
+    for here, signals in dwi.slabs(volumes):
+        out[here] = np.median(signals, axis=3)
+    return out
 
 
 def _register(
@@ -138,10 +153,6 @@ def _quiet_dipy() -> Iterator[None]:
         yield
     finally:
         log.setLevel(before)
-
-
-def _volumes(data: NDArray, index: NDArray) -> Iterator[NDArray]:
-    return (data[..., v] for v in index)
 
 
 def _boosted(volume: NDArray) -> NDArray[np.float64]:

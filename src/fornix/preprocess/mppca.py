@@ -6,13 +6,12 @@ from itertools import product
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
 from fornix.core.compute import blocks, in_parallel, pick_device
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
-from fornix.core.series import Series
+from fornix.core.series import put_planes, room_like
 
 #: Patches that go through linear algebra at once, at most, and their bytes; lots of them between two
 #: moves of the window.
@@ -80,8 +79,7 @@ class _Window:
         self._noise = torch.zeros_like(self._weight)
         self._first = self._last = 0
         self.sigma = np.zeros(dwi.grid, dtype=np.float32)
-        on_disk = not isinstance(dwi.data, np.ndarray)
-        self.out = Series(dwi.data.shape) if on_disk else np.empty(dwi.data.shape, np.float32)
+        self.out = room_like(dwi.data)
 
     def rows(self, places: torch.Tensor) -> torch.Tensor:
         """Where voxels (…, 3) of the planes in the window stand in its arrays."""
@@ -103,13 +101,13 @@ class _Window:
         """Finish the planes below `first` and read those below `last`."""
         for x in range(self._first, first):
             if x >= self._last:  # no patch lies in it
-                self._store(x, np.asarray(self._dwi.data[x : x + 1])[0])
+                put_planes(self.out, x, np.asarray(self._dwi.data[x : x + 1]))
                 continue
             here = self._slot(x)
             data, total, weight = self.data[here], self._total[here], self._weight[here]
             done, weight = weight > 0, weight.clamp(min=1e-9)
             clean = torch.where(done[:, None], total / weight[:, None], data)
-            self._store(x, clean.numpy().reshape(*self._dwi.grid[1:], -1))
+            put_planes(self.out, x, clean.numpy().reshape(1, *self._dwi.grid[1:], -1))
             noise = torch.where(done, self._noise[here] / weight, 0.0)
             self.sigma[x] = noise.numpy().reshape(self._dwi.grid[1:])
         for x in range(max(first, self._last), last):
@@ -123,12 +121,6 @@ class _Window:
     def _slot(self, x: int) -> slice:
         start = (x % self._depth) * self._plane
         return slice(start, start + self._plane)
-
-    def _store(self, x: int, plane: NDArray[np.float32]) -> None:
-        if isinstance(self.out, np.ndarray):
-            self.out[x] = plane
-        else:
-            self.out.put_planes(x, plane[None])
 
 
 def _drop_noise(patch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from fornix.core.dipy_bridge import gradient_table
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
+from fornix.core.signals import Signals
 from fornix.models.deconvolution.interior_point import deconvolve_nonnegative
 from fornix.models.deconvolution.penalised import deconvolve_penalised
 from fornix.models.deconvolution.response import Responses
@@ -30,7 +31,7 @@ def msmt(
     if len(responses.levels) < 2:
         raise FornixError("multi-tissue deconvolution needs a b0 or a second shell; use csd")
     design = _design(dwi, responses, lmax, [signal for _, signal in tissues])
-    found = deconvolve_nonnegative(dwi.signals(), design, lmax)
+    found = deconvolve_nonnegative(Signals(dwi, np.flatnonzero(dwi.brain())), design, lmax)
     count = harmonics.n_coefficients(lmax)
     # A fraction is the tissue's share, each response having been scaled to one whole voxel of it.
     parts = {name: np.clip(found[:, count + i], 0, None) for i, (name, _) in enumerate(tissues)}
@@ -52,7 +53,8 @@ def csd(
     volumes = responses.volumes[-1]
     design = convolution(dwi.gradients.directions[volumes], responses.wm[-1], lmax)
     mean = float(responses.wm[-1, 0] * np.sqrt(4 * np.pi))
-    fod = deconvolve_penalised(dwi.signals()[:, volumes], design, lmax, mean)
+    signals = Signals(dwi, np.flatnonzero(dwi.brain()), volumes)
+    fod = deconvolve_penalised(signals, design, lmax, mean)
     return {"fod": dwi.unmask(fod)}
 
 

@@ -7,6 +7,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from fornix.core.compute import blocks
+from fornix.core.signals import Signals
 from fornix.numerics.algebra import compiled, compiled_parallel
 from fornix.numerics.batched import LANES, TASK, curvature, factor, product, solve
 from fornix.numerics.constraint_sphere import sphere
@@ -24,7 +25,7 @@ _MULTIPLIER = 1e-3
 
 
 def deconvolve_nonnegative(
-    signals: NDArray[np.float32], design: NDArray[np.float64], lmax: int
+    signals: NDArray[np.float32] | Signals, design: NDArray[np.float64], lmax: int
 ) -> NDArray[np.float32]:
     """Coefficients that minimise |design x - s|² with f(u_i) >= 0 on 300 axes, isotropic parts >= 0.
 

@@ -7,6 +7,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from fornix.core.compute import blocks
+from fornix.core.signals import Signals
 from fornix.numerics import harmonics
 from fornix.numerics.algebra import compiled_parallel
 from fornix.numerics.batched import LANES, TASK, curvature, factor, product, solve
@@ -22,7 +23,7 @@ _STEPS = 50
 
 
 def deconvolve_penalised(
-    signals: NDArray[np.float32], design: NDArray[np.float64], lmax: int, mean: float
+    signals: NDArray[np.float32] | Signals, design: NDArray[np.float64], lmax: int, mean: float
 ) -> NDArray[np.float32]:
     """Coefficients x that minimise |design x - s|² + norm |x|² + penalty sum_i min(0, f(u_i))².
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fornix.core.dwi import DWI
+from fornix.core.signals import Signals
 from fornix.models.deconvolution.response_voxels import response_voxels
 from fornix.models.deconvolution.single_fibre import single_fibre_voxels
 from fornix.numerics.zonal import finite, fit_zonal
@@ -59,16 +60,22 @@ def estimate_responses(
     shell = groups[-1]
     inside = np.argwhere(typical.wm)
     take = min(count, max(1, len(inside) // 10))
-    signals = dwi.data[typical.wm]
+    white = Signals(dwi, np.flatnonzero(typical.wm))
     chosen, axes = single_fibre_voxels(
-        signals[:, shell], dwi.gradients.directions[shell], lmax, take
+        Signals(dwi, np.flatnonzero(typical.wm), shell)[:],
+        dwi.gradients.directions[shell],
+        lmax,
+        take,
     )
+    ordered, rank = np.unique(chosen, return_inverse=True)
+    fibres = white[ordered][rank]
+    grey, fluid = dwi.data[typical.gm], dwi.data[typical.csf]
     return Responses(
         tuple(float(dwi.gradients.bvals[g].mean()) for g in groups),
         tuple(groups),
-        np.stack([_white(dwi, g, signals[chosen][:, g], axes, lmax) for g in groups]),
-        np.array([_mean(dwi, typical.gm, g) for g in groups]),
-        np.array([_mean(dwi, typical.csf, g) for g in groups]),
+        np.stack([_white(dwi, g, fibres[:, g], axes, lmax) for g in groups]),
+        np.array([_mean(grey[:, g]) for g in groups]),
+        np.array([_mean(fluid[:, g]) for g in groups]),
         {
             "wm": len(chosen),
             "gm": int(typical.gm.sum()),
@@ -83,8 +90,8 @@ def _levels(dwi: DWI) -> list[NDArray[np.int64]]:
     return ([b0] if len(b0) else []) + shells
 
 
-def _mean(dwi: DWI, voxels: NDArray[np.bool_], volumes: NDArray[np.int64]) -> float:
-    return float(finite(dwi.data[voxels][:, volumes]).mean(dtype=np.float64))
+def _mean(signals: NDArray) -> float:
+    return float(finite(signals).mean(dtype=np.float64))
 
 
 def _white(

@@ -102,7 +102,9 @@ def _decay(dwi: DWI) -> NDArray[np.float64]:
     total, weight = np.zeros(dwi.grid), 0
     with np.errstate(divide="ignore", invalid="ignore"):
         for volumes in shells:
-            mean = np.clip(dwi.data[..., volumes], 0, None).mean(axis=3, dtype=np.float64)
+            mean = np.empty(dwi.grid)
+            for here, signals in dwi.slabs(volumes):
+                mean[here] = np.clip(signals, 0, None).mean(axis=3, dtype=np.float64)
             total += len(volumes) * np.log(zero / mean)
             weight += len(volumes)
     return np.minimum(np.where(np.isfinite(total), total / max(weight, 1), np.nan), 10)
