@@ -169,15 +169,15 @@ def _runner(scene: Scene, name: str, threads: int, seed: int) -> Callable[[int],
     """count -> (streamlines found, their mean length)."""
     step = min(1.0, float(np.linalg.norm(scene.affine[:3, :3], axis=0).min()) / 2)
     smooth = name.endswith("ptt")
-    rules = TrackingCriteria(step=step, angle=15.0 if smooth else 30.0)
+    criteria = TrackingCriteria(step=step, angle=15.0 if smooth else 30.0)
     deviation = None
     if name.endswith("uncertainty"):
         deviation = (0.1 * np.abs(scene.fod)).astype(np.float32)
 
     def ours(count: int) -> tuple[int, float]:
         made = track_engine(
-            name.split()[1].rstrip(","), scene.fod, scene.affine, scene.tissue, scene.seeds, rules,
-            count=count, seed=seed, threads=threads, fod_std=deviation,
+            scene.fod, scene.affine, scene.tissue, scene.seeds, criteria,
+            algorithm=name.split()[1].rstrip(","), count=count, seed=seed, threads=threads, fod_std=deviation,
         )  # fmt: skip
         assert not isinstance(made, int)
         return len(made), float(made.lengths().mean())
@@ -185,8 +185,8 @@ def _runner(scene: Scene, name: str, threads: int, seed: int) -> Callable[[int],
     def dipys(count: int) -> tuple[int, float]:
         # So many seeds, all of whose streamlines count.
         track = dipy_batch(
-            "ptt" if smooth else "probabilistic", scene.fod, scene.affine, scene.tissue, rules,
-            seed=seed, threads=threads,
+            scene.fod, scene.affine, scene.tissue, criteria,
+            algorithm="ptt" if smooth else "probabilistic", seed=seed, threads=threads,
         )  # fmt: skip
         rng = np.random.default_rng(seed)
         voxels = np.argwhere(scene.seeds)[rng.integers(int(scene.seeds.sum()), size=count)]
@@ -200,8 +200,8 @@ def _runner(scene: Scene, name: str, threads: int, seed: int) -> Callable[[int],
         subprocess.run(
             ["tckgen", scene.folder / "fod.nii", path, "-algorithm", name.split()[-1],
              "-act", scene.folder / "5tt.nii", "-seed_image", scene.folder / "seeds.nii",
-             "-select", str(count), "-minlength", f"{rules.min_length:g}",
-             "-maxlength", f"{rules.max_length:g}", "-nthreads", str(threads), "-force", "-quiet"],
+             "-select", str(count), "-minlength", f"{criteria.min_length:g}",
+             "-maxlength", f"{criteria.max_length:g}", "-nthreads", str(threads), "-force", "-quiet"],
             check=True,
         )  # fmt: skip
         return _tck(path)
@@ -221,7 +221,7 @@ def _streamed(scene: Scene, count: int, threads: int, seed: int) -> Row:
     """Peak memory of a process of its own that tracks `count` streamlines to disk."""
     np.savez(
         scene.folder / "scene.npz", fod=scene.fod, affine=scene.affine, seeds=scene.seeds,
-        white=scene.tissue.wm, grey=scene.tissue.gm, fluid=scene.tissue.csf,
+        wm=scene.tissue.wm, gm=scene.tissue.gm, csf=scene.tissue.csf,
     )  # fmt: skip
     words = [str(scene.folder), str(count), str(threads), str(seed)]
     done = subprocess.run(
@@ -250,14 +250,14 @@ def stream(folder: str, count: int, threads: int, seed: int) -> None:
 
     with np.load(Path(folder) / "scene.npz") as saved:
         kept = dict(saved)
-    tissue = TissueFractions(kept["white"], kept["grey"], kept["fluid"])
+    tissue = TissueFractions(kept["wm"], kept["gm"], kept["csf"])
     fod, affine = kept["fod"], kept["affine"]
     path = Path(folder) / "streamed.trx"
     began = time.perf_counter()
     with TrxWriter(path, affine, (fod.shape[0], fod.shape[1], fod.shape[2])) as writer:
         track_engine(
-            "probabilistic", fod, affine, tissue, kept["seeds"], TrackingCriteria(step=1.0), count=count,
-            seed=seed, threads=threads, sink=writer,
+            fod, affine, tissue, kept["seeds"], TrackingCriteria(step=1.0),
+            algorithm="probabilistic", count=count, seed=seed, threads=threads, sink=writer,
         )  # fmt: skip
     print(time.perf_counter() - began, peak_memory(), path.stat().st_size)
 
