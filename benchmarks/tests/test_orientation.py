@@ -10,7 +10,7 @@ import numpy as np
 from fornix.numerics import harmonics
 from fornix.physics import anatomy
 from fornix.physics.protocol import scheme
-from fornix_bench.suites.orientation.phantom import bundles_scene
+from fornix_bench.suites.orientation.phantom import bundles_scan
 from fornix_bench.suites.orientation.real import angular_correlation
 from fornix_bench.suites.orientation.suite import run_orientation
 from fornix_bench.suites.orientation.truth import Found, Truth, random_truth, scored, scores
@@ -49,7 +49,7 @@ def test_truth_is_what_it_says() -> None:
 
 def test_a_scene_scores_voxels_whose_fibres_come_first() -> None:
     """Of a head: the true axes are those of its tissue, and every kind of voxel is there."""
-    made = bundles_scene(anatomy.embedded(4.0, 1), scheme("dti6"), 200, 20.0, 0)
+    made = bundles_scan(anatomy.embedded(4.0, 1), scheme("dti6"), 200, 20.0, 0)
     truth, scored_voxels = made.truth, int(made.scored.sum())
     assert len(truth.axes) == scored_voxels <= 200
     assert bool((made.dwi.brain() | ~made.scored).all())

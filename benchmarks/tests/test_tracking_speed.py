@@ -14,7 +14,7 @@ from fornix_bench.suites.tractography import speed as suite
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory) -> suite.Scene:
+def scene(tmp_path_factory) -> suite.TestScan:
     """A rod of parallel fibres."""
     folder = tmp_path_factory.mktemp("scene")
     (folder / "rods").mkdir()
@@ -27,7 +27,7 @@ def scene(tmp_path_factory) -> suite.Scene:
 
 
 @pytest.mark.parametrize("name", [*suite.OURS, *suite.PEERS])
-def test_every_tracker_follows_the_rod(scene: suite.Scene, name: str):
+def test_every_tracker_follows_the_rod(scene: suite.TestScan, name: str):
     if name.startswith("MRtrix3") and not shutil.which("tckgen"):
         pytest.skip("mrtrix3 is not installed")
     found, length = suite._runner(scene, name, threads=1, seed=1)(60)
@@ -35,7 +35,7 @@ def test_every_tracker_follows_the_rod(scene: suite.Scene, name: str):
     assert 50 < length < 110
 
 
-def test_ratios_and_page(scene: suite.Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_ratios_and_page(scene: suite.TestScan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(suite, "make_scene", lambda *_: scene)
     monkeypatch.setattr(suite, "OURS", {"Fornix probabilistic": (500, 20_000)})
     monkeypatch.setattr(suite, "PEERS", {"DIPY probabilistic": (500, 4000)})

@@ -1,6 +1,8 @@
-"""What is asked of streamlines is kept: regions, lengths, ends, and errors that count the refused."""
+"""Tracking criteria hold: regions, lengths, ends; and errors count the rejected seeds."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,11 +19,11 @@ def test_include_exclude_and_stop(corridor):
     half = corridor.mask(slice(None), slice(0, 6))
     gate = corridor.mask(12, slice(0, 7))
     wall = corridor.mask(18)
-    made = corridor.track(
-        "deterministic", rules={"include": [gate], "exclude": [half], "stop": [wall]}
+    tractogram = corridor.track(
+        "deterministic", criteria={"include": [gate], "exclude": [half], "stop": [wall]}
     )
-    assert len(made) == 200
-    for line in made:
+    assert len(tractogram) == 200
+    for line in tractogram:
         x, y, _ = voxels(line).T
         assert (y >= 6).all()  # never in the excluded half
         assert ((x == 12) & (y < 7)).any()  # through the gate
@@ -30,43 +32,40 @@ def test_include_exclude_and_stop(corridor):
 
 def test_several_includes_are_all_needed(corridor):
     gates = [corridor.mask(8, slice(0, 6)), corridor.mask(16, slice(6, None))]
-    for line in corridor.track(rules={"include": gates}, count=20):
+    for line in corridor.track(criteria={"include": gates}, count=20):
         x, y, _ = voxels(line).T
         assert ((x == 8) & (y < 6)).any() and ((x == 16) & (y >= 6)).any()
 
 
-def test_refusals_are_counted_by_rule(corridor):
+def test_rejections_are_counted_by_criterion(corridor):
     everywhere = corridor.mask(slice(9, 12))
     with pytest.raises(FornixError, match=r"accepted of \d+ seeds: \d+ entered an excluded region"):
-        corridor.track("deterministic", rules={"exclude": [everywhere]})
+        corridor.track("deterministic", criteria={"exclude": [everywhere]})
     outside = corridor.mask(12, 0, 0)
     with pytest.raises(FornixError, match=r"\d+ missed an included region"):
-        corridor.track("deterministic", rules={"include": [outside]}, count=5)
+        corridor.track("deterministic", criteria={"include": [outside]}, count=5)
     with pytest.raises(FornixError, match=r"\d+ too short"):
-        corridor.track("deterministic", rules={"min_length": 90}, count=5)
+        corridor.track("deterministic", criteria={"min_length": 90}, count=5)
     with pytest.raises(FornixError, match=r"\d+ too long"):
-        corridor.track("deterministic", rules={"max_length": 20}, count=5)
+        corridor.track("deterministic", criteria={"max_length": 20}, count=5)
 
 
 def test_ends_may_lie_anywhere_without_act(corridor):
-    """Without grey matter no end is good, unless any is."""
-    from dataclasses import replace
-
-    tissue = corridor.tissue
-    try:
-        object.__setattr__(corridor, "tissue", replace(tissue, grey=np.zeros_like(tissue.gm)))
-        gap = corridor.fod.copy()
-        corridor.fod = gap * (np.arange(24) < 14)[:, None, None, None].astype(np.float32)
-        with pytest.raises(FornixError, match="ended inside white matter"):
-            corridor.track("deterministic", rules={"min_length": 5}, count=5)
-        made = corridor.track("deterministic", rules={"min_length": 5, "act_ends": False}, count=50)
-        assert len(made) == 50
-    finally:
-        corridor.fod, corridor.tissue = gap, tissue
+    """Half of the corridor's FOD is missing: streamlines end in white matter."""
+    half = corridor.fod * (np.arange(24) < 14)[:, None, None, None].astype(np.float32)
+    no_gm = replace(corridor.tissue, gm=np.zeros_like(corridor.tissue.gm))
+    broken = {"fod": half, "tissue": no_gm}
+    with pytest.raises(FornixError, match="ended inside white matter"):
+        corridor.track("deterministic", criteria={"min_length": 5}, count=5, **broken)
+    anywhere = {"min_length": 5, "act_ends": False}
+    tractogram = corridor.track("deterministic", criteria=anywhere, count=50, **broken)
+    assert len(tractogram) == 50
+    last = np.array([line[:, 0].max() for line in tractogram])
+    assert ((last > 26) & (last < 30)).all()  # where the FOD ends
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"step": 0}, "step must be above 0"),
         ({"angle": 120}, "angle must lie"),
@@ -74,18 +73,20 @@ def test_ends_may_lie_anywhere_without_act(corridor):
         ({"min_length": 50, "max_length": 20}, "lengths must be"),
     ],
 )
-def test_impossible_values(changed, told):
-    with pytest.raises(FornixError, match=told):
+def test_impossible_values(changed, message):
+    with pytest.raises(FornixError, match=message):
         TrackingCriteria(**{"step": 1.0, **changed})
 
 
 def test_masks_off_the_grid_or_empty(corridor):
     with pytest.raises(FornixError, match="exclude mask is on another grid"):
-        corridor.track("deterministic", rules={"exclude": [np.ones((2, 2, 2), bool)]})
+        corridor.track("deterministic", criteria={"exclude": [np.ones((2, 2, 2), bool)]})
     with pytest.raises(FornixError, match="include mask is empty"):
-        corridor.track("deterministic", rules={"include": [np.zeros(corridor.grid, bool)]})
+        corridor.track("deterministic", criteria={"include": [np.zeros(corridor.grid, bool)]})
 
 
-def test_curvature_of_the_rules():
-    rules = TrackingCriteria(step=1.0, angle=60.0)
-    assert rules.sharpest == pytest.approx(1.0)  # a hexagon of side 1 lies on a circle of radius 1
+def test_the_largest_curvature():
+    criteria = TrackingCriteria(step=1.0, angle=60.0)
+    assert criteria.max_curvature == pytest.approx(
+        1.0
+    )  # a hexagon of side 1 fits a circle of radius 1

@@ -1,4 +1,4 @@
-"""Filtering: what is seen is the same however a head lies, and the best are kept."""
+"""Filtering: features are the same however a head lies, and the best are kept."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def moved(scene, turn):
     return scan, Maps({"fod": Map("", "fod", fod.astype(np.float32), placed)}), tissue, lines
 
 
-def look(scene):
+def features_of(scene):
     dwi, maps, tissue, made = scene
     return observe(made, dwi, maps, tissue=tissue, threads=1)[0]
 
@@ -74,7 +74,7 @@ def test_resampling_is_even_and_keeps_the_ends():
 def test_a_head_that_lies_otherwise_shows_the_same(scene):
     turn, _ = np.linalg.qr(np.random.default_rng(3).standard_normal((3, 3)))
     turn *= np.sign(np.linalg.det(turn))
-    before, after = look(scene), look(moved(scene, turn))
+    before, after = features_of(scene), features_of(moved(scene, turn))
     np.testing.assert_allclose(after.along, before.along, atol=0.02)
     np.testing.assert_allclose(after.whole, before.whole, atol=0.02)
 
@@ -82,20 +82,22 @@ def test_a_head_that_lies_otherwise_shows_the_same(scene):
 def test_turning_a_streamline_round_changes_no_judgement(scene):
     dwi, maps, tissue, made = scene
     back = Tractogram.from_list([line[::-1] for line in made], made.affine, made.grid)
-    there, here = look(scene), look((dwi, maps, tissue, back))
+    there, here = features_of(scene), features_of((dwi, maps, tissue, back))
     np.testing.assert_allclose(here.along, there.along[:, ::-1], atol=1e-3)
     torch.manual_seed(0)
     network = Plausibility().eval()
-    np.testing.assert_allclose(judge(here, network), judge(there, network), atol=1e-4)
+    np.testing.assert_allclose(
+        judge(here, network=network), judge(there, network=network), atol=1e-4
+    )
 
 
 def test_features_say_what_they_are_called(scene):
-    seen = look(scene)
+    seen = features_of(scene)
     along = {n: seen.along[..., i] for i, n in enumerate(ALONG)}
     whole = {n: seen.whole[:, i] for i, n in enumerate(WHOLE)}
     assert (along["curvature"][:5].mean(1) > 10 * along["curvature"][5:].mean()).all()
     assert (along["amplitude"][5:, 5:-5] > along["amplitude"][:5, 5:-5].mean()).all()
-    assert (along["grey"][:, 0] > 0.9).all() and (along["white"][5:, POINTS // 2] > 0.9).all()
+    assert (along["gm"][:, 0] > 0.9).all() and (along["wm"][5:, POINTS // 2] > 0.9).all()
     np.testing.assert_allclose(whole["length"][5:], np.log(44 / 60), atol=1e-3)
     np.testing.assert_allclose(whole["straightness"][5:], 1, atol=1e-3)
 
@@ -114,7 +116,7 @@ def test_the_network_learns_what_can_be_seen():
     network, log = fit_network(draw(2000), draw(300), epochs=20, tell=lambda _: None)
     assert torch.equal(state, torch.get_rng_state())
     seen, true = draw(1000)
-    assert auc(judge(seen, network), true) > 0.97
+    assert auc(judge(seen, network=network), true) > 0.97
     assert log[-1]["held_out_loss"] < 0.4
 
 

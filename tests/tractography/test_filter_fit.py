@@ -76,7 +76,7 @@ def test_solution_is_that_of_exact_least_squares(seed):
         np.concatenate([matrix.T, np.sqrt(ridge) * np.diag(norm)]),
         np.concatenate([density, np.zeros(30)]),
     )
-    found = nonnegative(csr_matrix(matrix.astype(np.float32)), density, ridge, 1e-6)
+    found = nonnegative(csr_matrix(matrix.astype(np.float32)), density, ridge=ridge, tolerance=1e-6)
     assert (found >= 0).all() and (exact == 0).any()
 
     def cost(w):
@@ -91,7 +91,7 @@ def test_true_weights_are_found_and_spurious_streamlines_get_none():
     off = [line((0, 0, 3), (5, 4, 3))]  # where there is nothing
     fixels = crossing()
     density = np.zeros(len(fixels))
-    matrix, _ = lengths_in_fixels(Tractogram.from_list(straight, AFFINE, GRID), fixels, 1)
+    matrix, _ = lengths_in_fixels(Tractogram.from_list(straight, AFFINE, GRID), fixels, threads=1)
     weights = np.array([3.0, 1.0, 0.5, 2.0, 4.0])
     density += matrix.T @ weights
     there = Fixels(fixels.first, fixels.axes, density, fixels.amplitude, 1.0, AFFINE, GRID)

@@ -1,40 +1,47 @@
-"""The limits go down just as far as the scan asks for."""
+"""The limits go down no further than the scan needs."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from fornix.tractography.learned.limits import MOST, Policy, blank, lowered
+from fornix.tractography.learned.limits import MAX_REJECTED, Policy, lower_limits, no_policy
 
 
 def scan(middle: float):
-    """The share given up where streamlines are as likely as a logistic law about `middle` says."""
-    asked = []
+    """The share rejected where streamlines are as likely as a logistic law about `middle` says."""
+    calls = []
 
-    def given_up(policy: Policy) -> float:
-        asked.append(policy)
-        return float(1 / (1 + np.exp(-2 * (policy.along - middle))))
+    def rejected(policy: Policy) -> float:
+        calls.append(policy)
+        return float(1 / (1 + np.exp(-2 * (policy.min_true_logit - middle))))
 
-    return given_up, asked
+    return rejected, calls
 
 
 def test_a_scan_like_the_training_is_left_alone() -> None:
-    given_up, asked = scan(middle=0.0)
-    policy = blank()
-    assert lowered(policy, given_up) == (policy, 0.0) and len(asked) == 1
+    rejected, calls = scan(middle=0.0)
+    policy = no_policy()
+    assert lower_limits(policy, rejected) == (policy, 0.0) and len(calls) == 1
 
 
 @pytest.mark.parametrize("middle", [-5.0, -6.5, -8.0])
 def test_no_lower_than_needed(middle: float) -> None:
-    given_up, _ = scan(middle)
-    policy = blank()
-    found, shift = lowered(policy, given_up)
+    rejected, _ = scan(middle)
+    policy = no_policy()
+    found, shift = lower_limits(policy, rejected)
     assert shift > 0
-    assert found.along == policy.along - shift and found.whole == policy.whole - shift
-    assert given_up(found) <= MOST < given_up(Policy(policy.layers, along=found.along + 0.1))
+    assert (
+        found.min_true_logit == policy.min_true_logit - shift
+        and found.min_true_logit_at_end == policy.min_true_logit_at_end - shift
+    )
+    assert (
+        rejected(found)
+        <= MAX_REJECTED
+        < rejected(Policy(policy.mlp, min_true_logit=found.min_true_logit + 0.1))
+    )
 
 
 def test_there_is_an_end_to_it() -> None:
-    found, shift = lowered(blank(), lambda policy: 1.0)
-    assert shift == 8.0 and found.along == blank().along - 8.0
+    found, shift = lower_limits(no_policy(), lambda policy: 1.0)
+    assert shift == 8.0 and found.min_true_logit == no_policy().min_true_logit - 8.0

@@ -16,6 +16,15 @@ FAST = {"reassoc", "contract", "arcp", "nsz"}
 compiled = njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 compiled_parallel = njit(cache=True, nogil=True, parallel=True, fastmath=FAST, error_model="numpy")
 
+#: The same with every operation as it is written, for what must not depend on how the compiler orders
+#: it: paths of many decisions (a streamline goes another way from one different rounding on), and
+#: rounding tricks. fastmath=False must stand here: what is left out, numba takes from the caller that
+#: is compiled first.
+compiled_exact = njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
+compiled_parallel_exact = njit(
+    cache=True, nogil=True, parallel=True, fastmath=False, error_model="numpy"
+)
+
 
 _MANTISSA, _ONE_BITS, _TWO52_BITS = 0x000FFFFFFFFFFFFF, 0x3FF0000000000000, 0x4330000000000000
 _ROUND = 6755399441055744.0  # 1.5 * 2^52: adding it rounds to an integer held in the low bits
@@ -41,9 +50,8 @@ def log_array(x: np.ndarray, out: np.ndarray, scratch: np.ndarray) -> None:
         out[k] = (e + high) * 0.6931471805599453 + 2.0 * t * (1.0 + q * (1 / 3 + q * series))
 
 
-# fastmath=False must stand here: what is left out, numba takes from the caller that is compiled
-# first, and reordered sums break the rounding below by tens of percent.
-@njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
+# Exact: reordered sums break the rounding below by tens of percent.
+@compiled_exact
 def exp_array(x: np.ndarray, shifted: np.ndarray) -> None:
     """X becomes exp(x), to 1e-13, for x within ±700; vectorised. shifted: scratch of its length.
 

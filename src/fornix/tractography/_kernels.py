@@ -1,19 +1,28 @@
-"""What is compiled for tracking: random numbers, looking up fields, choosing the next direction.
+"""What is compiled for tracking: random numbers, reading the field, the next direction.
 
 Positions are voxel coordinates here; directions are unit vectors along the voxel axes scaled to mm.
-Amplitudes of the FOD are rows (one per voxel that may hold fibres, found through `lookup`) on a fixed
-set of axes of the half sphere; `cones[m]` lists the axes near axis m.
+All kernels are compiled without reordering (see `numerics.algebra`): the same seed gives the same
+streamlines, whatever the compiler.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from numpy.typing import NDArray
+
+from fornix.numerics.algebra import compiled_exact
+from fornix.tractography._kernel_arguments import (
+    FieldArrays,
+    Floats32,
+    Floats64,
+    Scratch,
+    StepParams,
+)
 
 
-@njit(cache=True, inline="always", fastmath=False)
-def mix(state):  # type: ignore[no-untyped-def]
-    """One step of splitmix64 (Steele et al., 2014): new state and 64 random bits."""
+@compiled_exact
+def mix(state: np.uint64) -> tuple[np.uint64, np.uint64]:
+    """One step of splitmix64 (Steele et al., OOPSLA 2014): new state and 64 random bits."""
     state = state + np.uint64(0x9E3779B97F4A7C15)
     z = state
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -21,29 +30,43 @@ def mix(state):  # type: ignore[no-untyped-def]
     return state, z ^ (z >> np.uint64(31))
 
 
-@njit(cache=True, inline="always", fastmath=False)
-def uniform(state):  # type: ignore[no-untyped-def]
+@compiled_exact
+def uniform(state: np.uint64) -> tuple[np.uint64, float]:
     """New state and a number in [0, 1)."""
     state, bits = mix(state)
     return state, (bits >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
-@njit(cache=True, fastmath=False)
-def draw_wave(waves, state, out):  # type: ignore[no-untyped-def]
-    """Into out: a random function on the axes, mean 0, variance 1, smooth as the FOD is."""
+@compiled_exact
+def sample_noise(basis: Floats32, state: np.uint64, out: Floats64) -> np.uint64:
+    """Into out (A,): a random function on the axes, mean 0, variance 1, smooth as the FOD is."""
     out[:] = 0.0
-    for c in range(waves.shape[1]):
+    for c in range(basis.shape[1]):
         state, u = uniform(state)
         state, v = uniform(state)
         g = np.sqrt(-2.0 * np.log(1.0 - u)) * np.cos(2.0 * np.pi * v)
-        for m in range(waves.shape[0]):
-            out[m] += g * waves[m, c]
+        for m in range(basis.shape[0]):
+            out[m] += g * basis[m, c]
     return state
 
 
-@njit(cache=True, fastmath=False)
-def shares(tissue, x, y, z, out):  # type: ignore[no-untyped-def]
-    """Into out: trilinear white, grey and fluid at voxel coordinates, 0 beyond the grid."""
+@compiled_exact
+def new_scratch(field: FieldArrays) -> Scratch:
+    """Arrays for one streamline's kernels to write into."""
+    return Scratch(
+        np.empty(8, np.int64),
+        np.empty(8),
+        np.empty(3),
+        np.empty(field.axes.shape[0] if field.std.shape[0] else 0),
+        np.empty(field.cones.shape[1]),
+        np.empty((3, 3)),
+        np.empty(3),
+    )
+
+
+@compiled_exact
+def tissue_at(tissue: Floats32, x: float, y: float, z: float, out: Floats64) -> None:
+    """Into out (3,): trilinear wm, gm and csf at voxel coordinates, 0 beyond the grid."""
     out[0], out[1], out[2] = 0.0, 0.0, 0.0
     i, j, k = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
     fx, fy, fz = x - i, y - j, z - k
@@ -61,9 +84,16 @@ def shares(tissue, x, y, z, out):  # type: ignore[no-untyped-def]
                         out[t] += weight * tissue[p, q, r, t]
 
 
-@njit(cache=True, fastmath=False)
-def corners(lookup, x, y, z, rows, weights):  # type: ignore[no-untyped-def]
-    """Rows of the voxels around a point that hold fibres, and their trilinear weights; how many."""
+@compiled_exact
+def trilinear_rows(
+    lookup: NDArray[np.int32],
+    x: float,
+    y: float,
+    z: float,
+    rows: NDArray[np.int64],
+    weights: Floats64,
+) -> int:
+    """Into rows and weights (8,): the voxels around a point that hold fibres; returns how many."""
     i, j, k = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
     fx, fy, fz = x - i, y - j, z - k
     count = 0
@@ -87,21 +117,24 @@ def corners(lookup, x, y, z, rows, weights):  # type: ignore[no-untyped-def]
     return count
 
 
-@njit(cache=True, fastmath=False)
-def blend(rows, weights, count, amplitudes, spread, wave, cone, out):  # type: ignore[no-untyped-def]
-    """Into out: trilinear amplitudes on the axes of a cone, perturbed within their standard deviation.
+@compiled_exact
+def amplitudes_in_cone(field: FieldArrays, count: int, axis: int, scratch: Scratch) -> None:
+    """Into scratch.cone: amplitudes on the axes near one, between `count` rows of scratch.
 
-    spread: standard deviations like amplitudes, or (0, 0) for none; wave: this streamline's own.
+    Where standard deviations are sampled, the streamline's own noise times them is added.
     """
+    # Read once: each look into a named tuple inside a loop counts a reference.
+    amplitudes, std, noise = field.amplitudes, field.std, scratch.noise
+    rows, weights, out, cone = scratch.rows, scratch.weights, scratch.cone, field.cones[axis]
     out[:] = 0.0
     for e in range(count):
         row, weight = rows[e], weights[e]
-        if spread.shape[0]:
+        if std.shape[0]:
             for n in range(cone.shape[0]):
                 m = cone[n]
                 if m < 0:
                     break
-                out[n] += weight * (amplitudes[row, m] + wave[m] * spread[row, m])
+                out[n] += weight * (amplitudes[row, m] + noise[m] * std[row, m])
         else:
             for n in range(cone.shape[0]):
                 m = cone[n]
@@ -110,9 +143,17 @@ def blend(rows, weights, count, amplitudes, spread, wave, cone, out):  # type: i
                 out[n] += weight * amplitudes[row, m]
 
 
-@njit(cache=True, fastmath=False)
-def centroid(direction, best, best_value, cone, room, axes):  # type: ignore[no-untyped-def]
-    """Into direction: the middle of the lobe around the largest amplitude, finer than the grid."""
+@compiled_exact
+def _lobe_centre(
+    field: FieldArrays,
+    cone: NDArray[np.int32],
+    best: int,
+    best_value: float,
+    amplitudes: Floats64,
+    direction: Floats64,
+) -> None:
+    """Into direction: the middle of the lobe around the largest amplitude, finer than the axes."""
+    axes = field.axes
     sign = 1.0
     if (
         direction[0] * axes[best, 0] + direction[1] * axes[best, 1] + direction[2] * axes[best, 2]
@@ -125,9 +166,9 @@ def centroid(direction, best, best_value, cone, room, axes):  # type: ignore[no-
         if m < 0:
             break
         near = axes[m, 0] * axes[best, 0] + axes[m, 1] * axes[best, 1] + axes[m, 2] * axes[best, 2]
-        if abs(near) < 0.97 or room[n] < 0.5 * best_value:
+        if abs(near) < 0.97 or amplitudes[n] < 0.5 * best_value:
             continue
-        weight = (room[n] - 0.5 * best_value) * (1.0 if near >= 0 else -1.0)
+        weight = (amplitudes[n] - 0.5 * best_value) * (1.0 if near >= 0 else -1.0)
         sx += weight * axes[m, 0]
         sy += weight * axes[m, 1]
         sz += weight * axes[m, 2]
@@ -135,75 +176,107 @@ def centroid(direction, best, best_value, cone, room, axes):  # type: ignore[no-
     direction[0], direction[1], direction[2] = sign * sx / norm, sign * sy / norm, sign * sz / norm
 
 
-@njit(cache=True, fastmath=False)
-def turn(direction, last, cone, room, axes, least, cosine, sample, state):  # type: ignore[no-untyped-def]
-    """Choose the next direction among the axes of a cone with amplitudes `room`, into `direction`.
+@compiled_exact
+def next_direction(
+    field: FieldArrays,
+    params: StepParams,
+    last: int,
+    sample: bool,
+    direction: Floats64,
+    amplitudes: Floats64,
+    state: np.uint64,
+) -> tuple[int, np.uint64]:
+    """Into direction: the next one, among the axes near `last`, drawn or of the largest amplitude.
 
-    Returns the axis taken (-1: none) and the state.
+    Args:
+        field: What streamlines run through.
+        params: Of which threshold and cosine count.
+        last: The axis taken before.
+        sample: Whether the direction is drawn with the amplitudes as its probabilities.
+        direction: (3,) of the last step, replaced by the next.
+        amplitudes: (width,) on the axes near `last`; those that cannot be taken are set to 0.
+        state: Of the random numbers.
+
+    Returns:
+        The axis taken (-1: none) and the new state.
     """
-    total, best, best_value = 0.0, -1, least
+    axes, cone = field.axes, field.cones[last]
+    threshold, cosine = params.threshold, params.cosine
+    total, best, best_value = 0.0, -1, threshold
     for n in range(cone.shape[0]):
         m = cone[n]
         if m < 0:
             break
         dot = direction[0] * axes[m, 0] + direction[1] * axes[m, 1] + direction[2] * axes[m, 2]
-        if abs(dot) < cosine or room[n] < least:
-            room[n] = 0.0
+        if abs(dot) < cosine or amplitudes[n] < threshold:
+            amplitudes[n] = 0.0
             continue
-        if room[n] > best_value:
-            best, best_value = m, room[n]
-        total += room[n]
+        if amplitudes[n] > best_value:
+            best, best_value = m, amplitudes[n]
+        total += amplitudes[n]
     if total <= 0.0 or best < 0:
         return -1, state
     if not sample:
-        centroid(direction, best, best_value, cone, room, axes)
+        _lobe_centre(field, cone, best, best_value, amplitudes, direction)
         return best, state
-    chosen = best
+    taken = best
     state, u = uniform(state)
     u *= total
     for n in range(cone.shape[0]):
         if cone[n] < 0:
             break
-        u -= room[n]
-        if u <= 0.0 and room[n] > 0.0:
-            chosen = cone[n]
+        u -= amplitudes[n]
+        if u <= 0.0 and amplitudes[n] > 0.0:
+            taken = cone[n]
             break
     dot = (
-        direction[0] * axes[chosen, 0]
-        + direction[1] * axes[chosen, 1]
-        + direction[2] * axes[chosen, 2]
+        direction[0] * axes[taken, 0]
+        + direction[1] * axes[taken, 1]
+        + direction[2] * axes[taken, 2]
     )
     sign = 1.0 if dot >= 0 else -1.0
-    # The axes are a grid of a few degrees: blur within one cell, so that none of it shows.
+    # The axes are a few degrees apart: blurred within one cell, so that none of it shows.
     norm = 0.0
     for d in range(3):
         state, u = uniform(state)
-        direction[d] = sign * axes[chosen, d] + 0.12 * (u - 0.5)
+        direction[d] = sign * axes[taken, d] + 0.12 * (u - 0.5)
         norm += direction[d] ** 2
     for d in range(3):
         direction[d] /= np.sqrt(norm)
-    return chosen, state
+    return taken, state
 
 
-@njit(cache=True, fastmath=False)
-def start_axis(rows, weights, count, amplitudes, spread, wave, least, sample, state):  # type: ignore[no-untyped-def]
-    """The axis to start along at a seed: of the largest amplitude, or drawn; -1 if none passes."""
-    best, best_value, total, chosen = -1, least, 0.0, -1
+@compiled_exact
+def start_axis(
+    field: FieldArrays,
+    count: int,
+    scratch: Scratch,
+    threshold: float,
+    sample: bool,
+    state: np.uint64,
+) -> tuple[int, np.uint64]:
+    """The axis to start along at a seed, between `count` rows of scratch; -1 if none passes.
+
+    The one of the largest amplitude, or one drawn with the amplitudes as its probabilities.
+    """
+    amplitudes, std, noise = field.amplitudes, field.std, scratch.noise
+    rows, weights = scratch.rows, scratch.weights
+    best, best_value, total, taken = -1, threshold, 0.0, -1
     for m in range(amplitudes.shape[1]):
         value = 0.0
         for e in range(count):
             value += weights[e] * amplitudes[rows[e], m]
-            if spread.shape[0]:
-                value += weights[e] * wave[m] * spread[rows[e], m]
-        if value >= least:
+            if std.shape[0]:
+                value += weights[e] * noise[m] * std[rows[e], m]
+        if value >= threshold:
             total += value
             if best < 0 or value > best_value:
                 best, best_value = m, value
             if sample:
-                # One pass: each axis takes over with its share of what was seen so far.
+                # One pass: each axis takes over with its share of what came before it.
                 state, u = uniform(state)
                 if u * total < value:
-                    chosen = m
+                    taken = m
     if sample and best >= 0:
-        return chosen, state
+        return taken, state
     return best, state

@@ -2,22 +2,24 @@
 
 Parallel transport tractography (Aydogan & Shi, IEEE TMI 2021). At every step a curvature (k1, k2) is
 drawn from a disk, with the mean FOD amplitude along a probe of that curvature as its probability: the
-tangent never jumps, and a fibre is followed for as far as the probe sees.
+tangent never jumps, and a fibre is followed for as far as the probe reaches.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from numpy.typing import NDArray
 
-from fornix.tractography._kernels import corners, uniform
+from fornix.numerics.algebra import compiled_exact
+from fornix.tractography._kernel_arguments import FieldArrays, Floats64, Scratch, StepParams
+from fornix.tractography._kernels import trilinear_rows, uniform
 
-#: Points of a probe behind its start, and tries before the curve ends.
+#: Points of a probe beyond its start, tries before the curve ends, and tries that set the bound.
 _POINTS, _TRIES, _FIRST = 4, 300, 20
 
 
-@njit(cache=True, fastmath=False)
-def frame_about(direction, state, frame):  # type: ignore[no-untyped-def]
+@compiled_exact
+def start_frame(direction: Floats64, state: np.uint64, frame: Floats64) -> np.uint64:
     """Into frame (3, 3): the tangent and two normals, turned at random about it."""
     small = 0
     for d in range(1, 3):
@@ -43,15 +45,15 @@ def frame_about(direction, state, frame):  # type: ignore[no-untyped-def]
     return state
 
 
-@njit(cache=True, inline="always", fastmath=False)
-def _cross(a, b, out):  # type: ignore[no-untyped-def]
+@compiled_exact
+def _cross(a: Floats64, b: Floats64, out: Floats64) -> None:
     out[0] = a[1] * b[2] - a[2] * b[1]
     out[1] = a[2] * b[0] - a[0] * b[2]
     out[2] = a[0] * b[1] - a[1] * b[0]
 
 
-@njit(cache=True, fastmath=False)
-def carry(frame, point, k1, k2, length):  # type: ignore[no-untyped-def]
+@compiled_exact
+def transport_frame(frame: Floats64, point: Floats64, k1: float, k2: float, length: float) -> None:
     """Move the frame and its point along an arc with curvatures k1, k2 (1/mm) towards its normals."""
     k = np.sqrt(k1 * k1 + k2 * k2)
     angle = k * length
@@ -72,36 +74,10 @@ def carry(frame, point, k1, k2, length):  # type: ignore[no-untyped-def]
         frame[2, d] = n2 + e2 * (turned - normal)
 
 
-@njit(cache=True, fastmath=False)
-def _support(  # type: ignore[no-untyped-def]
-    frame, point, k1, k2, probe, lookup, amplitudes, spread, wave, nearest, size, least, rows,
-    weights, f, p,
-):  # fmt: skip
-    """Mean amplitude along a probe; 0 where any of it falls below `least`."""
-    for d in range(3):
-        p[d] = point[d]
-        for e in range(3):
-            f[e, d] = frame[e, d]
-    total = 0.0
-    side = nearest.shape[0]
-    for _ in range(_POINTS):
-        carry(f, p, k1, k2, probe / _POINTS)
-        count = corners(lookup, p[0] / size[0], p[1] / size[1], p[2] / size[2], rows, weights)
-        m = axis_of(f[0, 0], f[0, 1], f[0, 2], nearest, side)
-        value = 0.0
-        for e in range(count):
-            value += weights[e] * amplitudes[rows[e], m]
-            if spread.shape[0]:
-                value += weights[e] * wave[m] * spread[rows[e], m]
-        if value < least:
-            return 0.0
-        total += value
-    return total / _POINTS
-
-
-@njit(cache=True, inline="always", fastmath=False)
-def axis_of(x, y, z, nearest, side):  # type: ignore[no-untyped-def]
+@compiled_exact
+def nearest_axis_of(x: float, y: float, z: float, nearest: NDArray[np.int32]) -> int:
     """The axis nearest to a direction, from a table on the octahedron's upper half."""
+    side = nearest.shape[0]
     if z < 0:
         x, y, z = -x, -y, -z
     scale = 1.0 / (abs(x) + abs(y) + z)
@@ -111,34 +87,72 @@ def axis_of(x, y, z, nearest, side):  # type: ignore[no-untyped-def]
     return nearest[min(side - 1, int(u * side)), min(side - 1, int(v * side))]
 
 
-@njit(cache=True, fastmath=False)
-def bend(  # type: ignore[no-untyped-def]
-    frame, point, sharpest, probe, lookup, amplitudes, spread, wave, nearest, size, least, state,
-    rows, weights, room, place, out,
-):  # fmt: skip
-    """Draw the next curvatures into out (2); returns whether there are any, and the state.
+@compiled_exact
+def _probe_amplitude(
+    field: FieldArrays,
+    params: StepParams,
+    frame: Floats64,
+    point: Floats64,
+    k1: float,
+    k2: float,
+    scratch: Scratch,
+) -> float:
+    """Mean amplitude along a probe; 0 where any of it falls below the threshold."""
+    # Read once: each look into a named tuple counts a reference.
+    lookup, amplitudes, std, nearest = field.lookup, field.amplitudes, field.std, field.nearest
+    f, p, size, noise = scratch.frame, scratch.point, field.voxel_size, scratch.noise
+    rows, weights = scratch.rows, scratch.weights
+    for d in range(3):
+        p[d] = point[d]
+        for e in range(3):
+            f[e, d] = frame[e, d]
+    total = 0.0
+    for _ in range(_POINTS):
+        transport_frame(f, p, k1, k2, params.probe / _POINTS)
+        x, y, z = p[0] / size[0], p[1] / size[1], p[2] / size[2]
+        count = trilinear_rows(lookup, x, y, z, rows, weights)
+        m = nearest_axis_of(f[0, 0], f[0, 1], f[0, 2], nearest)
+        value = 0.0
+        for e in range(count):
+            value += weights[e] * amplitudes[rows[e], m]
+            if std.shape[0]:
+                value += weights[e] * noise[m] * std[rows[e], m]
+        if value < params.threshold:
+            return 0.0
+        total += value
+    return total / _POINTS
 
-    Rejection sampling: the largest support of a few tries, times 1.2, bounds the others.
+
+@compiled_exact
+def sample_curvature(
+    field: FieldArrays,
+    params: StepParams,
+    frame: Floats64,
+    point: Floats64,
+    scratch: Scratch,
+    state: np.uint64,
+    curvature: Floats64,
+) -> tuple[bool, np.uint64]:
+    """Draw the next curvatures into curvature (2,), 1/mm; returns whether there are any, and the state.
+
+    Rejection sampling: the largest amplitude of a few tries, times 1.2, bounds the others.
     """
     top = 0.0
     for attempt in range(_FIRST + _TRIES):
         state, u = uniform(state)
         state, v = uniform(state)
-        k = sharpest * np.sqrt(u)
+        k = params.max_curvature * np.sqrt(u)
         k1, k2 = k * np.cos(2 * np.pi * v), k * np.sin(2 * np.pi * v)
-        found = _support(
-            frame, point, k1, k2, probe, lookup, amplitudes, spread, wave, nearest, size, least,
-            rows, weights, room, place,
-        )  # fmt: skip
+        amplitude = _probe_amplitude(field, params, frame, point, k1, k2, scratch)
         if attempt < _FIRST:
-            top = max(top, found)
+            top = max(top, amplitude)
             if attempt == _FIRST - 1:
                 if top <= 0.0:
                     return False, state
                 top *= 1.2
             continue
         state, u = uniform(state)
-        if found > 0.0 and u * top <= found:
-            out[0], out[1] = k1, k2
+        if amplitude > 0.0 and u * top <= amplitude:
+            curvature[0], curvature[1] = k1, k2
             return True, state
     return False, state

@@ -1,4 +1,4 @@
-"""What is asked of a streamline: how it runs, where it may end, what it must and must not touch."""
+"""Tracking criteria: how a streamline runs, where it may end, what it must and must not touch."""
 
 from __future__ import annotations
 
@@ -9,23 +9,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fornix.core.errors import FornixError
+from fornix.tractography._kernel_arguments import Regions, StepParams
 from fornix.tractography._propagate import EXCLUDE_BIT, FIRST_INCLUDE, STOP_BIT
 
 Mask = NDArray[np.bool_]
+#: Length of the arcs that look ahead for smooth curves, in steps.
+_PROBE = 3.0
 
 
 @dataclass(frozen=True, eq=False)
 class TrackingCriteria:
     """How streamlines run and which are kept.
 
-    step: mm. angle: largest turn per step, degrees; a curve's least radius is step / (2 sin(angle/2)).
-    threshold: of the FOD's typical largest amplitude, below which no direction is taken.
-    min_length, max_length: mm.
-    include: (X, Y, Z) masks all of which a streamline must pass through; exclude: masks none of which
-    it may enter; stop: masks in which it ends.
-    act_ends: keep only streamlines that end in grey matter (anatomically constrained tracking).
+    Attributes:
+        step: mm.
+        angle: Largest turn per step, degrees; a curve's least radius is step / (2 sin(angle / 2)).
+        threshold: Of the FOD's typical largest amplitude, below which no direction is taken.
+        min_length: mm.
+        max_length: mm.
+        include: (X, Y, Z) masks all of which a streamline must pass through.
+        exclude: (X, Y, Z) masks none of which it may enter.
+        stop: (X, Y, Z) masks in which it ends.
+        act_ends: Keep only streamlines that end in grey matter (anatomically constrained tracking,
+            Smith et al., NeuroImage 2012).
 
-    Raises FornixError for impossible values.
+    Raises:
+        FornixError: A value is impossible, or there are more than 62 masks to pass through.
     """
 
     step: float
@@ -55,20 +64,43 @@ class TrackingCriteria:
             raise FornixError(f"at most 62 regions can be included, not {len(self.include)}")
 
     @property
-    def sharpest(self) -> float:
+    def max_curvature(self) -> float:
         """Largest curvature, 1/mm."""
         return float(2 * np.sin(np.radians(self.angle) / 2) / self.step)
 
-    def regions(self, grid: tuple[int, int, int]) -> tuple[NDArray[np.uint64], np.uint64]:
-        """(X, Y, Z) bits of the masks that a voxel lies in, and the bits of those to pass through.
+    def step_params(self, algorithm: int, *, typical: float) -> StepParams:
+        """As the compiled kernels take them.
 
-        Raises FornixError where a mask is on another grid or empty.
+        Args:
+            algorithm: One of those in `_propagate`.
+            typical: The FOD's typical largest amplitude.
+        """
+        return StepParams(
+            algorithm=algorithm,
+            step=float(self.step),
+            cosine=float(np.cos(np.radians(self.angle))),
+            max_curvature=self.max_curvature,
+            probe=_PROBE * float(self.step),
+            threshold=float(self.threshold * typical),
+            min_steps=int(np.ceil(self.min_length / self.step - 1e-6)),
+            max_steps=int(np.ceil(self.max_length / self.step)) + 2,
+            act_ends=bool(self.act_ends),
+        )
+
+    def regions(self, grid: tuple[int, int, int]) -> Regions:
+        """The masks as bits of each voxel, as the compiled kernels take them.
+
+        Args:
+            grid: (X, Y, Z) of the scan.
+
+        Raises:
+            FornixError: A mask is on another grid or empty.
         """
         bits = np.zeros(grid, np.uint64)
         named = [("exclude", EXCLUDE_BIT, m) for m in self.exclude]
         named += [("stop", STOP_BIT, m) for m in self.stop]
         named += [("include", FIRST_INCLUDE + i, m) for i, m in enumerate(self.include)]
-        wanted = 0
+        required = 0
         for what, bit, mask in named:
             if mask.shape != tuple(grid):
                 raise FornixError(
@@ -80,5 +112,5 @@ class TrackingCriteria:
                 raise FornixError(f"the {what} mask is empty: no voxel is inside")
             bits[inside] |= np.uint64(1) << np.uint64(bit)
             if bit >= FIRST_INCLUDE:
-                wanted |= 1 << bit
-        return bits, np.uint64(wanted)
+                required |= 1 << bit
+        return Regions(bits, np.uint64(required))

@@ -1,12 +1,12 @@
-"""Streamlines through DIPY's trackers: the reference methods."""
+"""DIPY's trackers (Garyfallidis et al., Frontiers in Neuroinformatics 2014): the reference methods."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fornix.core.errors import FornixError
 from fornix.core.gradients import voxel_rotation
@@ -19,37 +19,50 @@ _PER_BATCH = 40_000
 
 
 def track_dipy(
-    algorithm: str,
     fod: NDArray[np.float32],
     affine: NDArray[np.float64],
     tissue: TissueFractions,
     seeds: NDArray[np.bool_],
-    rules: TrackingCriteria,
+    criteria: TrackingCriteria,
     *,
+    algorithm: str,
     count: int,
     seed: int,
     threads: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tractogram:
-    """`count` streamlines that end in grey matter, or fewer where the seeds run out of luck.
+    """Streamlines that end in grey matter: `count`, or fewer where too few seeds give one.
 
-    algorithm: `probabilistic`, `deterministic` or `ptt`. fod: (X, Y, Z, coefficients), world axes.
+    Args:
+        fod: (X, Y, Z, coefficients), world axes.
+        affine: (4, 4) voxel to world (RAS+, mm).
+        tissue: Fractions on the same grid.
+        seeds: (X, Y, Z) where to start.
+        criteria: Of which step, angle, threshold and lengths count.
+        algorithm: `probabilistic`, `deterministic` or `ptt`.
+        count: Streamlines to keep.
+        seed: Of all random numbers.
+        threads: Threads in use.
+        progress: Called with the streamlines accepted so far, and count.
+
+    Raises:
+        FornixError: The seed mask is empty, or no seed gives such a streamline.
     """
-    run = dipy_batch(algorithm, fod, affine, tissue, rules, seed=seed, threads=threads)
+    run = dipy_batch(fod, affine, tissue, criteria, algorithm=algorithm, seed=seed, threads=threads)
     where = np.argwhere(seeds)
     if not len(where):
         raise FornixError("no voxel to seed from: the seed mask is empty inside the white matter")
     rng = np.random.default_rng(seed)
-    kept: list[NDArray] = []
+    points: list[NDArray[np.float32]] = []
+    lengths: list[NDArray[np.int64]] = []
     total, tried = 0, 0
-    lengths: list[NDArray] = []
     while total < count and tried < 40 * count:
         batch = min(_PER_BATCH, max(4000, 3 * (count - total)))
         voxels = where[rng.integers(len(where), size=batch)] + rng.uniform(-0.5, 0.5, (batch, 3))
         data, sizes = run(voxels @ affine[:3, :3].T + affine[:3, 3])
         tried += batch
         if len(sizes):
-            kept.append(data)
+            points.append(data)
             lengths.append(sizes)
             total += len(sizes)
         if progress is not None:
@@ -59,29 +72,45 @@ def track_dipy(
     if not total:
         raise FornixError(
             f"none of {tried} seeds gave a streamline that ends in grey matter with a length of "
-            f"{rules.min_length:g} to {rules.max_length:g} mm; check the mask and the gradient "
+            f"{criteria.min_length:g} to {criteria.max_length:g} mm; check the mask and the gradient "
             "table (fornix info)"
         )
     sizes = np.concatenate(lengths)[:count]
-    points = np.concatenate(kept)[: int(sizes.sum())]
     x, y, z = fod.shape[:3]
-    return Tractogram(points, np.concatenate([[0], np.cumsum(sizes)]), affine, (x, y, z))
+    return Tractogram(
+        np.concatenate(points)[: int(sizes.sum())],
+        np.concatenate([[0], np.cumsum(sizes)]),
+        affine,
+        (x, y, z),
+    )
 
 
 def dipy_batch(
-    algorithm: str,
     fod: NDArray[np.float32],
     affine: NDArray[np.float64],
     tissue: TissueFractions,
-    rules: TrackingCriteria,
+    criteria: TrackingCriteria,
     *,
+    algorithm: str,
     seed: int,
     threads: int,
 ) -> Callable[[NDArray[np.float64]], tuple[NDArray[np.float32], NDArray[np.int64]]]:
-    """A function from seeds (n, 3) in world mm to the streamlines accepted: points and lengths.
+    """A function from seeds (n, 3) in world mm to the streamlines accepted.
 
     The FOD is scaled to 1 at its typical largest amplitude, since DIPY's PTT takes the threshold as an
     amplitude; and its largest turn is divided by the voxel's edge, since its curvature is per voxel.
+
+    Args:
+        fod: (X, Y, Z, coefficients), world axes.
+        affine: (4, 4) voxel to world (RAS+, mm).
+        tissue: Fractions on the same grid.
+        criteria: Of which step, angle, threshold and lengths count.
+        algorithm: `probabilistic`, `deterministic` or `ptt`.
+        seed: Of all random numbers.
+        threads: Threads in use.
+
+    Returns:
+        The function; it gives points (P, 3) in world mm, and how many each streamline has (S,).
     """
     from dipy.data import get_sphere
     from dipy.tracking import tracker
@@ -101,43 +130,45 @@ def dipy_batch(
     basis = harmonics.evaluate(lmax, sphere.vertices).astype(np.float32)
     typical = float(np.percentile((inside @ basis.T).max(1), 75)) if len(inside) else 1.0
     coefficients = np.ascontiguousarray(fod.astype(np.float64) @ to_dipy.T / typical)
-    angle = rules.angle
+    angle = criteria.angle
     if algorithm == "ptt":
         edge = float(np.linalg.norm(affine[:3, :3], axis=0).mean())
-        angle = float(2 * np.degrees(np.arcsin(min(rules.sharpest * rules.step / 2 / edge, 1.0))))
-    criterion = ActStoppingCriterion(tissue.gm.astype(np.float64), _exclude(tissue))
+        sine = min(criteria.max_curvature * criteria.step / 2 / edge, 1.0)
+        angle = float(2 * np.degrees(np.arcsin(sine)))
+    act = ActStoppingCriterion(tissue.gm.astype(np.float64), _exclude(tissue))
 
     def batch(positions: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            made = run(
+            result = run(
                 positions,
-                criterion,
+                act,
                 affine,
                 sh=coefficients,
                 sphere=sphere,
-                step_size=rules.step,
+                step_size=criteria.step,
                 max_angle=angle,
-                pmf_threshold=rules.threshold,
-                min_len=rules.min_length,
-                max_len=rules.max_length,
+                pmf_threshold=criteria.threshold,
+                min_len=criteria.min_length,
+                max_len=criteria.max_length,
                 nbr_threads=threads,
                 random_seed=seed + 1,
                 return_all=False,
             )
-        return _plain(made.streamlines if hasattr(made, "streamlines") else list(made))
+        return _arrays(getattr(result, "streamlines", result))
 
     return batch
 
 
 def _exclude(tissue: TissueFractions) -> NDArray[np.float64]:
     """Fluid, and everything outside the brain, ends a streamline as wrong."""
-    nothing = 1 - (tissue.wm + tissue.gm + tissue.csf).clip(0, 1)
-    return np.maximum(tissue.csf, np.where(nothing > 0.99, 1.0, 0.0)).astype(np.float64)
+    outside = 1 - (tissue.wm + tissue.gm + tissue.csf).clip(0, 1)
+    return np.maximum(tissue.csf, np.where(outside > 0.99, 1.0, 0.0)).astype(np.float64)
 
 
-def _plain(lines: object) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    arrays = [np.asarray(line, dtype=np.float32) for line in lines]  # type: ignore[attr-defined]
+def _arrays(lines: Iterable[ArrayLike]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Points of streamlines of two points or more, and how many each has."""
+    arrays = [np.asarray(line, dtype=np.float32) for line in lines]
     arrays = [a for a in arrays if len(a) > 1]
     if not arrays:
         return np.zeros((0, 3), np.float32), np.zeros(0, np.int64)

@@ -1,5 +1,7 @@
-"""Where streamlines may run, must end and must not go: from the diffusion scan alone, or a T1 scan's
-segmentation.
+"""Tissue fractions, by which streamlines stop: from the diffusion scan alone, or from a segmentation.
+
+White matter is where streamlines may run, grey matter where they must end, fluid where they must not go
+(anatomically constrained tracking, Smith et al., NeuroImage 2012).
 """
 
 from __future__ import annotations
@@ -14,12 +16,19 @@ from scipy import ndimage
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError, tell
 from fornix.core.maps import Maps
+from fornix.io import read_volume
 from fornix.numerics.threshold import otsu
 
 
 @dataclass(frozen=True)
 class TissueFractions:
-    """Shares of white matter, grey matter and fluid per voxel, each (X, Y, Z) in [0, 1], sum <= 1."""
+    """Fractions of each voxel, in [0, 1] with a sum of at most 1.
+
+    Attributes:
+        wm: (X, Y, Z) white matter.
+        gm: (X, Y, Z) grey matter.
+        csf: (X, Y, Z) fluid.
+    """
 
     wm: NDArray[np.float32]
     gm: NDArray[np.float32]
@@ -27,15 +36,18 @@ class TissueFractions:
 
 
 def tissue_fractions(dwi: DWI, maps: Maps) -> TissueFractions:
-    """TissueFractions shares from diffusivity and the fibre orientation distribution.
+    """Tissue fractions from the diffusion tensor.
 
-    maps: dti_fa, dti_md, and `wm` (share of the signal from fibres) where there is one. Fluid rises
-    where the mean diffusivity passes 1.5e-3 mm²/s. What is not fluid is split by FA at the scan's own
-    threshold (Otsu), smoothed over a voxel: FA is biased by noise, and its level differs by protocol.
+    Fluid rises where the mean diffusivity passes 1.5e-3 mm²/s. What is not fluid is split by FA at the
+    scan's own threshold (Otsu), smoothed over a voxel: FA is biased by noise, and its level differs by
+    protocol.
+
+    Args:
+        dwi: The scan, of which only mask and grid are used.
+        maps: With dti_fa, and dti_md in mm²/s.
     """
     brain = dwi.brain()
     md, fa = maps["dti_md"].data * 1e3, maps["dti_fa"].data
-    fluid = _step(md, 1.5, 0.12)
     solid = brain & (md < 1.3) & (fa > 0)
     inside = ndimage.gaussian_filter(brain.astype(np.float32), 0.6)
 
@@ -44,36 +56,36 @@ def tissue_fractions(dwi: DWI, maps: Maps) -> TissueFractions:
         return np.where(brain, blurred / np.maximum(inside, 1e-3), 0).astype(np.float32)
 
     threshold = np.clip(otsu(fa[solid]), 0.15, 0.3) if solid.any() else 0.2
-    water = smooth(fluid)
+    csf = smooth(_sigmoid(md, 1.5, 0.12))
     # Cortex lies between white matter and the brain's edge: anisotropy there is misalignment of the
     # volumes or partial volume with fluid. The edge of the image is no edge of the brain.
     depth = ndimage.distance_transform_edt(np.pad(brain, 1, mode="edge"), sampling=dwi.voxel_size)
-    deep = _step(depth[1:-1, 1:-1, 1:-1], 4.0, 0.5)
-    white = smooth(_step(smooth(fa), float(threshold), 0.02) * deep) * (1 - water)
-    grey = np.where(brain, (1 - white - water).clip(0, 1), 0)
-    return TissueFractions(white.astype(np.float32), grey.astype(np.float32), water)
+    deep = _sigmoid(depth[1:-1, 1:-1, 1:-1], 4.0, 0.5)
+    wm = smooth(_sigmoid(smooth(fa), float(threshold), 0.02) * deep) * (1 - csf)
+    gm = np.where(brain, (1 - wm - csf).clip(0, 1), 0)
+    return TissueFractions(wm.astype(np.float32), gm.astype(np.float32), csf)
 
 
 def tissue_from_segmentation(path: str | Path, dwi: DWI) -> TissueFractions:
-    """TissueFractions shares from a segmentation of a T1 scan that is aligned with the diffusion scan.
+    """Tissue fractions from a segmentation of a T1 scan that is aligned with the diffusion scan.
 
-    path: a NIfTI file in one of three forms, told apart by its shape: 5 volumes as MRtrix3's 5ttgen
-        writes (cortical grey, deep grey, white, fluid, lesion; lesions count as white matter, so that
-        fibres run through), 3 volumes (white, grey, fluid), or one volume of labels 0 to 3 as FSL FAST
-        writes (0 outside, 1 fluid, 2 grey, 3 white).
+    Any grid will do: the segmentation is averaged over the diffusion scan's voxels in world space.
 
-    Any grid: it is averaged over the diffusion scan's voxels in world space.
+    Args:
+        path: A NIfTI file in one of three forms, told apart by its shape: 5 volumes as MRtrix3's 5ttgen
+            writes (cortical grey, deep grey, white matter, fluid, lesion; lesions count as white
+            matter, so that fibres run through), 3 volumes (white, grey, fluid), or one volume of labels
+            0 to 3 as FSL FAST writes (0 outside, 1 fluid, 2 grey, 3 white).
+        dwi: The diffusion scan, of which only mask and grid are used.
 
-    Raises FornixError for another form, values outside [0, 1], or a segmentation that covers less than
-    half of the brain (not aligned). Tells where it covers less than nine tenths.
+    Raises:
+        FornixError: The file has another form or values outside [0, 1], or it covers less than half of
+            the brain (not aligned). A warning is given where it covers less than nine tenths.
     """
-    from fornix.io import read_volume
-
     values, affine = read_volume(path, "tissue segmentation")
-    volumes = _volumes(values, path)
-    found = [_resampled(v, affine, dwi) for v in volumes]
+    resampled = [_resampled(v, affine, dwi) for v in _fractions(values, path)]
     brain = dwi.brain()
-    covered = float((np.sum(found, axis=0)[brain] > 0.5).mean())
+    covered = float((np.sum(resampled, axis=0)[brain] > 0.5).mean())
     if covered < 0.5:
         raise FornixError(
             f"{path} covers only {100 * covered:.0f}% of the brain: it is not aligned with the diffusion "
@@ -83,11 +95,11 @@ def tissue_from_segmentation(path: str | Path, dwi: DWI) -> TissueFractions:
         tell(
             f"{Path(path).name} covers {100 * covered:.0f}% of the brain; is it aligned with the scan?"
         )
-    return TissueFractions(*(np.where(brain, f, 0).astype(np.float32) for f in found))
+    return TissueFractions(*(np.where(brain, v, 0).astype(np.float32) for v in resampled))
 
 
-def _volumes(values: NDArray[np.float32], path: str | Path) -> list[NDArray[np.float32]]:
-    """White, grey and fluid shares on the segmentation's own grid."""
+def _fractions(values: NDArray[np.float32], path: str | Path) -> list[NDArray[np.float32]]:
+    """wm, gm and csf on the segmentation's own grid."""
     if values.ndim == 4 and values.shape[3] == 1:
         values = values[..., 0]
     if values.ndim == 3:
@@ -116,15 +128,15 @@ def _resampled(
     """The mean over each of the scan's voxels, from a grid that may be finer."""
     if values.shape == dwi.grid and np.allclose(affine, dwi.affine, atol=1e-3):
         return np.clip(values, 0, 1)
-    across = np.linalg.inv(affine) @ dwi.affine
+    to_source = np.linalg.inv(affine) @ dwi.affine
     # A Gaussian of the voxel's size stands for its box where the segmentation is finer.
-    wide = np.linalg.norm(across[:3, :3], axis=1)
-    smooth = ndimage.gaussian_filter(values, 0.42 * np.sqrt(np.maximum(wide**2 - 1, 0)))
-    made = ndimage.affine_transform(
-        smooth, across[:3, :3], across[:3, 3], output_shape=dwi.grid, order=1
+    width = np.linalg.norm(to_source[:3, :3], axis=1)
+    smooth = ndimage.gaussian_filter(values, 0.42 * np.sqrt(np.maximum(width**2 - 1, 0)))
+    resampled = ndimage.affine_transform(
+        smooth, to_source[:3, :3], to_source[:3, 3], output_shape=dwi.grid, order=1
     )
-    return np.clip(made, 0, 1)
+    return np.clip(resampled, 0, 1)
 
 
-def _step(values: NDArray, centre: float, width: float) -> NDArray[np.float64]:
+def _sigmoid(values: NDArray, centre: float, width: float) -> NDArray[np.float64]:
     return np.asarray(1 / (1 + np.exp(-np.clip((values - centre) / width, -30, 30))))

@@ -15,6 +15,8 @@ from fornix.core.errors import FornixError, tell
 from fornix.core.maps import Maps
 from fornix.core.methods import Method, MethodTable
 from fornix.core.tractogram import Tractogram
+from fornix.io import load_tractogram, save_tractogram
+from fornix.io.trx import TrxWriter
 from fornix.tractography.criteria import TrackingCriteria
 from fornix.tractography.dipy_tracker import track_dipy
 from fornix.tractography.engine import track_engine
@@ -29,19 +31,19 @@ from fornix.tractography.tissue_fractions import (
 _ANGLE = 30.0
 
 
-def _ours(
+def _compiled(
     name: str, summary: str, reference: str, weights: str = "", angle: float = _ANGLE
 ) -> Method:
     return Method(
-        name, partial(track_engine, name), summary, reference, weights=weights, angle=angle,
-        seedings=SEEDINGS, regions=True,
+        name, partial(track_engine, algorithm=name), summary, reference, weights=weights,
+        angle=angle, seedings=SEEDINGS, regions=True,
     )  # fmt: skip
 
 
-def _dipys(algorithm: str, summary: str, reference: str, angle: float = _ANGLE) -> Method:
+def _dipy(algorithm: str, summary: str, reference: str, angle: float = _ANGLE) -> Method:
     return Method(
-        f"{algorithm}-dipy", partial(track_dipy, algorithm), summary, reference, peer="DIPY",
-        angle=angle, seedings=("voxel",),
+        f"{algorithm}-dipy", partial(track_dipy, algorithm=algorithm), summary, reference,
+        peer="DIPY", angle=angle, seedings=("voxel",),
     )  # fmt: skip
 
 
@@ -50,35 +52,37 @@ def _dipys(algorithm: str, summary: str, reference: str, angle: float = _ANGLE) 
 TRACK_METHODS = MethodTable(
     "track",
     [
-        _ours(
+        _compiled(
             "probabilistic",
             "samples the FOD, and its uncertainty if known, at each step",
             "Behrens et al., NeuroImage 2007; Tournier et al., 2012",
         ),
-        _ours("deterministic", "follows the largest amplitude ahead", "Basser et al., MRM 2000"),
-        _ours(
+        _compiled(
+            "deterministic", "follows the largest amplitude ahead", "Basser et al., MRM 2000"
+        ),
+        _compiled(
             "ptt",
             "parallel transport: smooth curves drawn from the FOD ahead",
             "Aydogan and Shi, IEEE TMI 2021",
             angle=15.0,
         ),
-        _ours(
+        _compiled(
             "learned",
-            "a network that sees the FOD around and the path so far, and draws where to go",
+            "a network that reads the FOD around and the path so far, and samples where to go",
             "after Poulin et al., MICCAI 2017",
             weights="policy",
         ),
-        _ours(
+        _compiled(
             "learned-best",
-            "the same network, always its likeliest way",
+            "the same network, always its likeliest turn",
             "after Poulin et al., MICCAI 2017",
             weights="policy",
         ),
-        _dipys(
+        _dipy(
             "probabilistic", "DIPY's probabilistic tracker (slow)", "Girard et al., NeuroImage 2014"
         ),
-        _dipys("deterministic", "DIPY's deterministic tracker (slow)", "Basser et al., MRM 2000"),
-        _dipys(
+        _dipy("deterministic", "DIPY's deterministic tracker (slow)", "Basser et al., MRM 2000"),
+        _dipy(
             "ptt",
             "parallel transport, smooth curves, DIPY (slow)",
             "Aydogan and Shi, IEEE TMI 2021",
@@ -114,31 +118,46 @@ def track(
 ) -> Tractogram:
     """Track streamlines with anatomical stopping from the diffusion scan alone.
 
-    maps: from `microstructure` and `fod`: dti_fa, dti_md, fod, peaks. Where the FOD has a standard
-    deviation, `probabilistic` and `ptt` sample it too.
-    method: an entry of TRACK_METHODS; `auto` is `probabilistic`. count: streamlines to keep.
-    seeds: (X, Y, Z) voxels to start from; by default the white matter.
-    seeding: `voxel` (anywhere in them), `interface` (where grey and white matter meet) or `dynamic`
-    (where streamlines are still fewer than the FOD's size asks for).
-    seeds_per_voxel: so many in each voxel and no more, instead of as many as `count` needs.
-    step: mm, by default half the smallest voxel edge, at most 1 mm. angle: largest turn per step,
-    degrees, by default 30 (15 for ptt). threshold: of the FOD's largest amplitude, below which a
-    direction is not taken. min_length, max_length: mm.
-    tissue: shares, or a file for `tissue_from_segmentation`; by default from the maps.
-    include, exclude, stop: (X, Y, Z) masks to pass through (all), never to enter, and to end in.
-    act_ends: keep only streamlines whose ends lie in grey matter; without it they may end anywhere.
-    out: a trx file. Streamlines go there as they are found and are not held in memory: the result's
-    points stay on disk. Where tracking is stopped, what was found is in the folder OUT.partial.
-
-    `learned` ends where its network sees the end of a fibre, in whatever tissue, and gives up what is not
-    likely to be true (policy.py); all other rules hold for it too.
-
     A streamline is kept if both ends lie in grey matter (anatomically constrained tracking, Smith et
-    al., NeuroImage 2012, with tissue from the diffusion scan). The same seed gives the same
-    streamlines for any number of threads, and a smaller count gives the first of them.
+    al., NeuroImage 2012, with tissue from the diffusion scan). `learned` ends where its network finds
+    the end of a fibre, in whatever tissue, and gives up what is not likely to be true
+    (`learned.policy`); all other criteria hold for it too. The same seed gives the same streamlines for
+    any number of threads, and a smaller count gives the first of them.
 
-    Raises FornixError where no voxel can be seeded or no streamline is accepted (and says how many
-    each rule rejected).
+    Args:
+        dwi: The scan, of which only grid and mask are used.
+        maps: From `microstructure` and `fod`: dti_fa, dti_md, fod. Where the FOD has a standard
+            deviation, `probabilistic` and `ptt` sample it too.
+        method: An entry of TRACK_METHODS; `auto` is `probabilistic`.
+        count: Streamlines to keep.
+        seeds: (X, Y, Z) voxels to start from; by default the white matter.
+        seeding: `voxel` (anywhere in them), `interface` (where grey and white matter meet) or
+            `dynamic` (where streamlines are still fewer than the FOD's size asks for).
+        seeds_per_voxel: So many in each voxel and no more, instead of as many as `count` needs.
+        step: mm, by default half the smallest voxel edge, at most 1 mm.
+        angle: Largest turn per step, degrees, by default 30 (15 for ptt).
+        threshold: Of the FOD's typical largest amplitude, below which a direction is not taken.
+        min_length: mm.
+        max_length: mm.
+        tissue: Fractions, or a file for `tissue_from_segmentation`; by default from the maps.
+        include: (X, Y, Z) masks to pass through, all of them.
+        exclude: (X, Y, Z) masks never to enter.
+        stop: (X, Y, Z) masks to end in.
+        act_ends: Keep only streamlines whose ends lie in grey matter; without it they may end anywhere.
+        out: A trx file. Streamlines go there as they are found and are not held in memory: the
+            result's points stay on disk. Where tracking is stopped, what is there already is in the
+            folder OUT.partial.
+        seed: Of all random numbers.
+        threads: Threads in use; all cores if not given.
+        progress: Called with the streamlines accepted so far, and count.
+
+    Returns:
+        The streamlines, in world mm.
+
+    Raises:
+        FornixError: No voxel can be seeded, or no streamline is accepted (says how many seeds each
+            criterion rejected); a mask, FOD or tissue is on another grid; the method cannot do what is
+            asked of it.
     """
     entry = TRACK_METHODS.named(method)
     method = entry.name
@@ -153,7 +172,7 @@ def track(
         raise FornixError(
             f"the FOD is on another grid {fod.data.shape[:3]} than the scan {dwi.grid}"
         )
-    rules = TrackingCriteria(
+    criteria = TrackingCriteria(
         step=min(1.0, float(dwi.voxel_size.min()) / 2) if step is None else step,
         angle=entry.angle if angle is None else angle,
         threshold=threshold,
@@ -164,77 +183,74 @@ def track(
         stop=tuple(stop),
         act_ends=act_ends,
     )
-    found = _tissue(tissue, dwi, maps)
-    start = _start(seeds, found, dwi)
+    fractions = _tissue(tissue, dwi, maps)
     run = partial(
         entry.run,
         fod.data,
         dwi.affine,
-        found,
-        start,
-        rules,
+        fractions,
+        _seed_mask(seeds, fractions, dwi),
+        criteria,
         count=count,
         seed=seed,
         threads=threads or available_threads(),
         progress=progress,
     )
-    if not entry.regions:
+    if entry.regions:
+        run = partial(run, fod_std=fod.std, seeding=seeding, per_voxel=seeds_per_voxel)
+        tractogram = run() if out is None else _streamed(run, Path(out), dwi)
+    else:
         plain = seeding in entry.seedings and seeds_per_voxel is None and act_ends
         if not plain or include or exclude or stop:
             able = ", ".join(TRACK_METHODS.having("regions"))
             raise FornixError(
                 f"{method} knows voxel seeds and grey-matter ends only; take one of: {able}"
             )
-        made = _given(run(), out)
-    else:
-        ours = partial(run, fod_std=fod.std, seeding=seeding, per_voxel=seeds_per_voxel)
-        made = ours() if out is None else _streamed(ours, Path(out), dwi)
-    if len(made) < count and seeds_per_voxel is None:
-        tell(f"{len(made)} streamlines of the {count} asked for were accepted")
-    return made
+        tractogram = _saved(run(), out)
+    if len(tractogram) < count and seeds_per_voxel is None:
+        tell(f"{len(tractogram)} streamlines of the {count} asked for were accepted")
+    return tractogram
 
 
-def _tissue(given: TissueFractions | str | Path | None, dwi: DWI, maps: Maps) -> TissueFractions:
-    if given is None:
+def _tissue(tissue: TissueFractions | str | Path | None, dwi: DWI, maps: Maps) -> TissueFractions:
+    if tissue is None:
         return tissue_fractions(dwi, maps)
-    found = given if isinstance(given, TissueFractions) else tissue_from_segmentation(given, dwi)
-    if found.wm.shape != dwi.grid:
+    if not isinstance(tissue, TissueFractions):
+        tissue = tissue_from_segmentation(tissue, dwi)
+    if tissue.wm.shape != dwi.grid:
         raise FornixError(
-            f"the tissue is on another grid {found.wm.shape} than the scan {dwi.grid}; give its file "
+            f"the tissue is on another grid {tissue.wm.shape} than the scan {dwi.grid}; give its file "
             "to have it resampled"
         )
-    return found
+    return tissue
 
 
-def _start(seeds: NDArray[np.bool_] | None, tissue: TissueFractions, dwi: DWI) -> NDArray[np.bool_]:
+def _seed_mask(
+    seeds: NDArray[np.bool_] | None, tissue: TissueFractions, dwi: DWI
+) -> NDArray[np.bool_]:
     if seeds is None:
-        start = (tissue.wm > 0.5) & dwi.brain()
-        if not start.any():
+        mask = (tissue.wm > 0.5) & dwi.brain()
+        if not mask.any():
             raise FornixError(
                 "no voxel to seed from: no white matter was found in the mask; give seeds with --seeds"
             )
-        return start
+        return mask
     try:
-        start = check_mask(seeds, dwi.grid) & dwi.brain()
+        mask = check_mask(seeds, dwi.grid) & dwi.brain()
     except FornixError as error:
         raise FornixError(f"seeds: {error}") from None
-    if not start.any():
+    if not mask.any():
         raise FornixError("no voxel to seed from: the seed mask lies outside the brain mask")
-    return start
+    return mask
 
 
-def _given(made: Tractogram, out: str | Path | None) -> Tractogram:
+def _saved(tractogram: Tractogram, out: str | Path | None) -> Tractogram:
     if out is not None:
-        from fornix.io import save_tractogram
-
-        save_tractogram(made, out)
-    return made
+        save_tractogram(tractogram, out)
+    return tractogram
 
 
 def _streamed(run: Callable[..., int], out: Path, dwi: DWI) -> Tractogram:
-    from fornix.io import load_tractogram
-    from fornix.io.trx import TrxWriter
-
     if out.suffix != ".trx":
         raise FornixError(
             f"{out.name}: streamlines go to disk as they are found in trx alone; name it .trx, or write "

@@ -1,4 +1,4 @@
-"""The networks of tracking that `fornix train` makes again, beside those of `learn/recipes.py`."""
+"""The networks of tractography that `fornix train` makes again, beside those of `training.recipes`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fornix.core.errors import FornixError
-from fornix.training.tasks import plausibility as filter_training
-from fornix.training.tasks import policy as policy_training
+from fornix.training.tasks import plausibility, policy
 
 #: Name -> its `make`.
 RECIPES: dict[str, Callable[..., Path]] = {
-    "plausibility": filter_training.make,
-    "policy": policy_training.make,
+    "plausibility": plausibility.make,
+    "policy": policy.make,
 }
 
 
@@ -24,11 +23,21 @@ def make(
     folder: Path,
     tell: Callable[[str], None] = print,
 ) -> Path:
-    """Train from nothing, or on from what the work folder holds; returns the path of the weights.
+    """Train from nothing, or on from what the work folder holds.
 
-    anatomy: holds the bundles, as `from_bundles` takes them. epochs: instead of the recipe's.
+    Args:
+        name: One of RECIPES.
+        work: Folder of what is kept between runs.
+        anatomy: Folder that holds the bundles, as `from_bundles` takes them.
+        epochs: Instead of the recipe's.
+        folder: For the weights.
+        tell: Called with lines of progress.
 
-    Raises FornixError where no anatomy is given, or no steps.
+    Returns:
+        The path of the weights.
+
+    Raises:
+        FornixError: No anatomy is given, or no steps.
     """
     if anatomy is None:
         raise FornixError(

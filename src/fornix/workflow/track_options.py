@@ -1,4 +1,4 @@
-"""What `fornix track` can be asked, as files and numbers; read when the scan's grid is known."""
+"""Options of `fornix track`, as files and numbers; the files are read when the scan's grid is known."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
+from fornix.io import read_mask
+from fornix.io.files import input_file, sha256
 
 
 @dataclass(frozen=True)
@@ -35,34 +37,36 @@ class TrackOptions:
     def arguments(self, dwi: DWI) -> dict[str, Any]:
         """Keyword arguments of `track`: masks read and checked to lie on the scan.
 
+        Args:
+            dwi: The scan.
+
         Raises:
-            FornixError: That names the file where one is missing, empty or off the scan's grid.
+            FornixError: A file is missing, empty or off the scan's grid; the message names it.
         """
-        made = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "fod"}
-        made["seeds"] = None if self.seeds is None else _mask(self.seeds, dwi, "seeds")
+        arguments = {
+            name: getattr(self, name) for name in self.__dataclass_fields__ if name != "fod"
+        }
+        arguments["seeds"] = None if self.seeds is None else _mask(self.seeds, dwi, "seeds")
         for what in ("include", "exclude", "stop"):
-            made[what] = tuple(_mask(path, dwi, what) for path in getattr(self, what))
-        return made
+            arguments[what] = tuple(_mask(path, dwi, what) for path in getattr(self, what))
+        return arguments
 
     def record(self) -> dict[str, Any]:
         """What a result depends on: the numbers, and hashes of the files."""
-        from fornix.io.files import input_file, sha256
 
-        def told(value: Any) -> Any:
+        def recorded(value: Any) -> Any:
             if isinstance(value, Path):
                 return sha256(input_file(value, "mask"))
-            return [told(v) for v in value] if isinstance(value, tuple) else value
+            return [recorded(v) for v in value] if isinstance(value, tuple) else value
 
-        plain = TrackOptions()
-        return {k: told(v) for k, v in asdict(self).items() if v != getattr(plain, k)}
+        default = TrackOptions()
+        return {k: recorded(v) for k, v in asdict(self).items() if v != getattr(default, k)}
 
 
 def _mask(path: Path, dwi: DWI, what: str) -> NDArray[np.bool_]:
-    from fornix.io import read_mask
-
     try:
         return read_mask(path, dwi)
     except FornixError as error:
-        told = str(error)
-        named = told if str(path) in told else f"{path}: {told}"
+        message = str(error)
+        named = message if str(path) in message else f"{path}: {message}"
         raise FornixError(f"{what}: {named}") from None

@@ -2,29 +2,72 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
-from numba import njit, prange
+from numba import prange
+from numpy.typing import NDArray
 
-from fornix.tractography.scoring._kernels import _flat
+from fornix.numerics.algebra import compiled_exact, compiled_parallel_exact
+from fornix.tractography.scoring._kernels import flat_voxel
 
+Floats32 = NDArray[np.float32]
+Floats64 = NDArray[np.float64]
+Ints = NDArray[np.int64]
 #: Streamlines are followed in pieces of at most this share of a voxel.
 PIECE = 0.25
 
 
-@njit(cache=True, fastmath=False)
-def _fixel(first, axes, voxel, dx, dy, dz, cosine):  # type: ignore[no-untyped-def]
+class FixelArrays(NamedTuple):
+    """Fixels as the kernels read them.
+
+    Attributes:
+        first: (voxels + 1,) fixels of the voxel with flat index v are first[v] to first[v + 1].
+        axes: (F, 3) unit vectors, world.
+        grid: (3,) voxels along each axis.
+        rotation: (3, 3) from voxel axes to world.
+        voxel_size: (3,) mm.
+        cosine: Of the largest angle between a streamline and its fixel.
+    """
+
+    first: Ints
+    axes: Floats64
+    grid: Ints
+    rotation: Floats64
+    voxel_size: Floats64
+    cosine: float
+
+
+@compiled_exact
+def _nearest_fixel(
+    first: Ints, axes: Floats64, cosine: float, voxel: int, dx: float, dy: float, dz: float
+) -> int:
     """The fixel of a voxel nearest to a direction of length 1, -1 if none is within the angle."""
-    best, found = cosine, -1
+    best, nearest = cosine, -1
     for f in range(first[voxel], first[voxel + 1]):
         near = abs(dx * axes[f, 0] + dy * axes[f, 1] + dz * axes[f, 2])
         if near >= best:
-            best, found = near, f
-    return found
+            best, nearest = near, f
+    return nearest
 
 
-@njit(cache=True, fastmath=False)
-def _follow(points, begin, end, grid, turn, size, first, axes, cosine, columns, values):  # type: ignore[no-untyped-def]
-    """Runs of one streamline in fixels: their columns and mm if there is room; how many, and all mm."""
+@compiled_exact
+def _follow(
+    points: Floats32,
+    begin: int,
+    end: int,
+    fixels: FixelArrays,
+    columns: NDArray[np.int32],
+    values: Floats32,
+) -> tuple[int, float]:
+    """Runs of one streamline in fixels, into columns (fixels) and values (mm) if they have room.
+
+    Returns:
+        How many runs there are, and the streamline's length in mm.
+    """
+    # Read once: each look into a named tuple inside a loop counts a reference.
+    turn, size, grid = fixels.rotation, fixels.voxel_size, fixels.grid
+    first, axes, cosine = fixels.first, fixels.axes, fixels.cosine
     count, run, last, total = 0, 0.0, -1, 0.0
     room = len(columns) > 0
     for p in range(begin, end - 1):
@@ -43,8 +86,10 @@ def _follow(points, begin, end, grid, turn, size, first, axes, cosine, columns, 
         pieces = max(1, int(np.ceil(np.sqrt(dx * dx + dy * dy + dz * dz) / PIECE)))
         for n in range(pieces):
             t = (n + 0.5) / pieces
-            v = _flat(points[p, 0] + t * dx, points[p, 1] + t * dy, points[p, 2] + t * dz, grid)
-            f = -1 if v < 0 else _fixel(first, axes, v, ux, uy, uz, cosine)
+            v = flat_voxel(
+                points[p, 0] + t * dx, points[p, 1] + t * dy, points[p, 2] + t * dz, grid
+            )
+            f = -1 if v < 0 else _nearest_fixel(first, axes, cosine, v, ux, uy, uz)
             if f != last:
                 if last >= 0:
                     if room:
@@ -59,32 +104,47 @@ def _follow(points, begin, end, grid, turn, size, first, axes, cosine, columns, 
     return count, total
 
 
-@njit(cache=True, parallel=True, fastmath=False)
-def count_runs(points, offsets, grid, turn, size, first, axes, cosine):  # type: ignore[no-untyped-def]
-    """How many runs in fixels each streamline has, and its length in mm."""
+@compiled_parallel_exact
+def count_runs(points: Floats32, offsets: Ints, fixels: FixelArrays) -> tuple[Ints, Floats64]:
+    """How many runs in fixels each streamline has, and its length in mm.
+
+    Args:
+        points: (P, 3) voxel coordinates.
+        offsets: (S + 1,) where each streamline begins.
+        fixels: What they run in.
+    """
     count = len(offsets) - 1
     runs, total = np.zeros(count, np.int64), np.zeros(count)
     for s in prange(count):
         runs[s], total[s] = _follow(
-            points, offsets[s], offsets[s + 1], grid, turn, size, first, axes, cosine,
-            np.empty(0, np.int32), np.empty(0, np.float32),
-        )  # fmt: skip
+            points,
+            offsets[s],
+            offsets[s + 1],
+            fixels,
+            np.empty(0, np.int32),
+            np.empty(0, np.float32),
+        )
     return runs, total
 
 
-@njit(cache=True, parallel=True, fastmath=False)
-def fill_runs(points, offsets, grid, turn, size, first, axes, cosine, rows, columns, values):  # type: ignore[no-untyped-def]
-    """Columns and mm of every run; rows (S + 1,) say where each streamline's begin."""
+@compiled_parallel_exact
+def fill_runs(
+    points: Floats32,
+    offsets: Ints,
+    fixels: FixelArrays,
+    rows: Ints,
+    columns: NDArray[np.int32],
+    values: Floats32,
+) -> None:
+    """Fixel (columns) and mm (values) of every run; rows (S + 1,): where each streamline's begin."""
     for s in prange(len(offsets) - 1):
         if rows[s + 1] > rows[s]:
-            _follow(
-                points, offsets[s], offsets[s + 1], grid, turn, size, first, axes, cosine,
-                columns[rows[s] : rows[s + 1]], values[rows[s] : rows[s + 1]],
-            )  # fmt: skip
+            part = slice(rows[s], rows[s + 1])
+            _follow(points, offsets[s], offsets[s + 1], fixels, columns[part], values[part])
 
 
-@njit(cache=True, parallel=True, fastmath=False)
-def resample(points, offsets, count):  # type: ignore[no-untyped-def]
+@compiled_parallel_exact
+def resample(points: Floats32, offsets: Ints, count: int) -> tuple[Floats32, Floats32]:
     """(S, count, 3) points at equal distances along each streamline, and its length (S,)."""
     lines = len(offsets) - 1
     out = np.zeros((lines, count, 3), np.float32)
@@ -113,9 +173,9 @@ def resample(points, offsets, count):  # type: ignore[no-untyped-def]
     return out, lengths
 
 
-@njit(cache=True, fastmath=False)
-def _amplitude(coefficients, x, y, z, scales):  # type: ignore[no-untyped-def]
-    """An even spherical function in a direction of length 1 (the basis of core.harmonics)."""
+@compiled_exact
+def _amplitude(coefficients: Floats64, x: float, y: float, z: float, scales: Floats64) -> float:
+    """An even spherical function in a direction of length 1 (the basis of `numerics.harmonics`)."""
     top = scales.shape[0] - 1
     total = 0.0
     cos_m, sin_m, p_mm = 1.0, 0.0, 1.0
@@ -135,10 +195,25 @@ def _amplitude(coefficients, x, y, z, scales):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, parallel=True, fastmath=False)
-def amplitudes_along(lookup, coefficients, scales, points, tangents):  # type: ignore[no-untyped-def]
-    """(S, N) trilinear amplitude of the FOD at points (S, N, 3), voxel coordinates, along tangents
-    (S, N, 3), world axes. lookup: (X, Y, Z) row of each voxel's coefficients, -1 for none.
+@compiled_parallel_exact
+def amplitudes_along(
+    lookup: NDArray[np.int32],
+    coefficients: Floats32,
+    scales: Floats64,
+    points: Floats32,
+    tangents: Floats32,
+) -> Floats32:
+    """Trilinear amplitude of the FOD along streamlines.
+
+    Args:
+        lookup: (X, Y, Z) row of each voxel's coefficients, -1 for none.
+        coefficients: (rows, coefficients).
+        scales: (lmax + 1, lmax + 1) factors of the associated Legendre functions.
+        points: (S, N, 3) voxel coordinates.
+        tangents: (S, N, 3) unit vectors, world.
+
+    Returns:
+        (S, N) float32.
     """
     lines, count = points.shape[:2]
     out = np.zeros((lines, count), np.float32)
@@ -176,23 +251,41 @@ def amplitudes_along(lookup, coefficients, scales, points, tangents):  # type: i
     return out
 
 
-@njit(cache=True, parallel=True, fastmath=False)
-def values_along(first, axes, fixel_values, voxel_values, grid, points, tangents, cosine):  # type: ignore[no-untyped-def]
-    """Values of the nearest fixel (S, N, F), 0 where there is none, and of the voxel (S, N, V)."""
+@compiled_parallel_exact
+def values_along(
+    fixels: FixelArrays,
+    fixel_values: Floats32,
+    voxel_values: Floats32,
+    points: Floats32,
+    tangents: Floats32,
+) -> tuple[Floats32, Floats32]:
+    """Values of fixels and voxels along streamlines.
+
+    Args:
+        fixels: Of the grid.
+        fixel_values: (F, A).
+        voxel_values: (voxels, B).
+        points: (S, N, 3) voxel coordinates.
+        tangents: (S, N, 3) unit vectors, world.
+
+    Returns:
+        (S, N, A) of the nearest fixel, 0 where there is none, and (S, N, B) of the voxel.
+    """
     lines, count = points.shape[:2]
-    fixels = np.zeros((lines, count, fixel_values.shape[1]), np.float32)
-    voxels = np.zeros((lines, count, voxel_values.shape[1]), np.float32)
+    of_fixel = np.zeros((lines, count, fixel_values.shape[1]), np.float32)
+    of_voxel = np.zeros((lines, count, voxel_values.shape[1]), np.float32)
+    grid, first, axes, cosine = fixels.grid, fixels.first, fixels.axes, fixels.cosine
     for s in prange(lines):
         for n in range(count):
-            v = _flat(points[s, n, 0], points[s, n, 1], points[s, n, 2], grid)
+            v = flat_voxel(points[s, n, 0], points[s, n, 1], points[s, n, 2], grid)
             if v < 0:
                 continue
             for c in range(voxel_values.shape[1]):
-                voxels[s, n, c] = voxel_values[v, c]
-            f = _fixel(
-                first, axes, v, tangents[s, n, 0], tangents[s, n, 1], tangents[s, n, 2], cosine
+                of_voxel[s, n, c] = voxel_values[v, c]
+            f = _nearest_fixel(
+                first, axes, cosine, v, tangents[s, n, 0], tangents[s, n, 1], tangents[s, n, 2]
             )
             if f >= 0:
                 for c in range(fixel_values.shape[1]):
-                    fixels[s, n, c] = fixel_values[f, c]
-    return fixels, voxels
+                    of_fixel[s, n, c] = fixel_values[f, c]
+    return of_fixel, of_voxel

@@ -2,8 +2,8 @@
 
     filtered = fornix.filter_tractogram(tractogram, dwi, maps)
 
-Every streamline is given three scores, which stay with it in the file: `weight` and `support` by the
-fit to the signal (filter_fit.py), `plausibility` by a small network (filter_network.py).
+Every streamline gets three scores, which stay with it in the file: `weight` and `support` by the fit to
+the signal (`filtering.fit`), `plausibility` by a small network (`filtering.network`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fornix.core.errors import FornixError, tell
 from fornix.core.maps import Maps
 from fornix.core.methods import Deferred
 from fornix.core.tractogram import Tractogram
-from fornix.tractography.filtering.features import Features, features
+from fornix.tractography.filtering.features import Features, streamline_features
 from fornix.tractography.filtering.fit import RIDGE, Fit, fit_weights
 from fornix.tractography.filtering.fixels import Fixels, find_fixels
 from fornix.tractography.tissue_fractions import (
@@ -35,7 +35,7 @@ judge = Deferred("fornix.tractography.filtering.network:judge")
 #: more likely true than false, and what the signal asks for at all.
 THRESHOLDS = {"plausibility": 0.5, "weight": 0.0}
 #: Least share of white matter of a voxel whose fixels count.
-_WHITE = 0.05
+_MIN_WM = 0.05
 #: Fewer streamlines than this hold too few neighbours to tell much by.
 _FEW = 3_000
 
@@ -53,17 +53,22 @@ def filter_tractogram(
 ) -> Tractogram:
     """Keep the streamlines that score best; all scores stay with the streamlines that are kept.
 
-    tractogram: in world mm, on any grid. dwi: the scan, of which only grid and mask are used.
-    maps: of that scan: `fod`, and dti_fa and dti_md for the tissue if that is not given.
-    by: `plausibility` (0 to 1) or `weight` (mm² of cross-section by the fit to the signal).
-    threshold: keep scores above this; by default 0.5 of plausibility, 0 of weight.
-    keep: instead, the share of the streamlines to keep, the best ones.
-    tissue: shares, or a file for `tissue_from_segmentation`; by default from the maps.
+    Args:
+        tractogram: In world mm, on any grid.
+        dwi: The scan, of which only grid and mask are used.
+        maps: Of that scan: `fod`, and dti_fa and dti_md for the tissue if that is not given.
+        by: `plausibility` (0 to 1) or `weight` (mm² of cross-section by the fit to the signal).
+        threshold: Keep scores above this; by default 0.5 of plausibility, 0 of weight.
+        keep: Instead, the share of the streamlines to keep, the best ones, 0 to 1.
+        tissue: Fractions, or a file for `tissue_from_segmentation`; by default from the maps.
+        threads: Threads in use; all cores if not given.
 
-    Returns a Tractogram with per_streamline `plausibility`, `weight` and `support`.
+    Returns:
+        A Tractogram with per_streamline `plausibility`, `weight` and `support`.
 
-    Raises FornixError where the tractogram is empty or lies outside the scan, the FOD is missing or on
-    another grid, or no streamline is left (says what the scores are).
+    Raises:
+        FornixError: The tractogram is empty or lies outside the scan, the FOD is missing or on another
+            grid, or no streamline is left (says what the scores are).
     """
     check_choice(by, threshold, keep)
     scored = score_streamlines(tractogram, dwi, maps, tissue=tissue, threads=threads)
@@ -78,15 +83,27 @@ def score_streamlines(
     tissue: TissueFractions | str | Path | None = None,
     threads: int | None = None,
 ) -> Tractogram:
-    """The tractogram with its scores, all streamlines kept. Arguments as in `filter_tractogram`."""
-    seen, fit = observe(tractogram, dwi, maps, tissue=tissue, threads=threads)
+    """The tractogram with its scores, all streamlines kept.
+
+    Args:
+        tractogram: As in `filter_tractogram`, like the others.
+        dwi: The scan.
+        maps: Of that scan.
+        tissue: Fractions, or a file.
+        threads: Threads in use.
+
+    Raises:
+        FornixError: The tractogram is empty or lies outside the scan, or the FOD is missing or on
+            another grid.
+    """
+    features, fit = observe(tractogram, dwi, maps, tissue=tissue, threads=threads)
     if len(tractogram) < _FEW:
         tell(
             f"plausibility is judged among {len(tractogram):,} streamlines only: with {_FEW:,} or more, "
             "more true ones are recognised"
         )
     scores = {
-        "plausibility": judge(seen, threads=threads),
+        "plausibility": judge(features, threads=threads),
         "weight": fit.weight.astype(np.float32),
         "support": fit.support.astype(np.float32),
     }
@@ -101,14 +118,19 @@ def observe(
     tissue: TissueFractions | str | Path | None = None,
     threads: int | None = None,
 ) -> tuple[Features, Fit]:
-    """What the network sees of each streamline, and the fit to the signal."""
-    fixels, shares = _ground(tractogram, dwi, maps, tissue)
+    """Features of each streamline, and the fit to the signal; arguments as in `filter_tractogram`."""
+    fixels, fractions = _fixels_and_tissue(tractogram, dwi, maps, tissue)
     fit = fit_weights(tractogram, fixels, ridge=RIDGE, threads=threads)
-    return features(tractogram, maps["fod"].data, fixels, shares, fit, threads), fit
+    fod = maps["fod"].data
+    return streamline_features(tractogram, fod, fixels, fractions, fit, threads=threads), fit
 
 
 def check_choice(by: str, threshold: float | None, keep: float | None) -> None:
-    """Refuse an impossible choice before any work is done."""
+    """Refuse an impossible choice before any work is done.
+
+    Raises:
+        FornixError: No such score, both a threshold and a share, or a value out of range.
+    """
     if by not in THRESHOLDS:
         raise FornixError(
             f"streamlines cannot be kept by {by!r}; choose one of: {', '.join(THRESHOLDS)}"
@@ -124,22 +146,35 @@ def check_choice(by: str, threshold: float | None, keep: float | None) -> None:
 def chosen(
     scores: NDArray[np.float32], by: str, threshold: float | None = None, keep: float | None = None
 ) -> NDArray[np.int64]:
-    """Indices of the streamlines to keep, ascending. Raises FornixError where there are none."""
+    """Which streamlines to keep.
+
+    Args:
+        scores: (S,).
+        by: The score's name, for its default threshold.
+        threshold: Keep scores above this.
+        keep: Instead, the share of the streamlines to keep, the best ones.
+
+    Returns:
+        Indices, ascending.
+
+    Raises:
+        FornixError: No streamline is left.
+    """
     if keep is not None:
         count = max(1, round(keep * len(scores)))
         # Stable: of equal scores the first are kept, whatever the machine.
         return np.sort(np.argsort(-scores, kind="stable")[:count])
     least = THRESHOLDS[by] if threshold is None else threshold
-    found = np.flatnonzero(scores > least)
-    if not len(found):
+    above = np.flatnonzero(scores > least)
+    if not len(above):
         raise FornixError(
             f"no streamline is left: {by} is at most {scores.max():.3g} and more than {least:g} was "
             "asked for; give a lower threshold, or the share to keep"
         )
-    return found
+    return above
 
 
-def _ground(
+def _fixels_and_tissue(
     tractogram: Tractogram, dwi: DWI, maps: Maps, tissue: TissueFractions | str | Path | None
 ) -> tuple[Fixels, TissueFractions]:
     if not len(tractogram):
@@ -157,14 +192,14 @@ def _ground(
             "all streamlines leave the scan's volume: the tractogram is of another head or space"
         )
     if tissue is None:
-        shares = tissue_fractions(dwi, maps)
+        fractions = tissue_fractions(dwi, maps)
     elif isinstance(tissue, TissueFractions):
-        shares = tissue
+        fractions = tissue
     else:
-        shares = tissue_from_segmentation(tissue, dwi)
-    if shares.wm.shape != dwi.grid:
+        fractions = tissue_from_segmentation(tissue, dwi)
+    if fractions.wm.shape != dwi.grid:
         raise FornixError(
-            f"the tissue is on another grid {shares.wm.shape} than the scan {dwi.grid}"
+            f"the tissue is on another grid {fractions.wm.shape} than the scan {dwi.grid}"
         )
-    mask = dwi.brain() & (shares.wm > _WHITE)
-    return find_fixels(fod.data, dwi.affine, mask), shares
+    mask = dwi.brain() & (fractions.wm > _MIN_WM)
+    return find_fixels(fod.data, dwi.affine, mask), fractions

@@ -23,7 +23,6 @@ from scipy import sparse
 
 from fornix.core.compute import use_threads
 from fornix.core.errors import FornixError
-from fornix.core.gradients import voxel_rotation
 from fornix.core.tractogram import Tractogram
 from fornix.tractography.filtering import _kernels as kernels
 from fornix.tractography.filtering.fixels import Fixels
@@ -42,10 +41,12 @@ _STEPS, _TOLERANCE = 1000, 1e-4
 class Fit:
     """Weights of streamlines against the FOD's densities.
 
-    weight: (S,) mm² of cross-section, 0 for streamlines that the signal does not ask for.
-    support: (S,) share of each streamline's length that lies in fixels, 0 to 1.
-    track: (F,) mm of streamline in each fixel. predicted, density: (F,) mm³ of fibre by the weights,
-    and by the FOD.
+    Attributes:
+        weight: (S,) mm² of cross-section, 0 for streamlines that the signal does not ask for.
+        support: (S,) share of each streamline's length that lies in fixels, 0 to 1.
+        track: (F,) mm of streamline in each fixel.
+        predicted: (F,) mm³ of fibre by the weights.
+        density: (F,) mm³ of fibre by the FOD.
     """
 
     weight: NDArray[np.float64]
@@ -61,39 +62,41 @@ class Fit:
 
 
 def lengths_in_fixels(
-    tractogram: Tractogram, fixels: Fixels, threads: int | None = None
+    tractogram: Tractogram, fixels: Fixels, *, threads: int | None = None
 ) -> tuple[sparse.csr_matrix, NDArray[np.float64]]:
-    """(S, F) mm of each streamline in each fixel, float32, and the length of each streamline (S,) mm.
+    """How far each streamline runs in each fixel.
 
     Streamlines are followed at a quarter of a voxel; what runs along no fixel counts nowhere.
 
-    Raises FornixError for a tractogram without streamlines.
+    Args:
+        tractogram: In world mm.
+        fixels: Of the FOD.
+        threads: Threads in use; as they are if not given.
+
+    Returns:
+        (S, F) mm, float32, and the length of each streamline (S,) mm.
+
+    Raises:
+        FornixError: The tractogram holds no streamline.
     """
-    place = (
-        np.asarray(fixels.grid),
-        voxel_rotation(fixels.affine),
-        np.linalg.norm(fixels.affine[:3, :3], axis=0),
-        fixels.first,
-        fixels.axes,
-        float(np.cos(np.radians(ANGLE))),
-    )
+    arrays = fixels.arrays(angle=ANGLE)
     inverse = np.linalg.inv(fixels.affine)
     parts, lengths = [], np.zeros(len(tractogram))
     with use_threads(threads):
-        for some, points, offsets in tractogram.blocks():
+        for part, points, offsets in tractogram.blocks():
             voxel = to_voxels(points, inverse)
-            runs, lengths[some] = kernels.count_runs(voxel, offsets, *place)
+            runs, lengths[part] = kernels.count_runs(voxel, offsets, arrays)
             rows = np.concatenate([[0], np.cumsum(runs)])
             columns, values = np.empty(rows[-1], np.int32), np.empty(rows[-1], np.float32)
-            kernels.fill_runs(voxel, offsets, *place, rows, columns, values)
+            kernels.fill_runs(voxel, offsets, arrays, rows, columns, values)
             parts.append(
                 sparse.csr_matrix((values, columns, rows), (len(offsets) - 1, len(fixels)))
             )
     if not parts:
         raise FornixError("the tractogram holds no streamline: there is nothing to fit")
-    made = sparse.vstack(parts, format="csr")
-    made.sum_duplicates()
-    return made, lengths
+    matrix = sparse.vstack(parts, format="csr")
+    matrix.sum_duplicates()
+    return matrix, lengths
 
 
 def fit_weights(
@@ -105,12 +108,19 @@ def fit_weights(
 ) -> Fit:
     """Weights of streamlines that explain the FOD's densities best.
 
-    ridge: of the columns' squares; streamlines that run alike share their weight by it.
+    Args:
+        tractogram: In world mm.
+        fixels: Of the FOD.
+        ridge: Of the columns' squares; streamlines that run alike share their weight by it.
+        threads: Threads in use; as they are if not given.
+
+    Raises:
+        FornixError: The tractogram holds no streamline.
     """
-    matrix, lengths = lengths_in_fixels(tractogram, fixels, threads)
+    matrix, lengths = lengths_in_fixels(tractogram, fixels, threads=threads)
     inside = np.asarray(matrix.sum(1)).ravel()
     support = np.divide(inside, lengths, out=np.zeros_like(lengths), where=lengths > 0)
-    weight = nonnegative(matrix, fixels.density, ridge)
+    weight = nonnegative(matrix, fixels.density, ridge=ridge)
     return Fit(
         weight,
         np.clip(support, 0, 1),
@@ -123,12 +133,20 @@ def fit_weights(
 def nonnegative(
     matrix: sparse.csr_matrix,
     density: NDArray[np.floating],
+    *,
     ridge: float,
     tolerance: float = _TOLERANCE,
 ) -> NDArray[np.float64]:
-    """W >= 0 (S,) that minimises |matrixᵀ w - density|² / 2 + ridge |D w|² / 2.
+    """The w >= 0 that minimises |matrixᵀ w - density|² / 2 + ridge |D w|² / 2.
 
-    matrix: (S, F). Ends where the projected gradient has fallen to this share of the first one.
+    Args:
+        matrix: (S, F) mm.
+        density: (F,) mm³.
+        ridge: Of the columns' squares.
+        tolerance: Ends where the projected gradient has fallen to this share of the first one.
+
+    Returns:
+        (S,) mm².
     """
     norm = np.sqrt(np.asarray(matrix.multiply(matrix).sum(1), dtype=np.float64)).ravel()
     scale = np.divide(1.0, norm, out=np.zeros_like(norm), where=norm > 0)
@@ -139,12 +157,12 @@ def nonnegative(
     density = density.astype(np.float32)
 
     def forward(x: Vector) -> Vector:
-        made: Vector = columns @ x
-        return made
+        product: Vector = columns @ x
+        return product
 
     def backward(r: Vector) -> Vector:
-        made: Vector = rows @ r
-        return made
+        product: Vector = rows @ r
+        return product
 
     x = np.zeros(matrix.shape[0], np.float32)
     along, t = x, 1.0

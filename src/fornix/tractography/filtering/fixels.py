@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from fornix.core.compute import blocks
 from fornix.core.errors import FornixError
+from fornix.core.gradients import voxel_rotation
 from fornix.models.peaks import measure_peaks
 from fornix.numerics import harmonics
 from fornix.numerics.directions import fibonacci
+from fornix.tractography.filtering._kernels import FixelArrays
 
 #: Directions over which a lobe is integrated, peaks per voxel, and their least size.
 _AXES, _PEAKS = 300, 4
@@ -28,10 +30,14 @@ _RELATIVE, _ABSOLUTE = 0.1, 0.08
 class Fixels:
     """Fibre populations of the voxels of one grid.
 
-    first: (voxels + 1,) fixels of the voxel with flat index v are first[v] to first[v + 1].
-    axes: (F, 3) unit vectors, world. density: (F,) mm³ of fibre, where the FOD has unit integral for
-    a voxel full of fibre. amplitude: (F,) of the peak. typical: a typical largest amplitude.
-    affine, grid: of the FOD.
+    Attributes:
+        first: (voxels + 1,) fixels of the voxel with flat index v are first[v] to first[v + 1].
+        axes: (F, 3) unit vectors, world.
+        density: (F,) mm³ of fibre, where the FOD has unit integral for a voxel full of fibre.
+        amplitude: (F,) of the peak.
+        typical: A typical largest amplitude.
+        affine: (4, 4) of the FOD.
+        grid: (X, Y, Z) of the FOD.
     """
 
     first: NDArray[np.int64]
@@ -45,6 +51,17 @@ class Fixels:
     def __len__(self) -> int:
         return len(self.axes)
 
+    def arrays(self, *, angle: float) -> FixelArrays:
+        """As the compiled kernels take them; angle: largest one to a streamline's piece, degrees."""
+        return FixelArrays(
+            self.first,
+            self.axes,
+            np.asarray(self.grid),
+            voxel_rotation(self.affine),
+            np.linalg.norm(self.affine[:3, :3], axis=0),
+            float(np.cos(np.radians(angle))),
+        )
+
     @property
     def voxel(self) -> NDArray[np.int64]:
         """(F,) flat index of each fixel's voxel."""
@@ -56,9 +73,13 @@ def find_fixels(
 ) -> Fixels:
     """The fixels of an FOD image.
 
-    fod: (X, Y, Z, coefficients), world axes. mask: (X, Y, Z) where fibres may be.
+    Args:
+        fod: (X, Y, Z, coefficients), world axes.
+        affine: (4, 4) voxel to world (RAS+, mm).
+        mask: (X, Y, Z) where fibres may be.
 
-    Raises FornixError where no lobe stands out.
+    Raises:
+        FornixError: No lobe stands out.
     """
     inside = mask & np.isfinite(fod).all(-1) & (fod[..., 0] > 0)
     coefficients = np.ascontiguousarray(fod[inside], dtype=np.float32)

@@ -19,8 +19,11 @@ KIND, WIDTH = "plausibility", 24
 class Plausibility(nn.Module):
     """From features to a logit, (n,): convolutions along the streamline, then a perceptron.
 
-    A streamline has no first end: the answer is the mean over both ways round, so that turning it
+    A streamline has no first end: the logit is the mean over both ways round, so that turning it
     changes nothing.
+
+    Args:
+        width: Channels of the convolutions.
     """
 
     along_mean: torch.Tensor
@@ -44,10 +47,10 @@ class Plausibility(nn.Module):
             nn.Linear(32, 1),
         )  # fmt: skip
 
-    def standardise(self, seen: Features) -> None:
-        """Take the scale of the inputs from these."""
-        along = torch.as_tensor(seen.along).flatten(0, 1)
-        whole = torch.as_tensor(seen.whole)
+    def standardise(self, features: Features) -> None:
+        """Take mean and scale of the inputs from these."""
+        along = torch.as_tensor(features.along).flatten(0, 1)
+        whole = torch.as_tensor(features.whole)
         for name, values in (("along", along), ("whole", whole)):
             getattr(self, f"{name}_mean").copy_(values.mean(0))
             getattr(self, f"{name}_std").copy_(values.std(0).clamp(min=1e-3))
@@ -69,17 +72,24 @@ class Plausibility(nn.Module):
 
 
 def judge(
-    seen: Features, network: nn.Module | None = None, threads: int | None = None
+    features: Features, *, network: nn.Module | None = None, threads: int | None = None
 ) -> NDArray[np.float32]:
-    """(S,) plausibility in 0 to 1: the share of true ones among such streamlines on the training heads.
+    """Plausibility: the share of true ones among such streamlines of the training subjects.
 
-    network: the one that ships if not given.
+    Args:
+        features: Of S streamlines.
+        network: The one that ships if not given.
+        threads: Threads in use; as they are if not given.
+
+    Returns:
+        (S,) 0 to 1.
     """
     model = shipped() if network is None else network
-    out = np.empty(len(seen.whole), np.float32)
+    out = np.empty(len(features.whole), np.float32)
     with use_threads(threads), torch.inference_mode():
         for part in blocks(len(out), 8192):
-            logit = model(torch.as_tensor(seen.along[part]), torch.as_tensor(seen.whole[part]))
+            along, whole = features.along[part], features.whole[part]
+            logit = model(torch.as_tensor(along), torch.as_tensor(whole))
             out[part] = torch.sigmoid(logit).numpy()
     return out
 
@@ -87,7 +97,8 @@ def judge(
 def shipped(name: str = NAME) -> nn.Module:
     """The network that ships.
 
-    Raises FornixError where its weights are damaged or of another version.
+    Raises:
+        FornixError: Its weights are damaged or of another version.
     """
-    found = weights.load(name)
-    return weights.fill(Plausibility(found.about["recipe"]["width"]), found)
+    stored = weights.load(name)
+    return weights.fill(Plausibility(stored.about["recipe"]["width"]), stored)

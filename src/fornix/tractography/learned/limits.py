@@ -1,8 +1,9 @@
-"""The policy's limits on a scan whose fibres it knows less well.
+"""How the policy's logits are used, and its limits on a scan whose fibres it knows less well.
 
-How likely a streamline is to be whole was learned on heads made of one atlas: on a real scan almost all
-look less likely, and limits that are right there would keep none. What remains is the order among them:
-the limits are lowered together until no more than `MOST` of the seeds in white matter are given up.
+How likely a streamline is to be a whole fibre was learned on phantoms made of one atlas: on a real scan
+almost all look less likely, and limits that are right there would keep none. What remains is the order
+among them: the limits are lowered together until no more than `MAX_REJECTED` of the seeds in white
+matter are given up.
 """
 
 from __future__ import annotations
@@ -11,61 +12,78 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Layers = tuple[Floats, Floats, Floats, Floats, Floats, Floats]
+from fornix.tractography._kernel_arguments import MlpWeights, PolicyParams
 
 #: Largest share of seeds that is given up as unlikely; on phantoms it is about two thirds.
-MOST = 0.65
-#: Furthest that the limits go down, and halvings of that until the shift is found, log-odds.
+MAX_REJECTED = 0.65
+#: Furthest that the limits go down, log-odds, and halvings of that until the shift is found.
 _FURTHEST, _HALVINGS = 8.0, 7
-#: Seeds that tell.
-PROBE = 4096
+#: Seeds from which the share is estimated.
+TRIAL_SEEDS = 4096
 
 
 @dataclass(frozen=True, eq=False)
 class Policy:
-    """A network as the tracker runs it, and its limits.
+    """A network as the tracker runs it, and how its logits are used.
 
-    layers: of the network. sharpness: power to which the distribution over turns is raised before one
-    is drawn, 0 for the best. end: a streamline ends where its logit is above this. along, whole: a
-    streamline is given up where the logit of being true falls below `along`, or `whole` at an end.
+    Attributes:
+        mlp: The network's weights.
+        sharpness: Power to which the distribution over turns is raised before one is drawn, 0 for the
+            likeliest.
+        end_logit: A streamline ends where the logit of an end is above this.
+        min_true_logit: It is given up where the logit of being true falls below this.
+        min_true_logit_at_end: The same where it ends.
     """
 
-    layers: Layers
+    mlp: MlpWeights
     sharpness: float = 1.5
-    end: float = 0.0
-    along: float = -4.0
-    whole: float = -1.0
+    end_logit: float = 0.0
+    min_true_logit: float = -4.0
+    min_true_logit_at_end: float = -1.0
 
-    def habits(self, scale: float) -> NDArray[np.float64]:
-        """As the compiled loop takes them; scale: 1 / the FOD's typical largest amplitude."""
-        return np.array([scale, self.sharpness, self.end, self.along, self.whole])
+    def params(self, *, typical: float) -> PolicyParams:
+        """As the compiled kernels take them; typical: the FOD's typical largest amplitude."""
+        return PolicyParams(
+            1 / typical,
+            float(self.sharpness),
+            float(self.end_logit),
+            float(self.min_true_logit),
+            float(self.min_true_logit_at_end),
+        )
 
 
-def blank() -> Policy:
-    """No network, for the trackers that need none."""
+def no_policy() -> Policy:
+    """Empty arrays, for the trackers that need no network."""
     none, flat = np.zeros((0, 0), np.float32), np.zeros(0, np.float32)
-    return Policy((none, flat, none, flat, none, flat))
+    return Policy(MlpWeights(none, flat, none, flat, none, flat))
 
 
-def lowered(policy: Policy, given_up: Callable[[Policy], float]) -> tuple[Policy, float]:
+def lower_limits(policy: Policy, rejected: Callable[[Policy], float]) -> tuple[Policy, float]:
     """The policy with limits that suit a scan, and by how much they are lower.
 
-    given_up: the share of the scan's seeds that a policy gives up as unlikely.
+    Args:
+        policy: Whose limits are lowered.
+        rejected: The share of the scan's seeds that a policy gives up as unlikely, 0 to 1.
+
+    Returns:
+        The policy, and the shift in log-odds; 0 where it suits the scan as it is.
     """
-    if given_up(policy) <= MOST:
+    if rejected(policy) <= MAX_REJECTED:
         return policy, 0.0
     low, high = 0.0, _FURTHEST
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        if given_up(_by(policy, middle)) <= MOST:
+        if rejected(_shifted(policy, middle)) <= MAX_REJECTED:
             high = middle
         else:
             low = middle
-    return _by(policy, high), high
+    return _shifted(policy, high), high
 
 
-def _by(policy: Policy, shift: float) -> Policy:
-    return replace(policy, along=policy.along - shift, whole=policy.whole - shift)
+def _shifted(policy: Policy, shift: float) -> Policy:
+    return replace(
+        policy,
+        min_true_logit=policy.min_true_logit - shift,
+        min_true_logit_at_end=policy.min_true_logit_at_end - shift,
+    )

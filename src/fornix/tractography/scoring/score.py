@@ -18,7 +18,9 @@ from scipy import ndimage
 from fornix.core.compute import available_threads, use_threads
 from fornix.core.errors import FornixError, tell
 from fornix.core.tractogram import Tractogram
-from fornix.tractography.scoring._kernels import assign_lines, mark_voxels, to_voxels
+from fornix.io import load_tractogram
+from fornix.io.tractograms import read_streamlines
+from fornix.tractography.scoring._kernels import assign_streamlines, mark_voxels, to_voxels
 from fornix.tractography.scoring.truth import BundleTruth, read_truth
 
 #: What a streamline is, in `Score.kinds`.
@@ -28,7 +30,15 @@ _BLOCK = 50_000
 
 @dataclass(frozen=True)
 class BundleScore:
-    """One bundle: its streamlines, and overlap (OL), overreach (OR) and F1 (Dice) of its voxels."""
+    """One bundle.
+
+    Attributes:
+        name: Of the bundle.
+        streamlines: How many valid ones it has.
+        overlap: OL of its voxels, 0 to 1.
+        overreach: OR, 0 to 1.
+        f1: F1 (Dice), 0 to 1.
+    """
 
     name: str
     streamlines: int
@@ -39,15 +49,24 @@ class BundleScore:
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """What `score` found.
+    """Tractometer's measures of a tractogram.
 
-    count: streamlines. valid, invalid, no_connection: their shares VS, IS and NC in %, sum 100.
-    wrong_path: % of streamlines that join the right ends but leave the bundle (part of IS).
-    valid_bundles: VB, how many of `bundles` have a valid streamline. invalid_bundles: IB, how many
-    pairs of end regions of no common bundle are joined by an invalid one.
-    overlap, overreach, f1: means over all bundles, those with no streamline as 0.
-    kinds: (S,) VALID, INVALID or NO_CONNECTION of each streamline.
-    margin, end_margin: mm, of the definition.
+    Attributes:
+        count: Streamlines.
+        valid: VS, % of them; VS, IS and NC sum to 100.
+        invalid: IS, %.
+        no_connection: NC, %.
+        wrong_path: % that join the right ends but leave the bundle (part of IS).
+        valid_bundles: VB, how many of `bundles` have a valid streamline.
+        invalid_bundles: IB, how many pairs of end regions of no common bundle are joined by an invalid
+            one.
+        overlap: OL, mean over all bundles, those with no streamline as 0; so are the next two.
+        overreach: OR.
+        f1: F1.
+        bundles: Of each bundle.
+        kinds: (S,) VALID, INVALID or NO_CONNECTION of each streamline.
+        margin: mm, of the definition.
+        end_margin: mm, of the definition.
     """
 
     count: int
@@ -110,10 +129,6 @@ def score(
 ) -> Score:
     """Score a tractogram against known bundles.
 
-    tractogram: in world mm, or a trx, tck or trk file. truth: or the folder that holds it.
-    margin: mm by which a bundle's mask is widened before a streamline counts as having left it.
-    end_margin: mm by which end regions are widened (trackers end a little short of or past them).
-
     Definitions, all on the truth's grid, streamlines followed at a quarter of a voxel:
 
     * A streamline is *valid* (VS) if one of its ends lies in the begin region and the other in the end
@@ -125,41 +140,51 @@ def score(
     * VB is the number of bundles with at least one valid streamline. IB is the number of pairs of end
       regions joined by at least one streamline that is invalid other than by a wrong path; an end that
       lies in several regions counts for the smallest of them.
-    * For each bundle, with *found* the voxels its valid streamlines pass through: OL = |found ∩ truth| /
-      |truth|, OR = |found outside truth| / |found|, F1 = 2 |found ∩ truth| / (|found| + |truth|).
-      A bundle with no streamline has OL = OR = F1 = 0.
+    * For each bundle, with *visited* the voxels its valid streamlines pass through:
+      OL = |visited ∩ truth| / |truth|, OR = |visited outside truth| / |visited|,
+      F1 = 2 |visited ∩ truth| / (|visited| + |truth|). A bundle with no streamline has
+      OL = OR = F1 = 0.
 
-    Raises FornixError for an empty tractogram, impossible margins, or streamlines all of which lie
-    outside the truth's volume.
+    Args:
+        tractogram: In world mm, or a trx, tck or trk file.
+        truth: The bundles, or the folder that holds them.
+        margin: mm by which a bundle's mask is widened before a streamline counts as having left it.
+        end_margin: mm by which end regions are widened (trackers end a little short of or past them).
+        threads: Threads in use; all cores if not given.
+
+    Raises:
+        FornixError: The tractogram is empty, a margin is impossible, or all streamlines lie outside
+            the truth's volume.
     """
-    known = truth if isinstance(truth, BundleTruth) else read_truth(truth)
-    lines = _lines(tractogram, known)
+    if not isinstance(truth, BundleTruth):
+        truth = read_truth(truth)
+    lines = _streamlines(tractogram, truth)
     if not len(lines):
         raise FornixError("the tractogram holds no streamline: there is nothing to score")
     if margin < 0 or end_margin < 0:
         raise FornixError("the margins must be 0 mm or more")
-    count = len(known.names)
-    wide = widened(np.concatenate([known.begins, known.ends]), known, end_margin)
+    count = len(truth.names)
+    wide = widened(np.concatenate([truth.begins, truth.ends]), truth, margin=end_margin)
     regions, begins, ends = _bits(wide), _bits(wide[:count]), _bits(wide[count:])
-    inside = _bits(widened(known.masks, known, margin))
-    order = np.argsort(np.r_[known.begins.sum((1, 2, 3)), known.ends.sum((1, 2, 3))], kind="stable")
-    used = available_threads() if threads is None else threads
-    inverse = np.linalg.inv(known.affine)
-    found = np.zeros((used, *begins.shape), np.uint64)
+    inside = _bits(widened(truth.masks, truth, margin=margin))
+    order = np.argsort(np.r_[truth.begins.sum((1, 2, 3)), truth.ends.sum((1, 2, 3))], kind="stable")
+    workers = available_threads() if threads is None else threads
+    inverse = np.linalg.inv(truth.affine)
+    visited = np.zeros((workers, *begins.shape), np.uint64)
     kinds = np.empty(len(lines), np.uint8)
     wrong = np.zeros(len(lines), bool)
     per_bundle = np.zeros(count, np.int64)
     joined: set[tuple[int, int]] = set()
     off_grid = 0
-    with use_threads(used):
-        for some, points, offsets in lines.blocks(_BLOCK):
+    with use_threads(workers):
+        for part, points, offsets in lines.blocks(_BLOCK):
             voxel = to_voxels(points, inverse)
-            member, kind, path, tips = assign_lines(
-                voxel, offsets, begins, ends, regions, inside, np.asarray(known.grid), order
+            member, kind, path, tips = assign_streamlines(
+                voxel, offsets, begins, ends, regions, inside, np.asarray(truth.grid), order
             )
-            kinds[some], wrong[some] = kind, path
+            kinds[part], wrong[part] = kind, path
             off_grid += int((tips[:, 2] > 0).sum())
-            mark_voxels(voxel, offsets, member, np.asarray(known.grid), found)
+            mark_voxels(voxel, offsets, member, np.asarray(truth.grid), visited)
             per_bundle += _unpacked(member, count).sum(0)
             false = (kind == INVALID) & ~path
             pairs = np.sort(tips[false, :2], axis=1)
@@ -170,8 +195,8 @@ def score(
         )
     if off_grid:
         tell(f"{off_grid} of {len(lines)} streamlines leave the truth's volume")
-    voxels = np.bitwise_or.reduce(found, axis=0)
-    each = [_bundle(known, i, _bit(voxels, i), int(per_bundle[i])) for i in range(count)]
+    voxels = np.bitwise_or.reduce(visited, axis=0)
+    each = [_bundle(truth, i, _bit(voxels, i), int(per_bundle[i])) for i in range(count)]
     share = 100 * np.bincount(kinds, minlength=3) / len(lines)
     return Score(
         count=len(lines),
@@ -191,20 +216,17 @@ def score(
     )
 
 
-def _lines(tractogram: Tractogram | str | Path, truth: BundleTruth) -> Tractogram:
+def _streamlines(tractogram: Tractogram | str | Path, truth: BundleTruth) -> Tractogram:
     if isinstance(tractogram, Tractogram):
         return tractogram
-    from fornix.io import load_tractogram
-    from fornix.io.tractograms import read_streamlines
-
     if Path(tractogram).suffix == ".trx":
         return load_tractogram(tractogram, mapped=True)
     points, offsets = read_streamlines(tractogram)
     return Tractogram(points, offsets, truth.affine, truth.grid)
 
 
-def widened(regions: NDArray[np.bool_], truth: BundleTruth, margin: float) -> NDArray[np.bool_]:
-    """Every region with all voxels whose centre is within `margin` mm of one of its own."""
+def widened(regions: NDArray[np.bool_], truth: BundleTruth, *, margin: float) -> NDArray[np.bool_]:
+    """Every region (regions, X, Y, Z) with all voxels whose centre is within `margin` mm of its own."""
     if not margin:
         return regions
     edges = np.linalg.norm(truth.affine[:3, :3], axis=0)
@@ -239,9 +261,9 @@ def _unpacked(words: NDArray[np.uint64], count: int) -> NDArray[np.bool_]:
     return np.stack([_bit(words, i) for i in range(count)], 1)
 
 
-def _bundle(truth: BundleTruth, i: int, found: NDArray[np.bool_], count: int) -> BundleScore:
+def _bundle(truth: BundleTruth, i: int, visited: NDArray[np.bool_], count: int) -> BundleScore:
     real = truth.masks[i].ravel()
-    both, voxels = int((found & real).sum()), int(found.sum())
+    both, voxels = int((visited & real).sum()), int(visited.sum())
     if not voxels:
         return BundleScore(truth.names[i], count, 0.0, 0.0, 0.0)
     return BundleScore(

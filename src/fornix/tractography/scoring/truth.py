@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 from fornix.core.errors import FornixError
 from fornix.core.methods import Deferred
 from fornix.core.tractogram import Tractogram
+from fornix.io import read_json, read_volume, save_tractogram, write_image, write_json
+from fornix.io.files import output_folder
+from fornix.io.tractograms import read_streamlines
 
 if TYPE_CHECKING:
     from fornix.physics.anatomy import Bundle
@@ -35,9 +38,15 @@ INDEX = "bundles.json"
 class BundleTruth:
     """Bundles on one grid.
 
-    names: (B,). masks, begins, ends: (B, X, Y, Z) bool. affine: (4, 4) voxel to world (RAS+, mm).
+    Attributes:
+        names: (B,).
+        masks: (B, X, Y, Z) where each bundle runs.
+        begins: (B, X, Y, Z) one end region.
+        ends: (B, X, Y, Z) the other.
+        affine: (4, 4) voxel to world (RAS+, mm).
 
-    Raises FornixError where shapes disagree or a bundle has no mask or end region.
+    Raises:
+        FornixError: Shapes disagree, or a bundle has no mask or end region.
     """
 
     names: tuple[str, ...]
@@ -69,7 +78,15 @@ class BundleTruth:
 
     @classmethod
     def of(cls, bundles: Mapping[str, Bundle], affine: NDArray[np.float64]) -> BundleTruth:
-        """The truth of a phantom's bundles, as `physics.bundles.from_bundles` makes them."""
+        """The truth of a phantom.
+
+        Args:
+            bundles: By name, as `physics.bundles.from_bundles` makes them.
+            affine: (4, 4) of their grid.
+
+        Raises:
+            FornixError: There are none.
+        """
         if not bundles:
             raise FornixError("this anatomy has no bundles; make it with from_bundles")
         return cls(
@@ -84,10 +101,16 @@ class BundleTruth:
 def write_truth(
     bundles: Mapping[str, Bundle], affine: NDArray[np.float64], folder: str | Path
 ) -> Path:
-    """Write a phantom's bundles as a truth folder; returns the path of its index."""
-    from fornix.io import save_tractogram, write_image, write_json
-    from fornix.io.files import output_folder
+    """Write a phantom's bundles as a truth folder.
 
+    Args:
+        bundles: By name, as `physics.bundles.from_bundles` makes them.
+        affine: (4, 4) of their grid.
+        folder: Made where it is missing.
+
+    Returns:
+        The path of its index.
+    """
     truth = BundleTruth.of(bundles, affine)
     root = output_folder(folder)
     inside = output_folder(root / "bundles")
@@ -110,7 +133,8 @@ def write_truth(
 def read_truth(folder: str | Path) -> BundleTruth:
     """Read a truth folder, or `fornix simulate`'s output folder that holds one in truth/.
 
-    Raises FornixError where there is no index, a file is missing or on another grid.
+    Raises:
+        FornixError: There is no index, or a file is missing or on another grid.
     """
     root = Path(folder)
     if root.is_file():
@@ -131,8 +155,6 @@ def read_truth(folder: str | Path) -> BundleTruth:
 
 
 def _entries(root: Path) -> list[dict[str, str]]:
-    from fornix.io import read_json
-
     entries = read_json(root / INDEX).get("Bundles")
     if not isinstance(entries, list) or not entries:
         raise FornixError(f'{root / INDEX} lists no bundle under "Bundles"')
@@ -151,9 +173,6 @@ def _region(
     what: str,
     first: tuple[NDArray[np.bool_], NDArray[np.float64]] | None,
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    from fornix.io import read_volume
-    from fornix.io.tractograms import read_streamlines
-
     if what == "Mask" and "Mask" not in entry:
         if "Streamlines" not in entry or first is None:
             raise FornixError(f"bundle {entry['Name']}: neither Mask nor Streamlines is given")

@@ -1,7 +1,7 @@
-"""Phantoms whose streamlines are known to be true or false: what plausibility is learned from.
+"""Phantoms whose streamlines are known to be true or false: the training data of plausibility.
 
-A scene is a head made from deformed bundles, its scan, the maps that a user would have of it, and the
-bundles as the truth.
+A phantom scan is a subject made from deformed bundles, its scan, the maps that a user would have of it,
+and the bundles as the truth.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from fornix.core.dwi import DWI
 from fornix.core.maps import Maps
 from fornix.core.tractogram import Tractogram
+from fornix.estimators.fod import fod
+from fornix.estimators.microstructure import microstructure
 from fornix.physics import Anatomy, from_bundles, simulate
 from fornix.tractography.scoring.score import VALID, score
 from fornix.tractography.scoring.truth import BundleTruth
@@ -25,8 +27,14 @@ from fornix.tractography.track import track
 
 @dataclass(frozen=True)
 class ScanSpec:
-    """One scan of one head: seed of the head, protocol, signal-to-noise ratio at b = 0, artefacts, and
-    the method of its FOD (an entry of FOD_METHODS, or auto).
+    """One scan of one subject.
+
+    Attributes:
+        seed: Of the subject.
+        protocol: Name of the acquisition scheme.
+        snr: Signal-to-noise ratio at b = 0 in white matter.
+        artefacts: `none`, `mild`, `typical` or `severe`.
+        fod: Method of its FOD, an entry of FOD_METHODS or `auto`.
     """
 
     seed: int
@@ -36,17 +44,17 @@ class ScanSpec:
     fod: str = "auto"
 
     @property
-    def word(self) -> str:
+    def label(self) -> str:
         """For the names of files."""
         return f"{self.seed}_{self.protocol}_{self.snr:g}_{self.artefacts}_{self.fod}"
 
 
-#: Heads and scans that the shipped network saw; the benchmark's heads have other seeds.
+#: Subjects and scans that the shipped network was trained on; the benchmark's have other seeds.
 TRAINING = (
     ScanSpec(100, "dti32", 20), ScanSpec(100, "bench96", 16),
     ScanSpec(101, "dti30", 30, "mild", "msmt"), ScanSpec(101, "dti64", 18),
 )  # fmt: skip
-#: A head never trained on, by whose loss the best round is chosen.
+#: A subject never trained on, by whose loss the best round is chosen.
 VALIDATION = (ScanSpec(150, "dti32", 20, "mild"), ScanSpec(150, "bench96", 20))
 #: Trackers whose streamlines are judged, and how many of each per scan.
 TRACKERS = ("learned", "probabilistic", "ptt", "deterministic")
@@ -57,8 +65,11 @@ COUNT = 12_000
 class PhantomScan:
     """A scan with the maps made from it and the bundles that are true.
 
-    dwi: with mask and noise level. maps: dti_*, fod, peaks.
-    tissue: from the scan alone. truth: bundles.
+    Attributes:
+        dwi: With mask and noise level.
+        maps: dti_*, fod, peaks.
+        tissue: From the scan alone.
+        truth: The subject's bundles.
     """
 
     dwi: DWI
@@ -68,59 +79,76 @@ class PhantomScan:
 
 
 @dataclass(frozen=True, eq=False)
-class Lines:
-    """A tractogram of a scene; true: (S,) bool, whether each streamline is valid."""
+class LabelledTractogram:
+    """Streamlines of a phantom scan, and which are true.
 
-    scene: PhantomScan
+    Attributes:
+        scan: Where they were tracked.
+        tractogram: S streamlines.
+        true: (S,) bool, whether each is valid.
+    """
+
+    scan: PhantomScan
     tractogram: Tractogram
     true: NDArray[np.bool_]
 
 
-def make_scene(head: Anatomy, setting: ScanSpec, threads: int | None = None) -> PhantomScan:
-    """Scan a head made by `physics.from_bundles` and fit the tensor and the FOD.
+def make_phantom_scan(
+    subject: Anatomy, spec: ScanSpec, *, threads: int | None = None
+) -> PhantomScan:
+    """Scan a subject and fit the tensor and the FOD.
 
     The mask and the noise level are the true ones: their estimates are measured elsewhere.
-    """
-    from fornix.estimators.fod import fod
-    from fornix.estimators.microstructure import microstructure
 
-    made = simulate(
-        head, protocol=setting.protocol, snr=setting.snr, artefacts=setting.artefacts, seed=setting.seed,
+    Args:
+        subject: Made by `physics.from_bundles`.
+        spec: How it is scanned.
+        threads: Threads in use; all cores if not given.
+    """
+    phantom = simulate(
+        subject, protocol=spec.protocol, snr=spec.snr, artefacts=spec.artefacts, seed=spec.seed,
         threads=threads,
     )  # fmt: skip
-    dwi = made.dwi.with_(mask=made.mask, sigma=made.sigma)
+    dwi = phantom.dwi.with_(mask=phantom.mask, sigma=phantom.sigma)
     maps = microstructure(dwi, models=("dti",), method="wls", threads=threads)
-    maps = maps.merged(fod(dwi, method=setting.fod, tensor=maps, threads=threads))
-    return PhantomScan(
-        dwi, maps, tissue_fractions(dwi, maps), BundleTruth.of(head.bundles, head.affine)
-    )
+    maps = maps.merged(fod(dwi, method=spec.fod, tensor=maps, threads=threads))
+    truth = BundleTruth.of(subject.bundles, subject.affine)
+    return PhantomScan(dwi, maps, tissue_fractions(dwi, maps), truth)
 
 
-def labelled(scene: PhantomScan, made: Tractogram, threads: int | None = None) -> Lines:
+def label_streamlines(
+    scan: PhantomScan, tractogram: Tractogram, *, threads: int | None = None
+) -> LabelledTractogram:
     """Which streamlines are true: valid by the definition of `score`."""
-    return Lines(scene, made, score(made, scene.truth, threads=threads).kinds == VALID)
+    true = score(tractogram, scan.truth, threads=threads).kinds == VALID
+    return LabelledTractogram(scan, tractogram, true)
 
 
-def tracked(
+def labelled_tractograms(
     bundles: str | Path,
-    settings: Sequence[ScanSpec],
+    specs: Sequence[ScanSpec],
     *,
     count: int = COUNT,
     voxel_size: float = 2.5,
     threads: int | None = None,
-) -> Iterator[Lines]:
+) -> Iterator[LabelledTractogram]:
     """Tractograms of several scans by every one of TRACKERS, each with what is true.
 
-    Settings of the same seed that follow one another share their head.
+    Args:
+        bundles: Folder for `from_bundles`.
+        specs: The scans; those of the same seed that follow one another share their subject.
+        count: Streamlines of each.
+        voxel_size: mm.
+        threads: Threads in use; all cores if not given.
     """
-    head: tuple[int, Anatomy] | None = None
-    for setting in settings:
-        if head is None or head[0] != setting.seed:
-            head = (setting.seed, from_bundles(bundles, seed=setting.seed, voxel_size=voxel_size))
-        scene = make_scene(head[1], setting, threads)
+    subject: tuple[int, Anatomy] | None = None
+    for spec in specs:
+        if subject is None or subject[0] != spec.seed:
+            subject = (spec.seed, from_bundles(bundles, seed=spec.seed, voxel_size=voxel_size))
+        scan = make_phantom_scan(subject[1], spec, threads=threads)
         for method in TRACKERS:
-            made = track(
-                scene.dwi, scene.maps, method=method, count=count, tissue=scene.tissue,
-                seed=setting.seed, threads=threads,
+            tractogram = track(
+                scan.dwi, scan.maps, method=method, count=count, tissue=scan.tissue,
+                seed=spec.seed, threads=threads,
             )  # fmt: skip
-            yield labelled(scene, made, threads)
+            yield label_streamlines(scan, tractogram, threads=threads)

@@ -1,7 +1,7 @@
 """Training the plausibility network again from nothing: `fornix train plausibility --anatomy FOLDER`.
 
-FOLDER holds bundles as `physics.from_bundles` takes them. Heads are deformed from it, scanned, tracked
-and scored; what the network sees of each streamline is kept in the work folder, so that a run that was
+FOLDER holds bundles as `physics.from_bundles` takes them. Subjects are deformed from them, scanned,
+tracked and scored; the features of each streamline are kept in the work folder, so that a run that was
 stopped goes on where it was.
 """
 
@@ -31,9 +31,9 @@ from fornix.training.data.filter_phantoms import (
     TRACKERS,
     TRAINING,
     VALIDATION,
-    Lines,
+    LabelledTractogram,
     ScanSpec,
-    tracked,
+    labelled_tractograms,
 )
 from fornix.training.model_card import log_table, on_cpu, write_card
 
@@ -62,15 +62,27 @@ def make(
 ) -> Path:
     """Make the streamlines, train on them and save the weights with a card.
 
-    bundles: folder for `from_bundles`. work: of what is kept between runs. folder: for the weights.
-    Returns the path of the weights.
+    Args:
+        bundles: Folder for `from_bundles`.
+        work: Folder of what is kept between runs.
+        folder: For the weights.
+        training: Scans that are learned from.
+        validation: Scans of a subject never trained on.
+        count: Streamlines of each tracker and scan.
+        epochs: Most rounds through the data.
+        threads: Threads in use; all cores if not given.
+        seed: Of all random numbers.
+        tell: Called with lines of progress.
+
+    Returns:
+        The path of the weights.
     """
-    began = time.perf_counter()
+    start = time.perf_counter()
     place = output_folder(Path(work) / NAME)
-    known = _collected(bundles, training, place, count, threads, tell)
-    held = _collected(bundles, validation, place, count, threads, tell)
+    learned = _collected(bundles, training, place, count, threads, tell)
+    held_out = _collected(bundles, validation, place, count, threads, tell)
     with use_threads(threads):
-        network, log = fit_network(known, held, epochs=epochs, seed=seed, tell=tell)
+        network, log = fit_network(learned, held_out, epochs=epochs, seed=seed, tell=tell)
     recipe: dict[str, Any] = {
         "name": NAME, "kind": KIND, "about": ABOUT, "width": WIDTH, "epochs": epochs,
         "batch": BATCH, "rate": RATE, "decay": DECAY, "seed": seed, "count": count,
@@ -79,32 +91,44 @@ def make(
     }  # fmt: skip
     about = {"recipe": recipe, "fornix": __version__, "steps": len(log)}
     path = weights.save(NAME, {"net": dict(network.state_dict())}, about, folder)
-    minutes = (time.perf_counter() - began) / 60
-    _card(path, network, known, held, log, minutes)
+    minutes = (time.perf_counter() - start) / 60
+    _card(path, network, learned, held_out, log, minutes)
     return path
 
 
 def fit_network(
-    known: Labelled,
-    held: Labelled,
+    training: Labelled,
+    held_out: Labelled,
     *,
     epochs: int = EPOCHS,
     seed: int = 0,
     tell: Callable[[str], None] = print,
 ) -> tuple[Plausibility, list[dict[str, float]]]:
-    """The network of the round with the least loss on the held-out head, and the log by round."""
-    with torch.random.fork_rng(devices=[]):  # the caller's chance is not touched
+    """Train a network from nothing.
+
+    Args:
+        training: Features of S streamlines and which are true, (S,) bool.
+        held_out: The same of a subject never trained on.
+        epochs: Most rounds through the data.
+        seed: Of all random numbers.
+        tell: Called with a line for each round.
+
+    Returns:
+        The network of the round with the least loss on the held-out subject, and the log by round.
+    """
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not touched
         torch.manual_seed(seed)
-        return _fitted(known, held, epochs, tell)
+        return _fitted(training, held_out, epochs, tell)
 
 
 def _fitted(
-    known: Labelled, held: Labelled, epochs: int, tell: Callable[[str], None]
+    training: Labelled, held_out: Labelled, epochs: int, tell: Callable[[str], None]
 ) -> tuple[Plausibility, list[dict[str, float]]]:
+    features, is_true = training
     network = Plausibility()
-    network.standardise(known[0])
-    along, whole = torch.as_tensor(known[0].along), torch.as_tensor(known[0].whole)
-    true = torch.as_tensor(known[1], dtype=torch.float32)
+    network.standardise(features)
+    along, whole = torch.as_tensor(features.along), torch.as_tensor(features.whole)
+    true = torch.as_tensor(is_true, dtype=torch.float32)
     optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
     steps = epochs * (len(true) // BATCH + 1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
@@ -113,22 +137,22 @@ def _fitted(
     for epoch in range(epochs):
         network.train()
         total = 0.0
-        for chosen in torch.randperm(len(true)).split(BATCH):
+        for batch in torch.randperm(len(true)).split(BATCH):
             loss = nn.functional.binary_cross_entropy_with_logits(
-                network(along[chosen], whole[chosen]), true[chosen]
+                network(along[batch], whole[batch]), true[batch]
             )
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             schedule.step()
-            total += float(loss.detach()) * len(chosen)
+            total += float(loss.detach()) * len(batch)
         network.eval()
-        scores = judge(held[0], network)
+        scores = judge(held_out[0], network=network)
         row = {
             "round": epoch + 1,
             "loss": total / len(true),
-            "held_out_loss": cross_entropy(scores, held[1]),
-            "held_out_auc": auc(scores, held[1]),
+            "held_out_loss": cross_entropy(scores, held_out[1]),
+            "held_out_auc": auc(scores, held_out[1]),
         }
         log.append(row)
         tell(", ".join(f"{k} {v:.4g}" for k, v in row.items()))
@@ -144,13 +168,25 @@ def _fitted(
 
 
 def cross_entropy(scores: NDArray[np.floating], true: NDArray[np.bool_]) -> float:
-    """Mean cross entropy of probabilities (S,), nats."""
+    """Mean cross entropy, nats.
+
+    Args:
+        scores: (S,) probabilities of being true.
+        true: (S,) which are.
+    """
     p = np.clip(np.where(true, scores, 1 - scores), 1e-6, 1)
     return float(-np.log(p).mean())
 
 
 def auc(scores: NDArray[np.floating], true: NDArray[np.bool_]) -> float:
-    """The chance that a true one scores above a false one; equal scores count half."""
+    """Area under the ROC curve: the chance that a true one scores above a false one.
+
+    Equal scores count half; NaN where all are true or none.
+
+    Args:
+        scores: (S,).
+        true: (S,) which are true.
+    """
     from scipy.stats import rankdata
 
     positive = int(true.sum())
@@ -163,7 +199,7 @@ def auc(scores: NDArray[np.floating], true: NDArray[np.bool_]) -> float:
 
 def _collected(
     bundles: str | Path,
-    settings: Sequence[ScanSpec],
+    specs: Sequence[ScanSpec],
     place: Path,
     count: int,
     threads: int | None,
@@ -171,100 +207,108 @@ def _collected(
 ) -> Labelled:
     """Features and truth of all streamlines of these scans, from the work folder where they are there."""
     parts: list[Labelled] = []
-    for setting in settings:
-        path = place / f"{setting.word}_{count}.npz"
+    for spec in specs:
+        path = place / f"{spec.label}_{count}.npz"
         if not path.exists():
-            tell(f"tracking head {setting.seed}, {setting.protocol}, SNR {setting.snr:g}")
-            lines = list(tracked(bundles, [setting], count=count, threads=threads))
-            made = [_seen(each, threads) for each in samples(lines, count, setting.seed)]
-            seen, true = _joined(made)
+            tell(f"tracking in subject {spec.seed}, {spec.protocol}, SNR {spec.snr:g}")
+            lines = list(labelled_tractograms(bundles, [spec], count=count, threads=threads))
+            observed = [
+                _observed(sample, most, threads)
+                for sample, most in samples(lines, count, spec.seed)
+            ]
+            features, true = _joined(observed)
             with atomic(path) as temporary:
-                np.savez(temporary, along=seen.along, whole=seen.whole, true=true)
-        with np.load(path) as kept:
-            parts.append((Features(kept["along"], kept["whole"]), kept["true"]))
+                np.savez(temporary, along=features.along, whole=features.whole, true=true)
+        with np.load(path) as stored:
+            parts.append((Features(stored["along"], stored["whole"]), stored["true"]))
     return _joined(parts)
 
 
-def samples(made: Sequence[Lines], count: int, seed: int) -> Iterator[tuple[Lines, int]]:
+def samples(
+    tractograms: Sequence[LabelledTractogram], count: int, seed: int
+) -> Iterator[tuple[LabelledTractogram, int]]:
     """Tractograms of other sizes, and how many streamlines of each to learn from.
 
     Each tractogram whole, a small random part of each, and all trackers' together: how far the nearest
     streamline is and how much fibre each must explain depend on how many there are.
     """
     rng = np.random.default_rng([seed, 7])
-    for each in made:
+    for each in tractograms:
         yield each, count
         size = int(np.exp(rng.uniform(np.log(min(_FEWEST, count)), np.log(count))))
-        yield (
-            _part(each, rng.choice(len(each.true), min(size, len(each.true)), replace=False)),
-            count,
-        )
-    yield _together(made), count
+        index = rng.choice(len(each.true), min(size, len(each.true)), replace=False)
+        yield _subset(each, index), count
+    yield _together(tractograms), count
 
 
-def _part(lines: Lines, index: NDArray[np.int64]) -> Lines:
-    return Lines(lines.scene, lines.tractogram.subset(index), lines.true[index])
+def _subset(lines: LabelledTractogram, index: NDArray[np.int64]) -> LabelledTractogram:
+    return LabelledTractogram(lines.scan, lines.tractogram.subset(index), lines.true[index])
 
 
-def _together(made: Sequence[Lines]) -> Lines:
-    """All streamlines of several tractograms of one scene, mixed."""
-    first = made[0].tractogram
-    lengths = np.concatenate([np.diff(m.tractogram.offsets) for m in made])
+def _together(tractograms: Sequence[LabelledTractogram]) -> LabelledTractogram:
+    """All streamlines of several tractograms of one scan, mixed."""
+    first = tractograms[0].tractogram
+    lengths = np.concatenate([np.diff(t.tractogram.offsets) for t in tractograms])
     whole = Tractogram(
-        np.concatenate([m.tractogram.points for m in made]),
+        np.concatenate([t.tractogram.points for t in tractograms]),
         np.concatenate([[0], np.cumsum(lengths)]),
         first.affine,
         first.grid,
     )
-    joined = Lines(made[0].scene, whole, np.concatenate([m.true for m in made]))
-    return _part(joined, np.random.default_rng(0).permutation(len(joined.true)))
+    true = np.concatenate([t.true for t in tractograms])
+    joined = LabelledTractogram(tractograms[0].scan, whole, true)
+    return _subset(joined, np.random.default_rng(0).permutation(len(true)))
 
 
-def _seen(sample: tuple[Lines, int], threads: int | None) -> Labelled:
-    """What the network sees of the first streamlines of a sample, among all of it."""
-    (lines, most), scene = sample, sample[0].scene
-    seen, _ = observe(lines.tractogram, scene.dwi, scene.maps, tissue=scene.tissue, threads=threads)
-    return Features(seen.along[:most], seen.whole[:most]), lines.true[:most]
+def _observed(lines: LabelledTractogram, most: int, threads: int | None) -> Labelled:
+    """Features of the first streamlines of a sample, among all of it."""
+    scan = lines.scan
+    features, _ = observe(
+        lines.tractogram, scan.dwi, scan.maps, tissue=scan.tissue, threads=threads
+    )
+    return Features(features.along[:most], features.whole[:most]), lines.true[:most]
 
 
 def _joined(parts: Sequence[Labelled]) -> Labelled:
-    seen = Features(
+    features = Features(
         np.concatenate([f.along for f, _ in parts]), np.concatenate([f.whole for f, _ in parts])
     )
-    return seen, np.concatenate([t for _, t in parts])
+    return features, np.concatenate([t for _, t in parts])
 
 
 def _card(
     path: Path,
     network: nn.Module,
-    known: Labelled,
-    held: Labelled,
+    training: Labelled,
+    held_out: Labelled,
     log: list[dict[str, float]],
     minutes: float,
 ) -> None:
-    scores = judge(held[0], network)
+    true = held_out[1]
+    scores = judge(held_out[0], network=network)
     rows = [
-        f"| {t:g} | {100 * (scores[~held[1]] <= t).mean():.1f} | {100 * (scores[held[1]] > t).mean():.1f} |"
+        f"| {t:g} | {100 * (scores[~true] <= t).mean():.1f} | {100 * (scores[true] > t).mean():.1f} |"
         for t in (0.3, 0.5, 0.7)
     ]
-    heads = {s["seed"] for s in weights.load(NAME, path.parent).about["recipe"]["training"]}
+    recipe = weights.load(NAME, path.parent).about["recipe"]
+    subjects = {spec["seed"] for spec in recipe["training"]}
     blocks = [
         "## Made by",
         f"    fornix train {NAME} --anatomy ANATOMY",
         f"where ANATOMY holds the 72 bundles; seed 0, {len(log)} rounds, {on_cpu(minutes)}.",
         "## Data",
-        f"Simulated only: {len(known[1]):,} streamlines ({100 * known[1].mean():.0f}% of them true) of "
-        f"{len(heads)} heads made from deformed and thinned bundles, scanned with several protocols, "
-        "noise and mild artefacts, orientations by the network and by deconvolution, tracked by "
+        f"Simulated only: {len(training[1]):,} streamlines ({100 * training[1].mean():.0f}% of them "
+        f"true) of {len(subjects)} subjects made from deformed and thinned bundles, scanned with several "
+        "protocols, noise and mild artefacts, orientations by the network and by deconvolution, tracked by "
         f"{', '.join(TRACKERS)}, in tractograms of "
         f"{_FEWEST} to {COUNT * len(TRACKERS):,} streamlines. True is what Tractometer calls valid.",
-        "## On a head never trained on",
+        "## On a subject never trained on",
         "| threshold | false removed, % | true kept, % |\n|---|---|---|\n" + "\n".join(rows),
-        "More on other heads: docs/benchmarks/tractography.md.",
+        "More on other subjects: docs/benchmarks/tractography.md.",
         "## Training log",
         log_table(log),
         "## Limits",
-        "* All heads are deformed from the bundles of one atlas: true means a connection of that atlas. "
+        "* All subjects are deformed from the bundles of one atlas: true means a connection of that atlas. "
         "Short association fibres, which the atlas lacks, are judged as if they were false.\n"
         "* The training streamlines end in grey matter; others are judged poorly.\n"
         "* The more streamlines a tractogram has, the better they are judged: below some thousand, few "

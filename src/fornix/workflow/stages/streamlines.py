@@ -23,10 +23,19 @@ def track_stage(
     method: str,
     count: int,
     options: Options,
-    asked: TrackOptions | None = None,
+    track_options: TrackOptions | None = None,
 ) -> None:
-    """STEM_tractogram.{trx,tck,trk}. A trx file grows on disk and is not held in memory."""
-    how = TrackOptions() if asked is None else asked
+    """Track, and write STEM_tractogram.{trx,tck,trk}; a trx file grows on disk and not in memory.
+
+    Args:
+        job: Where it is written.
+        state: The scan with its maps; gains the tractogram.
+        method: An entry of TRACK_METHODS.
+        count: Streamlines to keep.
+        options: Of the run.
+        track_options: Of the tracking; by default those of `track`.
+    """
+    chosen = TrackOptions() if track_options is None else track_options
     method = TRACK_METHODS.named(method).name
     streamed = options.tractogram_format == "trx"
     path = job.out / f"{job.stem}_tractogram.{options.tractogram_format}"
@@ -41,7 +50,7 @@ def track_stage(
             threads=options.threads,
             progress=progress,
             out=path if streamed else None,
-            **how.arguments(state.dwi),
+            **chosen.arguments(state.dwi),
         )
 
     def save(tractogram: Tractogram, provenance: dict[str, Any]) -> list[Path]:
@@ -64,7 +73,7 @@ def track_stage(
             "count": count,
             "seed": options.seed,
             "format": options.tractogram_format,
-            **how.record(),
+            **chosen.record(),
         },
         compute,
         save,

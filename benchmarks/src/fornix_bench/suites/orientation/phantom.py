@@ -28,7 +28,7 @@ _ISBI = ("15_10dB", "15_15dB", "15_20dB", "15_30dB", "6_10dB")
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class TestScan:
     """A scan and the truth of some of its voxels. dwi: its mask is what a method may read. scored:
     (X, Y, Z) the voxels that are scored; truth: of these, in C order."""
 
@@ -42,7 +42,9 @@ def head(folder: Path, seed: int = HEAD) -> Anatomy:
     return from_bundles(folder / "bundles72", seed=seed)
 
 
-def bundles_scene(made: Anatomy, gradients: Gradients, count: int, snr: float, seed: int) -> Scene:
+def bundles_scan(
+    made: Anatomy, gradients: Gradients, count: int, snr: float, seed: int
+) -> TestScan:
     """A slab of the head with Rician noise, white matter at b = 0 being 1000.
 
     count: voxels that are scored: three quarters white matter (70% or more of it) with a fibre that
@@ -74,7 +76,7 @@ def bundles_scene(made: Anatomy, gradients: Gradients, count: int, snr: float, s
     chosen.sort()
     scored = np.zeros(made.grid, bool)
     scored.reshape(-1)[np.flatnonzero(mask)[chosen]] = True
-    return Scene(dwi, scored, _truth(tissue[torch.as_tensor(chosen)], water[chosen]))
+    return TestScan(dwi, scored, _truth(tissue[torch.as_tensor(chosen)], water[chosen]))
 
 
 def _truth(tissue: Tissue, water: NDArray[np.bool_]) -> Truth:
@@ -97,7 +99,7 @@ def _least_angle(axes: NDArray, fibres: NDArray[np.int64]) -> NDArray[np.float64
     return np.where(fibres > 1, np.degrees(np.arccos(most)), np.nan)
 
 
-def isbi_scenes(folder: Path) -> dict[str, Scene]:
+def isbi_scans(folder: Path) -> dict[str, TestScan]:
     """Every direction count and noise of phantom/isbi2012 under the data folder, by name.
 
     The files' b0 is one without noise. Their world is that of their gradients.
@@ -120,5 +122,5 @@ def isbi_scenes(folder: Path) -> dict[str, Scene]:
         # Files differ by about this: their names' numbers are signal over noise, not decibels.
         level = 1000 / float(name.split("_")[1][:-2])
         dwi = DWI((1000 * values).astype(np.float32), gradients, np.eye(4), mask=mask, sigma=level)
-        made[f"isbi2012 {count} directions, {name.split('_')[1]}"] = Scene(dwi, mask, truth)
+        made[f"isbi2012 {count} directions, {name.split('_')[1]}"] = TestScan(dwi, mask, truth)
     return made

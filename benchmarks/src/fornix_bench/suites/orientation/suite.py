@@ -30,7 +30,7 @@ from fornix.physics.tissue import Tissue, signal
 from fornix_bench.peers.microstructure import PeerMissing
 from fornix_bench.peers.orientation import mrtrix, rumba
 from fornix_bench.suites.orientation.page import write
-from fornix_bench.suites.orientation.phantom import Scene, bundles_scene, head, isbi_scenes
+from fornix_bench.suites.orientation.phantom import TestScan, bundles_scan, head, isbi_scans
 from fornix_bench.suites.orientation.real import real_rows
 from fornix_bench.suites.orientation.truth import (
     PEAKS,
@@ -78,16 +78,16 @@ def run_orientation(
             make = PROTOCOLS[name]
             tissue, truth = random_truth(count, seed)
             dwi = scan(tissue, make(), seed)
-            scene = Scene(dwi, dwi.brain(), truth)
+            scene = TestScan(dwi, dwi.brain(), truth)
             rows += _section("loose", name, scene, threads, ("voxelwise",))
         both = FOD_METHODS.having("network")
         if not quick and (data / "anatomy" / "bundles72").is_dir():
             made = head(data / "anatomy")
             for name, make in PROTOCOLS.items():
-                scene = bundles_scene(made, make(), count, SNR, seed)
+                scene = bundles_scan(made, make(), count, SNR, seed)
                 rows += _section("bundles", name, scene, threads, both)
         if not quick and (data / "phantom" / "isbi2012").is_dir():
-            for name, scene in isbi_scenes(data).items():
+            for name, scene in isbi_scans(data).items():
                 rows += _section("isbi2012", name, scene, threads, both)
         if not quick and (data / "dwi").is_dir():
             rows += real_rows(data, threads)
@@ -99,7 +99,7 @@ def run_orientation(
 
 
 def _section(
-    part: str, name: str, scene: Scene, threads: int, learned: tuple[str, ...]
+    part: str, name: str, scene: TestScan, threads: int, learned: tuple[str, ...]
 ) -> list[Row]:
     rows: list[Row] = []
     for method, found in _estimates(scene, threads, learned).items():
@@ -122,7 +122,7 @@ def scan(tissue: Tissue, gradients: Gradients, seed: int) -> DWI:
     return DWI(data, gradients, affine, mask=np.ones(data.shape[:3], bool), sigma=level)
 
 
-def _estimates(scene: Scene, threads: int, learned: tuple[str, ...]) -> dict[str, Found | str]:
+def _estimates(scene: TestScan, threads: int, learned: tuple[str, ...]) -> dict[str, Found | str]:
     """What each method finds in the scored voxels, or why it finds nothing."""
     tensor = microstructure(scene.dwi, models=("dti",), method="wls")
     made: dict[str, Found | str] = {name: _learned(scene, name) for name in learned}
@@ -143,7 +143,7 @@ def _estimates(scene: Scene, threads: int, learned: tuple[str, ...]) -> dict[str
     return made
 
 
-def _learned(scene: Scene, method: str) -> Found:
+def _learned(scene: TestScan, method: str) -> Found:
     few = np.zeros(scene.dwi.grid, dtype=bool)
     few.reshape(-1)[np.flatnonzero(scene.dwi.brain())[:64]] = True
     FOD_METHODS[method].run(scene.dwi.with_(mask=few), PEAKS)  # kernels and weights are there

@@ -55,7 +55,7 @@ _ROOM = 2_000
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class TrackingInputs:
     """What every tracker gets."""
 
     fod: NDArray[np.float32]
@@ -114,7 +114,7 @@ def run_tracking_speed(
 
 def make_scene(
     folder: Path, seed: int = 0, bundles: str | Path | None = None, quick: bool = False
-) -> Scene:
+) -> TrackingInputs:
     """A phantom's scan (30 directions, b = 1000, SNR 25), its CSD FOD and true tissue, also as files."""
     from fornix.estimators.fod import fod
     from fornix.io import write_image
@@ -134,11 +134,11 @@ def make_scene(
     five[..., 0], five[..., 2], five[..., 3] = tissue.gm, tissue.wm, tissue.csf
     for name, data in (("fod", found), ("5tt", five), ("seeds", seeds)):
         write_image(folder / f"{name}.nii", data, dwi.affine)
-    return Scene(found, dwi.affine, tissue, seeds, folder)
+    return TrackingInputs(found, dwi.affine, tissue, seeds, folder)
 
 
 def _timed(
-    scene: Scene, name: str, sizes: tuple[int, int], threads: int, quick: bool, seed: int
+    scene: TrackingInputs, name: str, sizes: tuple[int, int], threads: int, quick: bool, seed: int
 ) -> Row:
     """Accepted streamlines per second, from the difference of two runs."""
     row: Row = {"tracker": name}
@@ -165,19 +165,21 @@ def _clock(run: Callable[[int], tuple[int, float]], count: int) -> tuple[float, 
     return time.perf_counter() - began, found, length
 
 
-def _runner(scene: Scene, name: str, threads: int, seed: int) -> Callable[[int], tuple[int, float]]:
+def _runner(
+    scene: TrackingInputs, name: str, threads: int, seed: int
+) -> Callable[[int], tuple[int, float]]:
     """count -> (streamlines found, their mean length)."""
     step = min(1.0, float(np.linalg.norm(scene.affine[:3, :3], axis=0).min()) / 2)
     smooth = name.endswith("ptt")
-    rules = TrackingCriteria(step=step, angle=15.0 if smooth else 30.0)
+    criteria = TrackingCriteria(step=step, angle=15.0 if smooth else 30.0)
     deviation = None
     if name.endswith("uncertainty"):
         deviation = (0.1 * np.abs(scene.fod)).astype(np.float32)
 
     def ours(count: int) -> tuple[int, float]:
         made = track_engine(
-            name.split()[1].rstrip(","), scene.fod, scene.affine, scene.tissue, scene.seeds, rules,
-            count=count, seed=seed, threads=threads, fod_std=deviation,
+            scene.fod, scene.affine, scene.tissue, scene.seeds, criteria,
+            algorithm=name.split()[1].rstrip(","), count=count, seed=seed, threads=threads, fod_std=deviation,
         )  # fmt: skip
         assert not isinstance(made, int)
         return len(made), float(made.lengths().mean())
@@ -185,8 +187,8 @@ def _runner(scene: Scene, name: str, threads: int, seed: int) -> Callable[[int],
     def dipys(count: int) -> tuple[int, float]:
         # So many seeds, all of whose streamlines count.
         track = dipy_batch(
-            "ptt" if smooth else "probabilistic", scene.fod, scene.affine, scene.tissue, rules,
-            seed=seed, threads=threads,
+            scene.fod, scene.affine, scene.tissue, criteria,
+            algorithm="ptt" if smooth else "probabilistic", seed=seed, threads=threads,
         )  # fmt: skip
         rng = np.random.default_rng(seed)
         voxels = np.argwhere(scene.seeds)[rng.integers(int(scene.seeds.sum()), size=count)]
@@ -200,8 +202,8 @@ def _runner(scene: Scene, name: str, threads: int, seed: int) -> Callable[[int],
         subprocess.run(
             ["tckgen", scene.folder / "fod.nii", path, "-algorithm", name.split()[-1],
              "-act", scene.folder / "5tt.nii", "-seed_image", scene.folder / "seeds.nii",
-             "-select", str(count), "-minlength", f"{rules.min_length:g}",
-             "-maxlength", f"{rules.max_length:g}", "-nthreads", str(threads), "-force", "-quiet"],
+             "-select", str(count), "-minlength", f"{criteria.min_length:g}",
+             "-maxlength", f"{criteria.max_length:g}", "-nthreads", str(threads), "-force", "-quiet"],
             check=True,
         )  # fmt: skip
         return _tck(path)
@@ -217,11 +219,11 @@ def _tck(path: Path) -> tuple[int, float]:
     return len(made), float(made.lengths().mean())
 
 
-def _streamed(scene: Scene, count: int, threads: int, seed: int) -> Row:
+def _streamed(scene: TrackingInputs, count: int, threads: int, seed: int) -> Row:
     """Peak memory of a process of its own that tracks `count` streamlines to disk."""
     np.savez(
         scene.folder / "scene.npz", fod=scene.fod, affine=scene.affine, seeds=scene.seeds,
-        white=scene.tissue.wm, grey=scene.tissue.gm, fluid=scene.tissue.csf,
+        wm=scene.tissue.wm, gm=scene.tissue.gm, csf=scene.tissue.csf,
     )  # fmt: skip
     words = [str(scene.folder), str(count), str(threads), str(seed)]
     done = subprocess.run(
@@ -250,19 +252,21 @@ def stream(folder: str, count: int, threads: int, seed: int) -> None:
 
     with np.load(Path(folder) / "scene.npz") as saved:
         kept = dict(saved)
-    tissue = TissueFractions(kept["white"], kept["grey"], kept["fluid"])
+    tissue = TissueFractions(kept["wm"], kept["gm"], kept["csf"])
     fod, affine = kept["fod"], kept["affine"]
     path = Path(folder) / "streamed.trx"
     began = time.perf_counter()
     with TrxWriter(path, affine, (fod.shape[0], fod.shape[1], fod.shape[2])) as writer:
         track_engine(
-            "probabilistic", fod, affine, tissue, kept["seeds"], TrackingCriteria(step=1.0), count=count,
-            seed=seed, threads=threads, sink=writer,
+            fod, affine, tissue, kept["seeds"], TrackingCriteria(step=1.0),
+            algorithm="probabilistic", count=count, seed=seed, threads=threads, sink=writer,
         )  # fmt: skip
     print(time.perf_counter() - began, peak_memory(), path.stat().st_size)
 
 
-def _page(folder: Path, rows: list[Row], streamed: list[Row], machine: str, scene: Scene) -> None:
+def _page(
+    folder: Path, rows: list[Row], streamed: list[Row], machine: str, scene: TrackingInputs
+) -> None:
     skipped = [f"{r['tracker']}: {r['skipped']}" for r in rows if "skipped" in r]
     columns = (
         "tracker", "streamlines", "seconds", "per_s", "mean_mm", "ratio_ifod2", "ratio_dipy", "goal",

@@ -25,7 +25,7 @@ from fornix.physics import from_bundles
 from fornix.tractography.filtering.filter import THRESHOLDS, chosen, score_streamlines
 from fornix.tractography.scoring.score import INVALID, VALID, Score, score
 from fornix.tractography.track import TRACK_METHODS, track
-from fornix.training.data.filter_phantoms import PhantomScan, ScanSpec, make_scene
+from fornix.training.data.filter_phantoms import PhantomScan, ScanSpec, make_phantom_scan
 from fornix.training.tasks.plausibility import auc
 from fornix_bench.peers.microstructure import PeerMissing
 from fornix_bench.peers.tractography import CUTOFFS, mrtrix_fod, mrtrix_track
@@ -68,15 +68,15 @@ def run_tractography(
         raise FornixError(
             f"there are no bundles at {source}; set FORNIX_TEST_DATA or give a folder"
         )
-    settings: Sequence[ScanSpec] = SCENES[:1] if quick else SCENES
+    specs: Sequence[ScanSpec] = SCENES[:1] if quick else SCENES
     count = QUICK_COUNT if quick else COUNT
     rows: list[Row] = []
     skipped: list[str] = []
     curves: dict[str, list[tuple[NDArray[np.float32], NDArray[np.bool_]]]] = {}
-    for setting in settings:
-        head = from_bundles(source, seed=setting.seed, voxel_size=4.0 if quick else 2.5)
-        scene = make_scene(head, setting, threads)
-        name = f"{setting.protocol}, SNR {setting.snr:g}, {setting.artefacts} artefacts"
+    for spec in specs:
+        subject = from_bundles(source, seed=spec.seed, voxel_size=4.0 if quick else 2.5)
+        scene = make_phantom_scan(subject, spec, threads=threads)
+        name = f"{spec.protocol}, SNR {spec.snr:g}, {spec.artefacts} artefacts"
         for tracker, cutoff, made, seconds in _tracked(scene, count, seed, threads, skipped):
             about: Row = {"scan": name, "tracker": tracker, "cutoff": cutoff}
             found, scores, true = _rows(scene, made, about, threads)
