@@ -16,7 +16,6 @@ from fornix.tractography._kernel_arguments import (
     Floats32,
     Floats64,
     Scratch,
-    StepParams,
 )
 
 
@@ -118,14 +117,20 @@ def trilinear_rows(
 
 
 @compiled_exact
-def amplitudes_in_cone(field: FieldArrays, count: int, axis: int, scratch: Scratch) -> None:
-    """Into scratch.cone: amplitudes on the axes near one, between `count` rows of scratch.
+def amplitudes_in_cone(
+    amplitudes: Floats32,
+    std: Floats32,
+    noise: Floats64,
+    cone: NDArray[np.int32],
+    rows: NDArray[np.int64],
+    weights: Floats64,
+    count: int,
+    out: Floats64,
+) -> None:
+    """Into out (width,): amplitudes on the axes of a cone, between the first `count` rows.
 
     Where standard deviations are sampled, the streamline's own noise times them is added.
     """
-    # Read once: each look into a named tuple inside a loop counts a reference.
-    amplitudes, std, noise = field.amplitudes, field.std, scratch.noise
-    rows, weights, out, cone = scratch.rows, scratch.weights, scratch.cone, field.cones[axis]
     out[:] = 0.0
     for e in range(count):
         row, weight = rows[e], weights[e]
@@ -145,7 +150,7 @@ def amplitudes_in_cone(field: FieldArrays, count: int, axis: int, scratch: Scrat
 
 @compiled_exact
 def _lobe_centre(
-    field: FieldArrays,
+    axes: Floats64,
     cone: NDArray[np.int32],
     best: int,
     best_value: float,
@@ -153,7 +158,6 @@ def _lobe_centre(
     direction: Floats64,
 ) -> None:
     """Into direction: the middle of the lobe around the largest amplitude, finer than the axes."""
-    axes = field.axes
     sign = 1.0
     if (
         direction[0] * axes[best, 0] + direction[1] * axes[best, 1] + direction[2] * axes[best, 2]
@@ -178,30 +182,30 @@ def _lobe_centre(
 
 @compiled_exact
 def next_direction(
-    field: FieldArrays,
-    params: StepParams,
-    last: int,
+    axes: Floats64,
+    cone: NDArray[np.int32],
+    threshold: float,
+    cosine: float,
     sample: bool,
     direction: Floats64,
     amplitudes: Floats64,
     state: np.uint64,
 ) -> tuple[int, np.uint64]:
-    """Into direction: the next one, among the axes near `last`, drawn or of the largest amplitude.
+    """Into direction: the next one, among the axes of a cone, drawn or of the largest amplitude.
 
     Args:
-        field: What streamlines run through.
-        params: Of which threshold and cosine count.
-        last: The axis taken before.
+        axes: (A, 3) unit vectors.
+        cone: (width,) the axes near the one taken before, filled up with -1.
+        threshold: Least amplitude at which an axis is taken.
+        cosine: Of the largest turn.
         sample: Whether the direction is drawn with the amplitudes as its probabilities.
         direction: (3,) of the last step, replaced by the next.
-        amplitudes: (width,) on the axes near `last`; those that cannot be taken are set to 0.
+        amplitudes: (width,) on the axes of the cone; those that cannot be taken are set to 0.
         state: Of the random numbers.
 
     Returns:
         The axis taken (-1: none) and the new state.
     """
-    axes, cone = field.axes, field.cones[last]
-    threshold, cosine = params.threshold, params.cosine
     total, best, best_value = 0.0, -1, threshold
     for n in range(cone.shape[0]):
         m = cone[n]
@@ -217,7 +221,7 @@ def next_direction(
     if total <= 0.0 or best < 0:
         return -1, state
     if not sample:
-        _lobe_centre(field, cone, best, best_value, amplitudes, direction)
+        _lobe_centre(axes, cone, best, best_value, amplitudes, direction)
         return best, state
     taken = best
     state, u = uniform(state)

@@ -67,20 +67,24 @@ def _propagate_seed(
 ) -> tuple[int, int, int]:
     """One streamline into points (2 max_steps + 1, 3); how it ended, its first row and one past its last."""
     # Read once: each look into a named tuple inside a loop counts a reference.
+    amplitudes, std, axes, cones = field.amplitudes, field.std, field.axes, field.cones
+    threshold, cosine = params.threshold, params.cosine
+    sampled = params.algorithm == PROBABILISTIC
     lookup, fractions, size, bits = field.lookup, field.tissue, field.voxel_size, regions.bits
     grid, middle, step, act_ends = lookup.shape, params.max_steps, params.step, params.act_ends
     learned, transport = params.algorithm == POLICY, params.algorithm == TRANSPORT
     state = number * np.uint64(0xD1342543DE82EF95) + np.uint64(1)
     scratch, net = new_scratch(field), new_policy_scratch(mlp)
     tissue, rows, weights = scratch.tissue, scratch.rows, scratch.weights
+    noise, cone = scratch.noise, scratch.cone
     direction, curvature, p = np.empty(3), np.empty(2), np.empty(3)
     frame = np.empty((3, 3))
     low, high = middle, middle + 1
-    if field.std.shape[0]:
-        state = sample_noise(field.noise_basis, state, scratch.noise)
+    if std.shape[0]:
+        state = sample_noise(field.noise_basis, state, noise)
     count = trilinear_rows(lookup, seed[0], seed[1], seed[2], rows, weights)
     drawn = params.algorithm != DETERMINISTIC
-    first, state = start_axis(field, count, scratch, params.threshold, drawn, state)
+    first, state = start_axis(field, count, scratch, threshold, drawn, state)
     if first < 0:
         return NO_START, 0, 0
     for d in range(3):
@@ -94,7 +98,7 @@ def _propagate_seed(
             break
         sign = 1.0 if way == 0 else -1.0
         for d in range(3):
-            direction[d] = sign * field.axes[first, d]
+            direction[d] = sign * axes[first, d]
             p[d] = points[middle, d]
         last = first
         if transport or learned:
@@ -155,7 +159,7 @@ def _propagate_seed(
                 if ends or unlikely:
                     break
                 state, _ = sample_turn(
-                    net.logits, frame, params.cosine, policy.sharpness, state, net.turn_weights,
+                    net.logits, frame, cosine, policy.sharpness, state, net.turn_weights,
                     direction,
                 )  # fmt: skip
                 rotate_frame(frame, direction)
@@ -164,11 +168,10 @@ def _propagate_seed(
                 going, state = sample_curvature(field, params, frame, p, scratch, state, curvature)
             else:
                 count = trilinear_rows(lookup, x, y, z, rows, weights)
-                amplitudes_in_cone(field, count, last, scratch)
+                amplitudes_in_cone(amplitudes, std, noise, cones[last], rows, weights, count, cone)
                 last, state = next_direction(
-                    field, params, last, params.algorithm == PROBABILISTIC, direction,
-                    scratch.cone, state,
-                )  # fmt: skip
+                    axes, cones[last], threshold, cosine, sampled, direction, cone, state
+                )
                 going = last >= 0
             if not going:
                 # The FOD fades towards the cortex: an end in mostly grey matter is an end. The tissue
