@@ -5,24 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.spatial.transform import Rotation
 
 from fornix.nets.encoding import ProtocolEncoder
 from fornix.nets.features import eigen, extract, joined, matrix, order2_to_six, size, split
 from fornix.nets.microstructure_net import MicrostructureNet
 from fornix.nets.scan_encoder import ScanEncoder
 from fornix.numerics import harmonics
-from fornix.physics.protocol import scheme
 from fornix.qspace.prior import default_prior
-from helpers.streams import seen_through
-
-
-def turned(name: str, seed: int = 3):
-    rotation = Rotation.random(random_state=seed).as_matrix()
-    gradients = scheme(name)
-    encoder, seen, signals = seen_through(gradients)
-    other = ProtocolEncoder(gradients.rotated(rotation), "cpu")
-    return rotation, (encoder, seen), (other, other.encode(signals, np.full(len(signals), 0.04)))
+from helpers.streams import turned
 
 
 @pytest.mark.parametrize("name", ["dti6", "dti12", "bench96", "dsi"])

@@ -11,7 +11,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from fornix.nets import weights
-from fornix.nets.build import network
+from fornix.nets.build import build_network
 from fornix.nets.features import extract
 from fornix.nets.fod_net import DEGREE, PARTS, SPATIAL_VIEWS, FodNet, FodPrediction, quadrature
 from fornix.nets.neighbour_attention import NeighbourAttention, averages
@@ -31,8 +31,7 @@ from fornix.training.recipes import RECIPES
 from fornix.training.tasks.fod import fod_loss
 from fornix.training.tasks.fod_spatial import with_context
 from fornix.uncertainty.peaks import PeakCalibration, describe
-
-from .test_features import turned
+from helpers.streams import turned
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +64,7 @@ def test_the_network_is_equivariant(name):
     wigner = torch.from_numpy(harmonics.rotation_matrix(8, rotation)).float()
     assert one.fod[:, 1:].abs().max() > 0.1
     torch.testing.assert_close(two.fod, one.fod @ wigner.T, atol=1e-4, rtol=0)
-    torch.testing.assert_close(two.field, one.field @ wigner.T, atol=2e-4, rtol=0)
+    torch.testing.assert_close(two.fibre_logits, one.fibre_logits @ wigner.T, atol=2e-4, rtol=0)
     for part in ("floor", "share", "tissue"):
         torch.testing.assert_close(getattr(two, part), getattr(one, part), atol=1e-5, rtol=0)
 
@@ -167,9 +166,9 @@ def test_streams_repeat_and_hold_their_own_truth():
     a, b = one.batch(200, gradients), two.batch(200, gradients)
     torch.testing.assert_close(a.seen.projected, b.seen.projected)
     torch.testing.assert_close(a.voxels.fod, true_fod(a.voxels.tissue))
-    torch.testing.assert_close(a.voxels.share[:, 2], a.voxels.tissue.fwf)
+    torch.testing.assert_close(a.voxels.std_relative[:, 2], a.voxels.tissue.fwf)
     divided = a.voxels.divided
-    torch.testing.assert_close(a.voxels.share[divided].sum(1), torch.ones(int(divided.sum())))
+    torch.testing.assert_close(a.voxels.std_relative[divided].sum(1), torch.ones(int(divided.sum())))
 
 
 def test_the_loss_is_least_at_the_truth():
@@ -180,7 +179,7 @@ def test_the_loss_is_least_at_the_truth():
         field[:, 0] = constant
         right = FodPrediction(
             batch.voxels.fod + change, torch.full((300,), 0.05), torch.full((300,), 0.05),
-            batch.voxels.share, field,
+            batch.voxels.std_relative, field,
         )  # fmt: skip
         return fod_loss(right, batch.voxels)[1]
 
@@ -198,7 +197,7 @@ def test_a_tiny_training_learns_and_ends_in_weights_that_load(tmp_path, monkeypa
     monkeypatch.setitem(RECIPES, "fod", small)
     folder = tmp_path / "weights"
     path = make("fod", tmp_path / "work", folder=folder, protocols=3, tell=lambda line: None)
-    made = network(weights.load("fod", folder))
+    made = build_network(weights.load("fod", folder))
     assert isinstance(made, FodNet)
     assert "crossings" in path.with_suffix(".md").read_text()
     batch = FodStream(None, heads=1, seed=9, device="cpu").batch(400, scheme("bench96"))
@@ -224,7 +223,7 @@ def test_the_network_that_reads_neighbours_starts_as_the_other_on_their_average(
     alone, both = extract(encoder, average), extract(encoder, seen, (average,))
     with torch.no_grad():
         one, two = narrow(alone, alone.invariants), wide(both, both.invariants)
-    torch.testing.assert_close(one.field, two.field, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(one.fibre_logits, two.fibre_logits, atol=1e-4, rtol=1e-4)
 
 
 def test_the_first_pass_of_the_context_is_the_same_alone():
@@ -251,7 +250,7 @@ def test_a_tiny_training_with_neighbours(tmp_path, monkeypatch):
     )
     for name in ("fod", "fod-spatial"):
         path = make(name, tmp_path, folder=folder, protocols=6, tell=lambda line: None)
-        assert isinstance(network(weights.load(name, folder)), FodNet)
+        assert isinstance(build_network(weights.load(name, folder)), FodNet)
     assert "bundles" in path.with_suffix(".md").read_text()
 
 

@@ -13,7 +13,7 @@ import torch
 
 from fornix.core.errors import FornixError
 from fornix.nets import weights
-from fornix.nets.build import network
+from fornix.nets.build import build_network
 from fornix.physics import anatomy
 from fornix.physics.anatomy import Anatomy
 from fornix.physics.protocol import scheme
@@ -78,7 +78,7 @@ def test_every_recipe_ends_in_weights_that_load(tiny, tmp_path):
         card = path.with_suffix(".md").read_text()
         assert f"fornix train {name}" in card and "## Limits" in card
         loaded = weights.load(name, folder)
-        assert network(loaded).training is False
+        assert build_network(loaded).training is False
         assert (tmp_path / "work" / name / "log.png").exists()
     assert weights.verify(folder) == {"voxelwise": "", "context": "", "spatial": ""}
 
@@ -240,8 +240,8 @@ def test_weights_are_calibrated_anew_without_training(tiny, tmp_path):
     after = weights.load("voxelwise", folder)
     for name, value in before.groups["net"].items():
         assert torch.equal(value, after.groups["net"][name])
-    table = after.groups["calibration"]["table"]
-    assert not torch.equal(before.groups["calibration"]["table"], table)
+    table = after.groups["conformal"]["table"]
+    assert not torch.equal(before.groups["conformal"]["table"], table)
     with pytest.raises(FornixError, match="no steps"):
         make("voxelwise", tmp_path / "c", folder=folder, protocols=2, steps=0)
 

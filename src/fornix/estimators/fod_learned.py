@@ -22,7 +22,7 @@ from fornix.core.maps import Map, Maps
 from fornix.estimators.microstructure_learned import context_attention
 from fornix.nets import weights as shipped
 from fornix.nets.adaptation import adapt_to_scan
-from fornix.nets.build import network
+from fornix.nets.build import build_network
 from fornix.nets.fod_net import FodNet
 from fornix.nets.likelihoods import FodSignalModel
 from fornix.nets.peak_candidates import MOST, peak_candidates
@@ -156,7 +156,7 @@ def read_orientations(
         Orientations of the voxels asked for, and notes.
     """
     file = shipped.load(weights)
-    net = network(file)
+    net = build_network(file)
     assert isinstance(net, FodNet)
     net = net.to(view.encoder.device)
     calibration = PeakCalibration.from_state(file.groups["peaks"])

@@ -21,7 +21,7 @@ from fornix.models import noddi, tensor
 from fornix.models.base import Fit, Progress
 from fornix.nets import weights as shipped
 from fornix.nets.adaptation import adapt_to_scan
-from fornix.nets.build import network
+from fornix.nets.build import build_network
 from fornix.nets.fusion import Quantiles, precision_fusion, reliable_params, shrink_to_fit
 from fornix.nets.likelihoods import signal_likelihood
 from fornix.nets.microstructure_estimator import (
@@ -75,7 +75,7 @@ def context_attention(weights: str) -> NeighbourAttention | None:
     kind = shipped.load(weights).about["recipe"]["kind"]
     if kind not in ("spatial", "fod-spatial"):
         return None
-    found = network(shipped.load("context"))
+    found = build_network(shipped.load("context"))
     assert isinstance(found, NeighbourAttention)
     return found.first_pass() if kind == "fod-spatial" else found
 

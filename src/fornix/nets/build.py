@@ -10,7 +10,7 @@ from fornix.nets.neighbour_attention import PASSES, NeighbourAttention
 from fornix.nets.weights import Weights, fill
 
 
-def network(weights: Weights) -> nn.Module:
+def build_network(weights: Weights) -> nn.Module:
     """The network that these weights belong to, ready to be asked.
 
     Args:

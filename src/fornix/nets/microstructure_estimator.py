@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from fornix.nets import weights as shipped
-from fornix.nets.build import network
+from fornix.nets.build import build_network
 from fornix.nets.encoding import EncodedVoxels, ProtocolEncoder
 from fornix.nets.features import Features, eigen, extract
 from fornix.nets.microstructure_net import MicrostructureNet, MicrostructurePrediction
@@ -63,7 +63,7 @@ class MicrostructureEstimator:
 
     def __init__(self, name: str, device: torch.device) -> None:
         self.weights = shipped.load(name)
-        found = network(self.weights)
+        found = build_network(self.weights)
         assert isinstance(found, MicrostructureNet)
         self.network = found.to(device)
         self.calibration = Calibration.from_state(self.weights.groups["conformal"])

@@ -16,6 +16,7 @@ from fornix.core.compute import pick_device
 from fornix.core.errors import FornixError
 from fornix.core.version import __version__
 from fornix.nets import weights
+from fornix.nets.build import build_network
 from fornix.nets.features import Features
 from fornix.nets.fod_net import FodNet
 from fornix.training.calibrate import calibrate, held_out_stream
@@ -31,7 +32,7 @@ from fornix.training.trainer import Trained, train
 LIMITS = """\
 * Trained on simulation only: sticks and zeppelins of up to three dispersed populations, free water and
   a restricted isotropic part, 0 <= b <= 4000 s/mm² mostly, SNR 6 to 80, noise Rician or from a few
-  coils, noise level told wrong by some 20%.
+  coils, noise level reported wrong by some 20%.
 * Tissue unlike that (exchange, large restricted parts, strong artefacts) is scored by the `ood` map; it
   is not always caught.
 * Where measurements are few, estimates lean to what the training tissue makes likely: the standard
@@ -113,7 +114,7 @@ def make(
         raise FornixError(f"the anatomy {source} is not a folder")
 
     def needed(other: str) -> nn.Module:
-        return network(weights.load(other, folder))
+        return build_network(weights.load(other, folder))
 
     task = task_of(wanted, source, needed)
     before = weights.load(name, folder) if finetune else None
@@ -132,8 +133,8 @@ def make(
     elif wanted.kind != "context":
         context = task.context if isinstance(task, SpatialTask) else None
         stream = held_out_stream(task, wanted.seed, where)
-        network = trained.model.to(where)
-        groups |= calibrate(network, stream, context, protocols, tell=tell)
+        fitted = trained.model.to(where)
+        groups |= calibrate(fitted, stream, context, protocols, tell=tell)
     earlier = [] if before is None else [*before.about.get("earlier", []), _run_of(before)]
     about = {
         "recipe": asdict(wanted), "fornix": __version__, "steps": trained.steps, "earlier": earlier,
