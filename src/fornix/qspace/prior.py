@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib import resources
 
 import numpy as np
 import torch
@@ -123,9 +124,25 @@ def prior_of(
     )
 
 
-@lru_cache(maxsize=4)
-def default_prior(lmax: int = 8, count: int = 20_000, seed: int = 7) -> SignalPrior:
-    """The prior of the broad random tissue that `fornix.physics.random_tissue` draws."""
+@lru_cache(maxsize=1)
+def default_prior() -> SignalPrior:
+    """The prior of the broad random tissue that `fornix.physics.random_tissue` draws.
+
+    Its numbers ship (default_prior.npz) and are not computed again: a factor's sign is arbitrary, and
+    `eigh` gives another one with another number of threads, processor or library, while every network
+    learned with these signs. `made_prior` computes the same prior up to signs and rounding.
+    """
+    with resources.as_file(resources.files(__package__) / "default_prior.npz") as path:
+        found = np.load(path)
+        orders = sorted((n for n in found if n.startswith("factors")), key=lambda n: int(n[7:]))
+        factors = tuple(found[n] for n in orders)
+        return SignalPrior(
+            found["b"], found["mean"], factors, tuple(np.ones(len(f)) for f in factors)
+        )
+
+
+def made_prior(lmax: int = 8, count: int = 20_000, seed: int = 7) -> SignalPrior:
+    """`default_prior` from its tissue, in seconds; each factor is positive where it is largest."""
     return prior_of(random_tissue(count, seed=seed), lmax)
 
 
@@ -134,4 +151,6 @@ def _factors(covariance: NDArray[np.float64], keep: float) -> NDArray[np.float64
     order = np.argsort(-values)
     values, vectors = values[order], vectors[:, order]
     count = max(1, int((values > keep * values[0]).sum()))
-    return (vectors[:, :count] * np.sqrt(values[:count])).T
+    factors = (vectors[:, :count] * np.sqrt(values[:count])).T
+    largest = np.take_along_axis(factors, np.abs(factors).argmax(1)[:, None], 1)
+    return np.asarray(factors * np.sign(largest))
