@@ -31,6 +31,7 @@ def denoise_command(
     seed: o.Seed = 0,
     threads: o.Threads = None,
     device: o.Device = "auto",
+    max_memory: o.MaxMemory = None,
 ) -> None:
     """Denoise the volumes; writes STEM_desc-preproc_dwi and the noise level.
 
@@ -40,7 +41,7 @@ def denoise_command(
     """
     from fornix import stages as p
 
-    with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
+    with _job(path, out, bval, bvec, grad, mask, sigma, exclude, max_memory) as (job, state):
         p.preprocess_stage(
             job, state, method, (), p.Options(seed=seed, threads=threads, device=device), "denoise"
         )
@@ -60,6 +61,7 @@ def mask_command(
     seed: o.Seed = 0,
     threads: o.Threads = None,
     device: o.Device = "auto",
+    max_memory: o.MaxMemory = None,
 ) -> None:
     """Find the brain; writes STEM_desc-brain_mask.
 
@@ -71,7 +73,9 @@ def mask_command(
     from fornix.io import load
     from fornix.job import Job
 
-    scan = load(path, bval=bval, bvec=bvec, grad=grad, exclude=o.volumes(exclude))
+    scan = load(
+        path, bval=bval, bvec=bvec, grad=grad, exclude=o.volumes(exclude), max_memory=max_memory
+    )
     show = Shown()
     try:
         job = Job(out, scan.stem, p.input_record(path, scan, mask, o.volumes(exclude)), show)
@@ -96,6 +100,7 @@ def correct_command(
     seed: o.Seed = 0,
     threads: o.Threads = None,
     device: o.Device = "auto",
+    max_memory: o.MaxMemory = None,
 ) -> None:
     """Gibbs ringing, head motion and eddy currents (gradients turned along), bias field.
 
@@ -110,7 +115,7 @@ def correct_command(
     words = tuple(method.split(","))
     for word in words:
         CORRECT_METHODS[word]
-    with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
+    with _job(path, out, bval, bvec, grad, mask, sigma, exclude, max_memory) as (job, state):
         p.preprocess_stage(
             job, state, "", words, p.Options(seed=seed, threads=threads, device=device), "correct"
         )
@@ -145,7 +150,7 @@ def microstructure_command(
     """
     from fornix import stages as p
 
-    with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
+    with _job(path, out, bval, bvec, grad, mask, sigma, exclude, max_memory) as (job, state):
         chosen = models if models == "auto" else tuple(models.split(","))
         settings = p.Options(
             quantiles=o.levels(quantiles), adapt=adapt, seed=seed, threads=threads, device=device,
@@ -169,6 +174,7 @@ def fod_command(
     seed: o.Seed = 0,
     threads: o.Threads = None,
     device: o.Device = "auto",
+    max_memory: o.MaxMemory = None,
 ) -> None:
     """Fibre orientation distributions, tissue shares and peaks.
 
@@ -189,7 +195,7 @@ def fod_command(
                 raise FornixError(
                     f"{option} is of the methods learned and voxelwise only, not of {method}; leave it out"
                 )
-    with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
+    with _job(path, out, bval, bvec, grad, mask, sigma, exclude, max_memory) as (job, state):
         options = p.Options(
             adapt=adapt, confident=confident, seed=seed, threads=threads, device=device
         )
@@ -210,6 +216,7 @@ def report_command(
     truth: Annotated[
         Path | None, typer.Option("--truth", help="Folder of true maps to stand beside.")
     ] = None,
+    max_memory: o.MaxMemory = None,
 ) -> None:
     """Write the report again from the results that are in OUT.
 
@@ -220,7 +227,7 @@ def report_command(
     from fornix import stages as p
     from fornix.io import derivative, load_maps, read_tractogram
 
-    with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
+    with _job(path, out, bval, bvec, grad, mask, sigma, exclude, max_memory) as (job, state):
         state.maps = load_maps(job.out, job.stem)
         if not state.maps:
             raise FornixError(
@@ -245,6 +252,7 @@ def _job(
     mask: Path | None,
     sigma: float | None,
     exclude: str,
+    max_memory: str | None = None,
 ) -> Iterator[tuple[Job, State]]:
     """A scan with mask and noise level, given, found in OUT or estimated; closes with a last line."""
     from fornix import stages as p
@@ -252,7 +260,7 @@ def _job(
     from fornix.job import Job
 
     skipped = o.volumes(exclude)
-    scan = load(path, bval=bval, bvec=bvec, grad=grad, exclude=skipped)
+    scan = load(path, bval=bval, bvec=bvec, grad=grad, exclude=skipped, max_memory=max_memory)
     p.Options(sigma=sigma)  # says what is wrong with it
     show = Shown()
     try:
