@@ -139,6 +139,8 @@ def read_scan(
         made.append(answer if whole else replace(answer, z=answer.z[:0]))
         if progress is not None:
             progress(min((i + 1) * size, len(good)), len(good))
+    if not whole:
+        seen = [replace(part, projected=part.projected[:, :0].clone()) for part in seen]
     return Reading(observer, estimator, signals, flags, good, seen, around, made, notes)
 
 
