@@ -1,10 +1,19 @@
-"""One process over many subjects: memory must not grow with their number."""
+"""Memory must not grow with the number of subjects of a process, nor with that of a scan's volumes."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from fornix.core.directions import spread
+
+from fornix.core.gradients import Gradients
+from fornix.io import write_fsl, write_image
 
 # In a process of its own: the heap of one that ran other tests settles at arbitrary moments.
 SUBJECTS = """
@@ -35,3 +44,56 @@ def test_no_leak_over_many_subjects():
     )
     used = json.loads(made.stdout.splitlines()[-1])
     assert used[6] - used[2] < 40, used
+
+
+# The signal of a fixed number of voxels in ever more volumes, most of it background.
+VOLUMES = """
+import sys
+import numpy as np
+import fornix
+
+dwi = fornix.load(sys.argv[1], max_memory="64M", mask=sys.argv[2])
+dwi = fornix.estimate_noise(dwi)
+maps = fornix.microstructure(dwi, models=("dti",), method="wls", max_memory="64M")
+maps = maps.merged(fornix.microstructure(dwi, models=("dti",), method="voxelwise", max_memory="64M"))
+clean = fornix.denoise(dwi)
+fornix.save_scan(clean, sys.argv[1].replace("dwi", "clean_dwi"))
+assert not isinstance(clean.data, np.ndarray)
+fornix.fod(dwi, method="csd", tensor=maps)
+fornix.describe(dwi, maps)
+# getrusage counts the parent's memory, from before this program was loaded.
+peak = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")]
+print(int(peak[0]) / 1024)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_memory_does_not_grow_with_the_number_of_volumes(tmp_path: Path):
+    """Of a scan that stays on disk, less than half of what more volumes take is ever in memory."""
+    grid = (96, 64, 40)
+    mask = np.zeros(grid, bool)
+    mask[40:54, 30:44, 12:28] = True
+    used, sizes = [], []
+    for volumes in (40, 400):
+        folder = tmp_path / str(volumes)
+        folder.mkdir()
+        rng = np.random.default_rng(0)
+        b = np.where(np.arange(volumes) % 10 == 0, 0.0, 1000.0)
+        directions = spread(volumes - volumes // 10)
+        every = np.zeros((volumes, 3))
+        every[b > 0] = directions
+        signal = 1000 * np.exp(-b / 1000 * (0.5 + 1.2 * every[:, 0] ** 2))
+        data = np.empty((*grid, volumes), np.int16)
+        for v in range(volumes):
+            data[..., v] = np.where(mask, signal[v], 100) + rng.normal(0, 20, grid)
+        image = nib.Nifti1Image(data, np.diag([2.0, 2, 2, 1]))
+        nib.save(image, folder / "dwi.nii")
+        write_fsl(Gradients(b, every), image.affine, folder / "dwi.bval", folder / "dwi.bvec")
+        write_image(folder / "mask.nii.gz", mask, image.affine)
+        made = subprocess.run(
+            [sys.executable, "-c", VOLUMES, folder / "dwi.nii", folder / "mask.nii.gz"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        used.append(float(made.stdout.splitlines()[-1]))
+        sizes.append(data.size * 4 / 2**20)
+    assert used[1] - used[0] < (sizes[1] - sizes[0]) / 2, (used, sizes)

@@ -166,9 +166,9 @@ def test_streams_repeat_and_hold_their_own_truth():
     a, b = one.batch(200, gradients), two.batch(200, gradients)
     torch.testing.assert_close(a.seen.projected, b.seen.projected)
     torch.testing.assert_close(a.voxels.fod, true_fod(a.voxels.tissue))
-    torch.testing.assert_close(a.voxels.std_relative[:, 2], a.voxels.tissue.fwf)
+    torch.testing.assert_close(a.voxels.share[:, 2], a.voxels.tissue.fwf)
     divided = a.voxels.divided
-    torch.testing.assert_close(a.voxels.std_relative[divided].sum(1), torch.ones(int(divided.sum())))
+    torch.testing.assert_close(a.voxels.share[divided].sum(1), torch.ones(int(divided.sum())))
 
 
 def test_the_loss_is_least_at_the_truth():
@@ -179,7 +179,7 @@ def test_the_loss_is_least_at_the_truth():
         field[:, 0] = constant
         right = FodPrediction(
             batch.voxels.fod + change, torch.full((300,), 0.05), torch.full((300,), 0.05),
-            batch.voxels.std_relative, field,
+            batch.voxels.share, field,
         )  # fmt: skip
         return fod_loss(right, batch.voxels)[1]
 

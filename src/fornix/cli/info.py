@@ -20,6 +20,7 @@ def info_command(
     mask: o.Mask = None,
     b0_threshold: o.B0Threshold = 50.0,
     exclude: o.Exclude = "",
+    max_memory: o.MaxMemory = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Shells, spread of directions, grid, SNR, gradient check, and what can be estimated.
@@ -36,8 +37,9 @@ def info_command(
     from fornix.workflow.scan_facts import describe
 
     dwi = load(
-        path, bval=bval, bvec=bvec, grad=grad, b0_threshold=b0_threshold, exclude=o.volumes(exclude)
-    )
+        path, bval=bval, bvec=bvec, grad=grad, b0_threshold=b0_threshold, exclude=o.volumes(exclude),
+        max_memory=max_memory,
+    )  # fmt: skip
     if mask is not None:
         dwi = dwi.with_(mask=read_mask(mask, dwi))
     facts = describe(dwi)

@@ -46,6 +46,7 @@ def predict_command(
     exclude: o.Exclude = "",
     threads: o.Threads = None,
     device: o.Device = "auto",
+    max_memory: o.MaxMemory = None,
 ) -> None:
     """Predict the scan at other gradients, with a standard deviation.
 
@@ -65,7 +66,7 @@ def predict_command(
     if grad is None and (bval is None or bvec is None):
         raise FornixError("say where to predict: --bval and --bvec, or --grad")
     skipped = o.volumes(exclude)
-    scan = load(path, bval=scan_bval, bvec=scan_bvec, exclude=skipped)
+    scan = load(path, bval=scan_bval, bvec=scan_bvec, exclude=skipped, max_memory=max_memory)
     target = (
         read_mrtrix(grad) if grad is not None else read_fsl(bval or "", bvec or "", scan.affine)
     )

@@ -30,6 +30,7 @@ def denoise_command(
     exclude: o.Exclude = "",
     threads: o.Threads = None,
     device: o.Device = "auto",
+    max_memory: o.MaxMemory = None,
 ) -> None:
     """Denoise the volumes; writes STEM_desc-preproc_dwi and the noise level.
 
@@ -39,7 +40,7 @@ def denoise_command(
     """
     from fornix.workflow import stages as p
 
-    with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
+    with _job(path, out, bval, bvec, grad, mask, sigma, exclude, max_memory) as (job, state):
         p.preprocess_stage(
             job, state, method, (), p.Options(threads=threads, device=device), "denoise"
         )
@@ -56,6 +57,7 @@ def mask_command(
         Path | None, typer.Option("--mask", help="Take this mask: checked, written under its name.")
     ] = None,
     exclude: o.Exclude = "",
+    max_memory: o.MaxMemory = None,
 ) -> None:
     """Find the brain; writes STEM_desc-brain_mask.
 
@@ -66,7 +68,9 @@ def mask_command(
     from fornix.io import load
     from fornix.workflow import stages as p
 
-    scan = load(path, bval=bval, bvec=bvec, grad=grad, exclude=o.volumes(exclude))
+    scan = load(
+        path, bval=bval, bvec=bvec, grad=grad, exclude=o.volumes(exclude), max_memory=max_memory
+    )
     show = Shown()
     try:
         job = p.open_job(out, path, scan, show, mask, o.volumes(exclude))
@@ -89,6 +93,7 @@ def correct_command(
     sigma: o.NoiseLevel = None,
     exclude: o.Exclude = "",
     threads: o.Threads = None,
+    max_memory: o.MaxMemory = None,
 ) -> None:
     """Gibbs ringing, head motion and eddy currents (gradients turned along), bias field.
 
@@ -103,7 +108,7 @@ def correct_command(
     words = tuple(method.split(","))
     for word in words:
         CORRECT_METHODS[word]
-    with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
+    with _job(path, out, bval, bvec, grad, mask, sigma, exclude, max_memory) as (job, state):
         p.preprocess_stage(job, state, "", words, p.Options(threads=threads), "correct")
 
 
@@ -137,7 +142,7 @@ def microstructure_command(
     """
     from fornix.workflow import stages as p
 
-    with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
+    with _job(path, out, bval, bvec, grad, mask, sigma, exclude, max_memory) as (job, state):
         chosen = models if models == "auto" else tuple(models.split(","))
         settings = p.Options(
             quantiles=o.levels(quantiles), adapt=adapt, reference_b=reference_b, seed=seed,
@@ -161,6 +166,7 @@ def fod_command(
     seed: o.Seed = 0,
     threads: o.Threads = None,
     device: o.Device = "auto",
+    max_memory: o.MaxMemory = None,
 ) -> None:
     """Fibre orientation distributions, tissue shares and peaks.
 
@@ -179,7 +185,7 @@ def fod_command(
         FOD_METHODS.check(method, "adapts", "--adapt")
     if min_peak_prob is not None:
         FOD_METHODS.check(method, "peak_probabilities", "--min-peak-prob")
-    with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
+    with _job(path, out, bval, bvec, grad, mask, sigma, exclude, max_memory) as (job, state):
         options = p.Options(
             adapt=adapt, min_peak_prob=min_peak_prob, seed=seed, threads=threads, device=device
         )
@@ -200,6 +206,7 @@ def report_command(
     truth: Annotated[
         Path | None, typer.Option("--truth", help="Folder of true maps to stand beside.")
     ] = None,
+    max_memory: o.MaxMemory = None,
 ) -> None:
     """Write the report again from the results that are in OUT.
 
@@ -210,7 +217,7 @@ def report_command(
     from fornix.io import derivative, load_maps, load_tractogram
     from fornix.workflow import stages as p
 
-    with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
+    with _job(path, out, bval, bvec, grad, mask, sigma, exclude, max_memory) as (job, state):
         state.maps = load_maps(job.out, job.stem)
         if not state.maps:
             raise FornixError(
@@ -235,13 +242,14 @@ def _job(
     mask: Path | None,
     sigma: float | None,
     exclude: str,
+    max_memory: str | None = None,
 ) -> Iterator[tuple[Job, State]]:
     """A scan with mask and noise level, given, found in OUT or estimated; closes with a last line."""
     from fornix.io import derivative, load, read_mask, read_volume
     from fornix.workflow import stages as p
 
     skipped = o.volumes(exclude)
-    scan = load(path, bval=bval, bvec=bvec, grad=grad, exclude=skipped)
+    scan = load(path, bval=bval, bvec=bvec, grad=grad, exclude=skipped, max_memory=max_memory)
     p.Options(sigma=sigma)  # says what is wrong with it
     show = Shown()
     try:

@@ -75,6 +75,7 @@ def track_command(
     seed: o.Seed = 0,
     threads: o.Threads = None,
     device: o.Device = "auto",
+    max_memory: o.MaxMemory = None,
 ) -> None:
     """Track streamlines from a scan; orientations in OUT of the same scan are reused.
 
@@ -93,12 +94,18 @@ def track_command(
     from fornix.workflow.track_options import TrackOptions
 
     o.check_tractogram(tractogram)
-    settings = p.Options(seed=seed, threads=threads, device=device, tractogram_format=tractogram)
+    settings = p.Options(
+        seed=seed,
+        threads=threads,
+        device=device,
+        tractogram_format=tractogram,
+        max_memory=max_memory,
+    )
     asked = TrackOptions(
         seeds, seeding, seeds_per_voxel, step, angle, threshold, min_length, max_length, tissue,
         tuple(include or ()), tuple(avoid or ()), tuple(stop or ()), act_ends, fod,
     )  # fmt: skip
-    with _job(path, out, bval, bvec, grad, mask, sigma, exclude) as (job, state):
+    with _job(path, out, bval, bvec, grad, mask, sigma, exclude, max_memory) as (job, state):
         asked.arguments(state.dwi)  # says what is wrong before the long part
         given = None if fod is None else read_fod(fod, state.dwi)
         known = job.out / derivative(job.stem, "dwimap", param="fod")

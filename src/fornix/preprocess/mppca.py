@@ -15,7 +15,7 @@ from fornix.core.series import put_planes, room_like
 
 #: Patches that go through linear algebra at once, at most, and their bytes; lots of them between two
 #: moves of the window.
-_PATCHES, _BYTES, _TOGETHER = 512, 1 << 25, 4
+_PATCHES, _BYTES, _TOGETHER = 512, 1 << 23, 4
 
 
 def mppca(dwi: DWI, device: str = "auto", radius: int = 2) -> DWI:

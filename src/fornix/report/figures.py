@@ -185,11 +185,12 @@ def sticks(dwi: DWI, maps: Maps) -> Figure:
     background = maps["dti_fa"].data if "dti_fa" in maps else dwi.mean_b0()
     fa, affine = to_ras(background, dwi.affine)
     mask, _ = to_ras(dwi.brain(), dwi.affine)
-    vectors, _ = to_ras(maps["peaks"].data, dwi.affine)
+    peaks, _ = to_ras(maps["peaks"].data, dwi.affine)
+    peaks = peaks.reshape(*peaks.shape[:3], -1, 3)
     size = np.linalg.norm(affine[:3, :3], axis=0)
     # World vectors to the turned image's own axes, so that sticks lie right on oblique scans too.
-    vectors = vectors.reshape(*vectors.shape[:3], -1, 3) @ voxel_rotation(affine)
-    typical = np.percentile(np.linalg.norm(vectors[..., 0, :], axis=-1)[mask], 90) or 1.0
+    turn = voxel_rotation(affine)
+    typical = np.percentile(np.linalg.norm(peaks[mask][:, 0] @ turn, axis=-1), 90) or 1.0
     box = crop(mask, 1)
     made = figure(12, 6.2, dark=True)
     plots = made.subplots(1, 2)
@@ -200,7 +201,7 @@ def sticks(dwi: DWI, maps: Maps) -> Figure:
         keep = [a for a in range(3) if a != axis]
         plane = np.take(fa, at, axis=axis)
         show_slice(ax, plane, (size[keep[0]], size[keep[1]]), cmap="gray", vmin=0, vmax=1.4)
-        here = np.take(vectors, at, axis=axis)
+        here = np.take(peaks, at, axis=axis) @ turn
         inside = np.take(mask, at, axis=axis) & (plane > 0.12)
         lines, colours = [], []
         for i, j in np.argwhere(inside):

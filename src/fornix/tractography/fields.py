@@ -56,9 +56,11 @@ class Field:
         usable = binary_dilation(tissue.wm > 0.1) & np.isfinite(fod).all(-1) & (fod[..., 0] > 0)
         lookup = np.full(fod.shape[:3], -1, dtype=np.int32)
         lookup[usable] = np.arange(int(usable.sum()))
+        amplitudes = fod[usable] @ basis.T
+        np.clip(amplitudes, 0, None, out=amplitudes)
         return cls(
             lookup,
-            np.clip(fod[usable] @ basis.T, 0, None),
+            amplitudes,
             basis,
             np.stack([tissue.wm, tissue.gm, tissue.csf], -1).astype(np.float32),
             np.linalg.norm(affine[:3, :3], axis=0),

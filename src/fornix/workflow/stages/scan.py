@@ -179,7 +179,7 @@ def preprocess_stage(
         return [path]
 
     def reload() -> DWI:
-        again = load(path)
+        again = load(path, max_memory=options.max_memory)
         return again.with_(mask=state.dwi.mask, sigma=state.dwi.sigma, stem=state.dwi.stem)
 
     def summary(dwi: DWI) -> str:
