@@ -18,12 +18,22 @@ from typing import TYPE_CHECKING, Any
 from fornix.core.version import __version__
 
 _PUBLIC = {
+    "Anatomy": "fornix.physics.anatomy",
+    "Artefacts": "fornix.physics.scanner.artefacts",
+    "BundleTruth": "fornix.tractography.scoring.truth",
     "DWI": "fornix.core.dwi",
     "FornixError": "fornix.core.errors",
     "FornixWarning": "fornix.core.errors",
     "Gradients": "fornix.core.gradients",
     "Map": "fornix.core.maps",
     "Maps": "fornix.core.maps",
+    "Noise": "fornix.physics.noise",
+    "Options": "fornix.workflow.options",
+    "Outcome": "fornix.pipeline",
+    "Phantom": "fornix.physics.phantom",
+    "ScanFacts": "fornix.workflow.scan_facts",
+    "Score": "fornix.tractography.scoring.score",
+    "TissueFractions": "fornix.tractography.tissue_fractions",
     "Tractogram": "fornix.core.tractogram",
     "brain_mask": "fornix.preprocess",
     "correct": "fornix.preprocess",
@@ -34,24 +44,35 @@ _PUBLIC = {
     "fod": "fornix.estimators.fod",
     "load": "fornix.io",
     "load_maps": "fornix.io",
+    "load_tractogram": "fornix.io",
     "microstructure": "fornix.estimators.microstructure",
     "predict": "fornix.estimators.predict",
     "run": "fornix.pipeline",
     "save_maps": "fornix.io",
     "save_scan": "fornix.io",
+    "save_tractogram": "fornix.io",
     "score": "fornix.tractography.scoring.score",
     "simulate": "fornix.physics",
     "track": "fornix.tractography.track",
-    "save_tractogram": "fornix.io",
 }
 
 __all__ = [
     "DWI",
+    "Anatomy",
+    "Artefacts",
+    "BundleTruth",
     "FornixError",
     "FornixWarning",
     "Gradients",
     "Map",
     "Maps",
+    "Noise",
+    "Options",
+    "Outcome",
+    "Phantom",
+    "ScanFacts",
+    "Score",
+    "TissueFractions",
     "Tractogram",
     "__version__",
     "brain_mask",
@@ -63,6 +84,7 @@ __all__ = [
     "fod",
     "load",
     "load_maps",
+    "load_tractogram",
     "microstructure",
     "predict",
     "run",
@@ -83,14 +105,21 @@ if TYPE_CHECKING:
     from fornix.estimators.fod import fod
     from fornix.estimators.microstructure import microstructure
     from fornix.estimators.predict import predict
-    from fornix.io import load, load_maps, save_maps, save_scan, save_tractogram
+    from fornix.io import load, load_maps, load_tractogram, save_maps, save_scan, save_tractogram
     from fornix.physics import simulate
-    from fornix.pipeline import run
+    from fornix.physics.anatomy import Anatomy
+    from fornix.physics.noise import Noise
+    from fornix.physics.phantom import Phantom
+    from fornix.physics.scanner.artefacts import Artefacts
+    from fornix.pipeline import Outcome, run
     from fornix.preprocess import brain_mask, correct, denoise, estimate_noise
     from fornix.tractography.filtering.filter import filter_tractogram
-    from fornix.tractography.scoring.score import score
+    from fornix.tractography.scoring.score import Score, score
+    from fornix.tractography.scoring.truth import BundleTruth
+    from fornix.tractography.tissue_fractions import TissueFractions
     from fornix.tractography.track import track
-    from fornix.workflow.scan_facts import describe
+    from fornix.workflow.options import Options
+    from fornix.workflow.scan_facts import ScanFacts, describe
 
 
 def __getattr__(name: str) -> Any:

@@ -81,6 +81,11 @@ class DWI:
         """Edge lengths in mm, (3,)."""
         return np.linalg.norm(self.affine[:3, :3], axis=0)
 
+    def __repr__(self) -> str:
+        size, voxel = " x ".join(map(str, self.grid)), " x ".join(f"{v:g}" for v in self.voxel_size)
+        mask = "no mask" if self.mask is None else f"{int(self.mask.sum()):,} voxels in the mask"
+        return f"DWI({size} voxels of {voxel} mm, {self.gradients}, {mask})"
+
     def brain(self) -> NDArray[np.bool_]:
         """The mask, or every voxel where there is none."""
         return np.ones(self.grid, dtype=bool) if self.mask is None else self.mask

@@ -113,6 +113,9 @@ class Gradients:
             lambda volumes: self.subset(volumes).facts,
         )
 
+    def __repr__(self) -> str:
+        return f"Gradients({self})"
+
     def __str__(self) -> str:
         parts = [f"{int(self.b0_mask.sum())} b0"]
         parts += [f"{len(s)} at b={s.b:.0f}" for s in self.shells[:8]]

@@ -64,6 +64,11 @@ class Map:
         """The output's fixed name, e.g. ``dti_fa``."""
         return f"{self.model}_{self.param}" if self.model else self.param
 
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.data.shape))
+        spread = ", std" if self.std is not None else ""
+        return f"Map({self.name}, {size}, {self.units}{spread}, {self.method or 'no method'})"
+
 
 @dataclass(frozen=True, eq=False)
 class Maps(Mapping[str, Map]):
@@ -75,6 +80,9 @@ class Maps(Mapping[str, Map]):
     maps: dict[str, Map] = field(default_factory=dict)
     trust: NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Maps({', '.join(self.maps) or 'none'})"
 
     def __getitem__(self, name: str) -> Map:
         if name in self.maps:

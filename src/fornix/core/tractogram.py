@@ -55,6 +55,9 @@ class Tractogram:
         points = np.concatenate([np.zeros((0, 3)), *streamlines]).astype(np.float32)
         return cls(points, np.concatenate([[0], np.cumsum(lengths)]), np.asarray(affine), grid)
 
+    def __repr__(self) -> str:
+        return f"Tractogram({len(self):,} streamlines, {len(self.points):,} points)"
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fornix.core.maps import Map, Maps
+from fornix.io.files import output_folder
 from fornix.io.names import derivative
 from fornix.io.nifti import read_volume, write_image
 from fornix.io.sidecar import read_sidecar, write_sidecar
@@ -24,7 +25,7 @@ def save_maps(
     """Write every map, its standard deviation, its quantiles (desc-q025 is the 2.5% one) and the trust
     mask; returns the image paths.
     """
-    folder, written = Path(folder), []
+    folder, written = output_folder(folder), []
     for made in maps.values():
         fields = {
             "Units": made.units,

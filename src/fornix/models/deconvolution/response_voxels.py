@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
+from fornix.numerics.threshold import otsu_exact
 
 #: Shares of the refined tissue that are used, as in Dhollander et al.
 _GREY_SHARE, _FLUID_SHARE = 0.02, 0.10
@@ -60,7 +61,7 @@ def response_voxels(dwi: DWI, fa: NDArray, md: NDArray) -> ResponseVoxels:
     if rest.sum() < 4 * _LEAST:  # a crop of white matter: its least anisotropic voxels stand in
         rest = _extreme(-fa, safe, max(4 * _LEAST, int(safe.sum()) // 20))
         refined &= ~rest if (refined & ~rest).any() else True
-    border = np.median(decay[rest]) + _otsu(
+    border = np.median(decay[rest]) + otsu_exact(
         (decay[rest] - np.median(decay[rest]))[decay[rest] > np.median(decay[rest])]
     )
     fluid, grey = rest & (decay > border), rest & (decay <= border)
@@ -78,7 +79,7 @@ def _grey(decay: NDArray, crude: NDArray[np.bool_]) -> NDArray[np.bool_]:
     median = np.median(decay[crude])
     away = decay - median
     upper, lower = away[crude & (away > 0)], -away[crude & (away <= 0)]
-    kept = crude & (away < _otsu(upper)) & (-away < _otsu(lower))
+    kept = crude & (away < otsu_exact(upper)) & (-away < otsu_exact(lower))
     if kept.sum() < _LEAST:
         kept = crude
     count = max(_LEAST, round(_GREY_SHARE * int(kept.sum())))
@@ -87,7 +88,7 @@ def _grey(decay: NDArray, crude: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _fluid(decay: NDArray, crude: NDArray[np.bool_]) -> NDArray[np.bool_]:
     least = decay[crude].min()
-    kept = crude & (decay - least > _otsu(decay[crude] - least))
+    kept = crude & (decay - least > otsu_exact(decay[crude] - least))
     if kept.sum() < _LEAST:
         kept = crude
     return _extreme(decay, kept, max(_LEAST, round(_FLUID_SHARE * int(kept.sum()))))
@@ -108,18 +109,6 @@ def _decay(dwi: DWI) -> NDArray[np.float64]:
             total += len(volumes) * np.log(zero / mean)
             weight += len(volumes)
     return np.minimum(np.where(np.isfinite(total), total / max(weight, 1), np.nan), 10)
-
-
-def _otsu(values: NDArray) -> float:
-    """The threshold that splits values into the two tightest groups (Otsu, 1979)."""
-    ordered = np.sort(values[np.isfinite(values)])
-    if len(ordered) < 2 or ordered[0] == ordered[-1]:
-        return float(ordered[0]) if len(ordered) else 0.0
-    count = np.arange(1, len(ordered))
-    low = np.cumsum(ordered)[:-1] / count
-    high = (ordered.sum() - np.cumsum(ordered)[:-1]) / (len(ordered) - count)
-    best = int(np.argmax(count * (len(ordered) - count) * (high - low) ** 2))
-    return float((ordered[best] + ordered[best + 1]) / 2)
 
 
 def _extreme(score: NDArray, inside: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:

@@ -14,6 +14,7 @@ from fornix.core.dwi import DWI
 from fornix.io import derivative, load, read_mask, read_volume, save_mask, save_scan, write_sidecar
 from fornix.io.nifti import write_image
 from fornix.preprocess import (
+    DENOISE_METHODS,
     brain_mask,
     correct,
     denoise,
@@ -150,10 +151,8 @@ def preprocess_stage(
         return
     path = job.out / derivative(job.stem, "dwi", desc="preproc")
     left_out: list[str] = []
-    if denoiser == "mppca" and not _enough_for_mppca(state.dwi):
-        left_out.append(
-            f"denoising was left out: {len(state.dwi.gradients)} volumes are too few for MP-PCA"
-        )
+    if denoiser and (why := _too_small(state.dwi, denoiser)):
+        left_out.append(f"denoising was left out: {why}")
         denoiser = ""
         if not corrections:
             job.record.warn(step, left_out)
@@ -196,5 +195,11 @@ def preprocess_stage(
     )
 
 
-def _enough_for_mppca(dwi: DWI) -> bool:
-    return len(dwi.gradients) >= 5 and int(np.prod(np.minimum(dwi.grid, 5))) >= 8
+def _too_small(dwi: DWI, denoiser: str) -> str:
+    """Why a scan cannot be denoised so, in half a line; empty if it can."""
+    count, least = len(dwi.gradients), DENOISE_METHODS[denoiser].min_volumes
+    if count < least:
+        return f"{count} volumes are too few for {denoiser}, which needs {least}"
+    if int(np.prod(np.minimum(dwi.grid, 5))) < 8:
+        return "the grid has too few voxels for a patch"
+    return ""
