@@ -105,8 +105,10 @@ def run_command(
         )
     finally:
         show.close()
-    console.print(f"done in {time.perf_counter() - start:.0f} s; in {result.folder}:", markup=False)
+    console.print(f"in {result.folder}:", markup=False)
     lines = contents(result.folder, result.dwi.stem)
     width = max(len(name) for name, _ in lines)
     for name, text in lines:
         console.print(f"  {name:<{width}}  {text}", markup=False)
+    seconds = time.perf_counter() - start
+    console.print(f"done in {seconds:.0f} s: open {result.report}", markup=False, soft_wrap=True)
