@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fornix_bench.suites.classical import run_classical
+from fornix_bench.suites.commands import run_commands
 from fornix_bench.suites.microstructure.suite import run_microstructure
 from fornix_bench.suites.mosaics import run_mosaics
 from fornix_bench.suites.orientation.suite import run_orientation
@@ -17,6 +18,7 @@ from fornix_bench.suites.unseen import run_unseen
 #: What `fornix bench` knows, by name.
 SUITES: dict[str, Callable[..., Any]] = {
     "speed": run_speed,
+    "commands": run_commands,
     "tracking-speed": run_tracking_speed,
     "tractography": run_tractography,
     "classical": run_classical,

@@ -11,6 +11,7 @@ from fornix.core.errors import FornixError, tell
 from fornix.core.grid import box_of
 from fornix.core.methods import Method, MethodTable
 from fornix.numerics.threshold import otsu
+from fornix.preprocess._reach import within
 
 
 def brain_mask(dwi: DWI, *, method: str = "shells") -> DWI:
@@ -71,14 +72,14 @@ def _grown(mask: NDArray[np.bool_], dwi: DWI, radius_mm: float) -> NDArray[np.bo
     x, y, z = (int(n) + 1 for n in np.ceil(radius_mm / dwi.voxel_size))
     box = box_of(mask, (x, y, z))  # further away nothing is reached
     out = np.zeros(mask.shape, dtype=bool)
-    out[box] = ndimage.distance_transform_edt(~mask[box], sampling=dwi.voxel_size) <= radius_mm
+    out[box] = within(mask[box], radius_mm, dwi.voxel_size)
     return out
 
 
 def _shrunk(mask: NDArray[np.bool_], dwi: DWI, radius_mm: float) -> NDArray[np.bool_]:
     box = box_of(mask, (1, 1, 1))  # the nearest voxel outside the mask lies no further
     out = np.zeros(mask.shape, dtype=bool)
-    out[box] = ndimage.distance_transform_edt(mask[box], sampling=dwi.voxel_size) > radius_mm
+    out[box] = mask[box] & ~within(~mask[box], radius_mm, dwi.voxel_size)
     return out
 
 

@@ -95,7 +95,10 @@ def _fluid(decay: NDArray, crude: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _decay(dwi: DWI) -> NDArray[np.float64]:
-    """ln(mean of the lowest level / mean of a shell), weighted by volumes, NaN where undefined."""
+    """ln(mean of the lowest level / mean of a shell) in the brain, weighted by volumes, NaN where
+    undefined.
+    """
+    brain = dwi.brain()
     shells = [np.array(s.volumes) for s in dwi.gradients.shells]
     if not dwi.gradients.b0_mask.any():
         shells = shells[1:] or shells
@@ -103,9 +106,11 @@ def _decay(dwi: DWI) -> NDArray[np.float64]:
     total, weight = np.zeros(dwi.grid), 0
     with np.errstate(divide="ignore", invalid="ignore"):
         for volumes in shells:
-            mean = np.empty(dwi.grid)
-            for here, signals in dwi.slabs(volumes):
-                mean[here] = np.clip(signals, 0, None).mean(axis=3, dtype=np.float64)
+            mean = np.full(dwi.grid, np.nan)
+            for here, signals in dwi.slabs():
+                inside = brain[here]
+                chosen = np.clip(signals[inside][:, volumes], 0, None)
+                mean[here][inside] = chosen.mean(axis=1, dtype=np.float64)
             total += len(volumes) * np.log(zero / mean)
             weight += len(volumes)
     return np.minimum(np.where(np.isfinite(total), total / max(weight, 1), np.nan), 10)
