@@ -10,10 +10,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from fornix.core.directions import spread
 
 from fornix.core.gradients import Gradients
 from fornix.io import write_fsl, write_image
+from fornix.numerics.directions import spread
 
 # In a process of its own: the heap of one that ran other tests settles at arbitrary moments.
 SUBJECTS = """

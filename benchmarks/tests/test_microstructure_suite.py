@@ -55,9 +55,11 @@ def pretender(monkeypatch: pytest.MonkeyPatch) -> None:
     """A method `learned` that is WLS and its like, with quantiles and an `ood` score."""
     real = estimates.microstructure
 
-    def fake(dwi: DWI, models: Any, method: str, sigma: Any, **more: Any) -> Maps:
+    def fake(dwi: DWI, *, models: Any, method: str, sigma: Any, **more: Any) -> Maps:
         levels = more.pop("quantiles", None)
-        found = real(dwi, models, "wls" if method == "learned" else method, sigma, **more)
+        found = real(
+            dwi, models=models, method="wls" if method == "learned" else method, sigma=sigma, **more
+        )
         if levels is None:
             return found
         made = dict(found.maps)

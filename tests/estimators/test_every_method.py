@@ -106,6 +106,10 @@ def test_scalars_do_not_turn_with_the_head(stage, entry, slab):
     small = slab.with_(mask=slab.brain() & (np.indices(slab.grid)[2] == 2))
     first = {"dti": "dti_md", "dki": "dki_mk"}[stage]
     scale = 1e-6 if stage == "dti" else 5e-3
+    if (
+        entry.name == "constrained"
+    ):  # its constraints hold on a set of directions that does not turn
+        scale = 2e-2
     assert_invariant(lambda dwi: estimate(dwi, stage, entry)[first].data, small, atol=scale)
 
 

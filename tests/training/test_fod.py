@@ -65,7 +65,7 @@ def test_the_network_is_equivariant(name):
     assert one.fod[:, 1:].abs().max() > 0.1
     torch.testing.assert_close(two.fod, one.fod @ wigner.T, atol=1e-4, rtol=0)
     torch.testing.assert_close(two.fibre_logits, one.fibre_logits @ wigner.T, atol=2e-4, rtol=0)
-    for part in ("floor", "share", "tissue"):
+    for part in ("std_floor", "std_relative", "tissue"):
         torch.testing.assert_close(getattr(two, part), getattr(one, part), atol=1e-5, rtol=0)
 
 

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fornix.core._blocks import mean_of
 from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients, voxel_rotation
+from fornix.core.methods import Deferred
 
 if TYPE_CHECKING:
     from fornix.core.series import Series
 
 #: Bytes of a part of a scan that is worked on at once.
 _SLAB = 1 << 26
+
+#: Compiled, so imported when it is first needed: importing a scan's class is to be quick.
+mean_of = Deferred("fornix.core._blocks:mean_of")
 
 
 @dataclass(frozen=True, eq=False)

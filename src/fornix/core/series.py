@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fornix.core._blocks import pick
 from fornix.core.errors import FornixError
+from fornix.core.methods import Deferred
+
+#: Compiled, so imported when it is first needed: importing a scan's class is to be quick.
+pick = Deferred("fornix.core._blocks:pick")
 
 
 class Series:
