@@ -15,7 +15,7 @@ from fornix_bench.suites.microstructure.populations import (
     _fitted,
     anatomical,
     exchanging,
-    loose,
+    single_voxels,
 )
 from fornix_bench.suites.microstructure.uncertainty import with_artefacts
 
@@ -24,7 +24,7 @@ BLOCK = (10, 12, 6)
 
 @pytest.fixture(scope="module")
 def populations() -> dict[str, TestPopulation]:
-    made = [anatomical(BLOCK, 900, 5.0, 4), exchanging(BLOCK, 901, 5.0), loose(50)]
+    made = [anatomical(BLOCK, 900, 5.0, 4), exchanging(BLOCK, 901, 5.0), single_voxels(50)]
     return {f.name: f for f in made}
 
 

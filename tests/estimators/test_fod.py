@@ -7,7 +7,7 @@ import pytest
 
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
-from fornix.estimators.fod import FOD_METHODS, fod
+from fornix.estimators.fod import fod
 from fornix.models.fod_check import check_fod
 from fornix.numerics import harmonics
 from fornix.physics import Phantom
@@ -78,4 +78,3 @@ def test_bad_input(head: DWI):
         fod(few)
     with pytest.raises(FornixError, match="choose one of"):
         fod(head, method="magic")
-    assert list(FOD_METHODS) == ["learned", "voxelwise", "msmt", "csd", "csd-dipy"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -190,17 +189,3 @@ def test_bad_truth_is_told(tmp_path: Path):
         BundleTruth(
             made.names, made.masks, made.begins, made.ends & [[[[True]]], [[[False]]]], AFFINE
         )
-
-
-def test_speed():
-    """A tenth of a million streamlines of 60 points well within a tenth of a minute."""
-    rng = np.random.default_rng(0)
-    ends = np.array([[2, 4, 2], [17, 14, 2]]) + rng.uniform(-0.4, 0.4, (100_000, 2, 3))
-    along = np.linspace(0, 1, 60)[:, None]
-    points = (ends[:, :1] * (1 - along) + ends[:, 1:] * along).reshape(-1, 3)
-    world = (points @ AFFINE[:3, :3].T + AFFINE[:3, 3]).astype(np.float32)
-    many = Tractogram(world, np.arange(100_001) * 60, AFFINE, GRID)
-    exact(LOW)
-    began = time.perf_counter()
-    assert score(many, truth()).invalid > 99
-    assert time.perf_counter() - began < 6

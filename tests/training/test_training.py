@@ -159,7 +159,7 @@ def test_training_protocols_are_many_and_usable():
 def test_noise_is_as_told_on_average():
     rng = np.random.default_rng(0)
     clean = torch.full((4000, 20), 2.0)
-    scan = Conditions(snr=40.0, coils=1, told=1.0, fwhm=0.0)
+    scan = Conditions(snr=40.0, coils=1, sigma_factor=1.0, fwhm=0.0)
     signals, told = noisy(clean, NoiseRange(artefacts=0.0), scan, rng)
     assert abs((signals - 2).std() / told.mean() - 1) < 0.1
 
@@ -167,7 +167,7 @@ def test_noise_is_as_told_on_average():
 def test_truth_belongs_to_the_voxels_it_stands_with():
     """Signals of a batch, fitted without noise, give the truth that the batch holds."""
     voxels = prior_voxels(300, 3)
-    noise = NoiseRange(snr=(1e6, 1.1e6), told=0.0, artefacts=0.0)
+    noise = NoiseRange(snr=(1e6, 1.1e6), sigma_error=0.0, artefacts=0.0)
     batch = observed(
         voxels,
         scheme("dti64"),

@@ -114,7 +114,7 @@ def track_command(
                 p.microstructure_stage(job, state, ("dti",), "auto", settings)
             state.maps = state.maps.merged(given)
         elif job.made_here(known):
-            found = load_maps(job.out, job.stem)
+            found = load_maps(job.out, job.stem, ("dti_fa", "dti_md", "fod"))
             console.print(
                 f"  orientations  found in {job.out}, by {found['fod'].method}", markup=False
             )

@@ -117,6 +117,29 @@ class DWI:
             else:
                 yield here, self.data.planes(here.start, here.stop, volumes)
 
+    def inside(
+        self,
+        mask: NDArray[np.bool_],
+        volumes: NDArray[np.int64] | None = None,
+        most: int = _SLAB,
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """The voxels of a mask, part after part: flat indices (n,), and their signals (n, volumes).
+
+        Args:
+            mask: Which voxels, (X, Y, Z).
+            volumes: Which volumes, all if absent.
+            most: Bytes of a part, roughly.
+        """
+        voxels = np.flatnonzero(mask)
+        size = max(1, most // (4 * self.data.shape[3]))
+        for start in range(0, len(voxels), size):
+            part = voxels[start : start + size]
+            if isinstance(self.data, np.ndarray):
+                signals = self.data[np.unravel_index(part, self.grid)]
+                yield part, signals if volumes is None else signals[:, volumes]
+            else:
+                yield part, self.data.gather(part, volumes)
+
     def volume(self, volume: int) -> NDArray[np.float32]:
         """One volume, (X, Y, Z)."""
         return np.asarray(self.data[..., volume])
@@ -144,13 +167,23 @@ class DWI:
             return np.zeros(self.grid, dtype=np.float32)
         return self.mean_of(index)
 
-    def mean_of(self, volumes: ArrayLike) -> NDArray[np.float32]:
-        """The mean of some volumes, (X, Y, Z)."""
+    def mean_of(
+        self, volumes: ArrayLike, mask: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float32]:
+        """The mean of some volumes, (X, Y, Z); 0 outside the mask, where one is given."""
         index = np.asarray(volumes, dtype=np.int64)
-        out = np.empty(self.grid, dtype=np.float32)
-        for here, signals in self.slabs():
-            rows = np.ascontiguousarray(signals).reshape(-1, signals.shape[3])
-            mean_of(rows, index, out[here].reshape(-1))
+        out = np.zeros(self.grid, dtype=np.float32)
+        if isinstance(self.data, np.ndarray) and mask is None:
+            for here, signals in self.slabs():
+                rows = np.ascontiguousarray(signals).reshape(-1, signals.shape[3])
+                mean_of(rows, index, out[here].reshape(-1))
+            return out
+        flat, every = out.reshape(-1), np.arange(len(index))
+        mask = np.ones(self.grid, dtype=bool) if mask is None else mask
+        for voxels, signals in self.inside(mask, index):
+            means = np.empty(len(voxels), dtype=np.float32)
+            mean_of(np.ascontiguousarray(signals), every, means)
+            flat[voxels] = means
         return out
 
     def subset(self, volumes: ArrayLike) -> DWI:

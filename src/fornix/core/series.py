@@ -155,7 +155,7 @@ class Series:
         if last is not None and last[0] == x:
             return last[1], chosen
         size = self._grid[1] * self._grid[2]
-        if 4 * len(chosen) < self._total:
+        if 2 * len(chosen) < self._total:
             raw = np.empty((len(chosen), size), dtype=self._stored)
             for row, volume in zip(raw, chosen):
                 self._read(row, x * self._total + int(volume))

@@ -28,7 +28,7 @@ def _network(name: str, weights: str, summary: str) -> Method:
 
 
 #: The default misses and invents fewer fibres than deconvolution on every simulated and real scan of
-#: docs/benchmarks/orientation.md but loose voxels at 12 and 6 directions.
+#: docs/benchmarks/orientation.md but single voxels at 12 and 6 directions.
 FOD_METHODS = MethodTable(
     "fod",
     [

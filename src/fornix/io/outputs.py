@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +78,14 @@ def save_mask(
     return Path(path)
 
 
-def load_maps(folder: str | Path, stem: str) -> Maps:
-    """Read back every map that `save_maps` wrote for this stem."""
+def load_maps(folder: str | Path, stem: str, names: Collection[str] | None = None) -> Maps:
+    """Read back the maps that `save_maps` wrote for this stem.
+
+    Args:
+        folder: Where they are.
+        stem: The scan's name, as `load` and `stem_of` give it.
+        names: Which maps (`dti_fa`, `fod`, …); all if absent.
+    """
     folder, maps = Path(folder), {}
     for path in sorted(folder.glob("*_dwimap.nii.gz")):
         # The rest of the name is compared, not its beginning: sub-01_ses-2 begins with sub-01 too.
@@ -89,8 +95,10 @@ def load_maps(folder: str | Path, stem: str) -> Maps:
         side = read_sidecar(path)
         if "Parameter" not in side:
             continue
-        data, affine = read_volume(path)
         model, param = side.get("Model", ""), side["Parameter"]
+        if names is not None and (f"{model}_{param}" if model else param) not in names:
+            continue
+        data, affine = read_volume(path)
         beside = folder / derivative(stem, "dwimap", model=model, param=param, desc="std")
         std = read_volume(beside)[0] if beside.exists() else None
         made = Map(

@@ -33,7 +33,7 @@ class Phantom:
         clean: (X, Y, Z, N) signal of the motionless head without noise or artefacts.
         sigma: (X, Y, Z) noise standard deviation of one real channel, in units of the data.
         artefact_truth: What the scanner did.
-        anatomy: The head, None for loose voxels.
+        anatomy: The head, None for single voxels.
         tissue: The tissue of the mask's voxels, in C order.
     """
 
@@ -116,7 +116,7 @@ def voxels(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> Phantom:
-    """A phantom of n loose voxels, (n, 1, 1, N), for tests and calibration.
+    """A phantom of n single voxels, (n, 1, 1, N), for tests and calibration.
 
     Args:
         n: How many voxels.

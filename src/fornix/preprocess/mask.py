@@ -17,10 +17,9 @@ from fornix.preprocess._reach import within
 def brain_mask(dwi: DWI, *, method: str = "shells") -> DWI:
     """The scan with its brain mask set. method: an entry of MASK_METHODS."""
     mask = MASK_METHODS[method].run(dwi)
-    blank = np.empty(dwi.grid, dtype=bool)
-    for here, signals in dwi.slabs():
-        blank[here] = ~np.any(signals, axis=3)
-    mask = mask & ~blank
+    mask = np.array(mask)
+    for voxels, signals in dwi.inside(mask):
+        mask.reshape(-1)[voxels] = np.any(signals, axis=1)
     notes = dwi.notes
     if not mask.any():
         raise FornixError(

@@ -25,7 +25,7 @@ def estimate_noise(dwi: DWI, *, method: str = "auto") -> DWI:
     if method == "auto":
         method = "residual" if _degrees_of_freedom(dwi) >= 4 else "spatial"
     sigma = NOISE_METHODS[method].run(dwi)
-    signal = max(max(signals.max(), -signals.min()) for _, signals in dwi.slabs())
+    signal = np.abs(dwi.mean_b0()).max()
     if not np.isfinite(sigma).all() or np.median(sigma) <= 1e-6 * signal:
         raise FornixError(
             f"the noise level could not be estimated by {method!r} (too few voxels or volumes, or "
@@ -132,10 +132,9 @@ def _residuals(dwi: DWI, inside: NDArray[np.bool_]) -> tuple[NDArray[np.float64]
         if len(index) > design.shape[1]
     ]
     total = np.zeros(dwi.grid)
-    for here, signals in dwi.slabs():
-        chosen = signals[inside[here]]
-        squared = [((chosen[:, index] @ left) ** 2).sum(-1) for left, index in parts]
-        total[here][inside[here]] = sum(squared, np.zeros(len(chosen)))
+    for voxels, signals in dwi.inside(inside):
+        squared = [((signals[:, index] @ left) ** 2).sum(-1) for left, index in parts]
+        total.reshape(-1)[voxels] = sum(squared, np.zeros(len(signals)))
     return total, sum(left.shape[1] for left, _ in parts)
 
 

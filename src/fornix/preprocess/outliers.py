@@ -49,12 +49,14 @@ def _slice_sums(
     """Sums of the signals in the mask, and of their sizes, by volume and slice: (N, slices) each."""
     total = np.zeros((mask.shape[axis], len(dwi.gradients)))
     size = np.zeros_like(total)
-    for here, signals in dwi.slabs():
-        inside, first = mask[here], here.start if axis == 0 else 0
-        for s in range(inside.shape[axis]):
-            chosen = np.take(signals, s, axis=axis)[np.take(inside, s, axis=axis)]
-            total[first + s] += chosen.sum(0, dtype=np.float64)
-            size[first + s] += np.abs(chosen).sum(0, dtype=np.float64)
+    for voxels, signals in dwi.inside(mask):
+        place = np.unravel_index(voxels, mask.shape)[axis]
+        order = np.argsort(place, kind="stable")
+        edges = np.searchsorted(place[order], np.arange(len(total) + 1))
+        for s in np.flatnonzero(np.diff(edges)):
+            chosen = signals[order[edges[s] : edges[s + 1]]]
+            total[s] += chosen.sum(0, dtype=np.float64)
+            size[s] += np.abs(chosen).sum(0, dtype=np.float64)
     return total.T, size.T
 
 

@@ -53,7 +53,7 @@ class Field:
         # Tracking runs in voxel axes scaled to mm; the axes are turned there, the amplitudes are not.
         turned = fibonacci(AXES) @ voxel_rotation(affine).T
         basis = harmonics.evaluate(harmonics.lmax_of(fod.shape[3]), turned).astype(np.float32)
-        usable = binary_dilation(tissue.wm > 0.1) & np.isfinite(fod).all(-1) & (fod[..., 0] > 0)
+        usable = binary_dilation(tissue.wm > 0.1) & np.isfinite(fod.sum(-1)) & (fod[..., 0] > 0)
         lookup = np.full(fod.shape[:3], -1, dtype=np.int32)
         lookup[usable] = np.arange(int(usable.sum()))
         amplitudes = fod[usable] @ basis.T

@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError, tell
+from fornix.core.grid import box_of
 from fornix.core.maps import Maps
 from fornix.io import read_volume
 from fornix.numerics.threshold import otsu
@@ -59,7 +60,9 @@ def tissue_fractions(dwi: DWI, maps: Maps) -> TissueFractions:
     csf = smooth(_sigmoid(md, 1.5, 0.12))
     # Cortex lies between white matter and the brain's edge: anisotropy there is misalignment of the
     # volumes or partial volume with fluid. The edge of the image is no edge of the brain.
-    depth = ndimage.distance_transform_edt(np.pad(brain, 1, mode="edge"), sampling=dwi.voxel_size)
+    padded = np.pad(brain, 1, mode="edge")
+    depth, box = np.zeros(padded.shape), box_of(padded, (1, 1, 1))
+    depth[box] = ndimage.distance_transform_edt(padded[box], sampling=dwi.voxel_size)
     deep = _sigmoid(depth[1:-1, 1:-1, 1:-1], 4.0, 0.5)
     wm = smooth(_sigmoid(smooth(fa), float(threshold), 0.02) * deep) * (1 - csf)
     gm = np.where(brain, (1 - wm - csf).clip(0, 1), 0)

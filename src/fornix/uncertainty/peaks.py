@@ -80,11 +80,11 @@ class PeakCalibration:
         log_angle = np.log(np.maximum(angle, 0.1))
         ridge = 1e-3 * len(x) * np.eye(x.shape[1])
         weights = np.linalg.solve(x[first].T @ x[first] + ridge, x[first].T @ log_angle[first])
-        told = x[second] @ weights
-        ratio = angle[second] / np.exp(told)
-        edges = np.quantile(told, np.linspace(0, 1, _BINS + 1))
-        bins = np.clip(np.searchsorted(edges, told) - 1, 0, _BINS - 1)
-        at = np.array([np.median(told[bins == b]) for b in range(_BINS)])
+        expected = x[second] @ weights
+        ratio = angle[second] / np.exp(expected)
+        edges = np.quantile(expected, np.linspace(0, 1, _BINS + 1))
+        bins = np.clip(np.searchsorted(edges, expected) - 1, 0, _BINS - 1)
+        at = np.array([np.median(expected[bins == b]) for b in range(_BINS)])
         cone = np.array([np.quantile(ratio[bins == b], LEVEL) for b in range(_BINS)])
         return PeakCalibration(middle, scale, exists, weights, at, cone)
 

@@ -124,7 +124,7 @@ def describe(dwi: DWI, tensor: Maps | None = None) -> ScanFacts:
     shells = []
     for s in dwi.gradients.shells:
         directions = dwi.gradients.directions[list(s.volumes)]
-        mean = dwi.mean_of(s.volumes)[brain]
+        mean = dwi.mean_of(s.volumes, brain)[brain]
         level = float(np.median(mean / np.maximum(sigma, 1e-12))) if sigma is not None else np.nan
         shells.append(
             ShellFacts(round(s.b, 1), len(s), condition(directions), largest_gap(directions), level)

@@ -236,8 +236,8 @@ def _seen(rows: list[Row], snrs: Sequence[float]) -> list[str]:
         for region, where in (("white", "white matter"), ("lesion", "lesions")):
             fa = {m: pick(rows, snr=snr, region=region, param="fa", method=m)["rmse"]
                   for m in METHODS}  # fmt: skip
-            told = ", ".join(f"{m} {fa[m]:.3f} ({percent(fa[m], fa[WLS])})" for m in METHODS[1:])
-            parts.append(f"in {where} WLS {fa[WLS]:.3f}, {told}")
+            listed = ", ".join(f"{m} {fa[m]:.3f} ({percent(fa[m], fa[WLS])})" for m in METHODS[1:])
+            parts.append(f"in {where} WLS {fa[WLS]:.3f}, {listed}")
         made.append(f"FA RMSE at SNR {snr:g} (against WLS): " + "; ".join(parts) + ".")
     for snr in (min(snrs), max(snrs)) if len(snrs) > 1 else snrs:
         edge = {m: pick(rows, snr=snr, region="border", param="fa", method=m) for m in METHODS}

@@ -187,8 +187,8 @@ def _seen(rows: list[Row], wanted: LossesConfig, region: str) -> list[str]:
         fa = {r["method"]: r for r in rows
               if (r["snr"], r["region"], r["param"]) == (snr, region, "fa")}  # fmt: skip
         order = sorted(fa, key=lambda m: fa[m]["rmse"])
-        told = ", ".join(f"{m} {fa[m]['rmse']:.3f}" for m in order)
-        made.append(f"FA RMSE at SNR {snr:g}, best first: {told}.")
+        listed = ", ".join(f"{m} {fa[m]['rmse']:.3f}" for m in order)
+        made.append(f"FA RMSE at SNR {snr:g}, best first: {listed}.")
         small = min(fa, key=lambda m: abs(fa[m]["bias"]))
         beside = "" if small == "WLS" else f"; WLS {fa['WLS']['bias']:+.3f}"
         made.append(
@@ -211,10 +211,10 @@ def _seen(rows: list[Row], wanted: LossesConfig, region: str) -> list[str]:
         for v in wanted.variants if v.on_signal and v.loss != "rician"
     }  # fmt: skip
     if flat and max(flat.values()) < 0:
-        told = ", ".join(f"{name} {bias:+.3f}" for name, bias in flat.items())
+        listed = ", ".join(f"{name} {bias:+.3f}" for name, bias in flat.items())
         made.append(
             f"A signal that is an average over what is likely is flatter than any of them: FA fitted to "
-            f"it is too low ({told} at SNR {low:g}), as FA derived from an averaged tensor is."
+            f"it is too low ({listed} at SNR {low:g}), as FA derived from an averaged tensor is."
         )
     angle = {r["method"]: r["degrees"] for r in rows
              if (r["snr"], r["region"], r["param"]) == (low, region, "v1")}  # fmt: skip

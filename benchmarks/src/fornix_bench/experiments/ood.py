@@ -112,7 +112,7 @@ def _page(rows: list[Row], wanted: OODConfig, method: str, real: bool) -> Page:
     shown = [
         ("ood_scores.png", "Distribution of the score by kind of voxel (box: middle half, line: 5 to "
          "95%)"),
-        ("ood_errors.png", "Error by score: simulated FA with the spread that was told, and unseen "
+        ("ood_errors.png", "Error by score: simulated FA with its standard deviation, and unseen "
          "measurements of real scans"),
     ]  # fmt: skip
     if real:
@@ -133,16 +133,16 @@ def _seen(parts: dict[str, list[Row]], real: bool) -> list[str]:
     made = []
     for protocol in dict.fromkeys(r["protocol"] for r in parts["kind"]):
         kinds = [r for r in parts["kind"] if r["protocol"] == protocol]
-        told = sorted((r for r in kinds if "auroc" in r), key=lambda r: -r["auroc"])
-        good = [f"{r['kind']} ({r['auroc']:.2f})" for r in told if r["auroc"] >= AUROC_GOAL]
-        rest = [f"{r['kind']} ({r['auroc']:.2f})" for r in told if r["auroc"] < AUROC_GOAL]
+        ranked = sorted((r for r in kinds if "auroc" in r), key=lambda r: -r["auroc"])
+        good = [f"{r['kind']} ({r['auroc']:.2f})" for r in ranked if r["auroc"] >= AUROC_GOAL]
+        rest = [f"{r['kind']} ({r['auroc']:.2f})" for r in ranked if r["auroc"] < AUROC_GOAL]
         made.append(
             f"{protocol} directions: told from ordinary voxels with AUROC of at least {AUROC_GOAL:g}: "
             f"{', '.join(good) or 'none'}; below: {', '.join(rest) or 'none'}."
         )
         missed = [
             f"{r['kind']} ({r['outside 99%']:.0%} outside, AUROC {r['auroc']:.2f})"
-            for r in told if r.get("outside 99%", 0) > MISSED and r["auroc"] < AUROC_GOAL
+            for r in ranked if r.get("outside 99%", 0) > MISSED and r["auroc"] < AUROC_GOAL
         ]  # fmt: skip
         made.append(
             f"{protocol} directions: kinds of which over {MISSED:.0%} lie outside their 99% interval and "

@@ -54,7 +54,7 @@ def errors(path: Path, rows: Sequence[Row]) -> None:
         name = f"{protocol} directions"
         panels[0].plot(place, [r["fa_rmse"] for r in here], "o-", color=colour, label=name)
         panels[0].plot(place, [r["fa_std"] for r in here], "s--", ms=4, lw=1, color=colour,
-                       label=f"{name}, spread told")  # fmt: skip
+                       label=f"{name}, standard deviation")  # fmt: skip
         panels[1].plot(place, [r["outside 99%"] for r in here], "o-", color=colour, label=name)
     panels[0].set_ylabel("RMSE of FA")
     panels[0].set_ylim(bottom=0)

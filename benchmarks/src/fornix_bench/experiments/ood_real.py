@@ -18,7 +18,7 @@ from fornix.estimators.microstructure import microstructure
 from fornix.io import load
 from fornix.preprocess import brain_mask, estimate_noise
 from fornix.testing.properties import six_to_matrix
-from fornix_bench.experiments.ood_simulated import BINS, bin_name, told
+from fornix_bench.experiments.ood_simulated import BINS, auroc_row, bin_name
 from fornix_bench.metrics import scores
 from fornix_bench.table import Row
 
@@ -56,7 +56,7 @@ def score_scan(path: Path, method: str, slices: int) -> tuple[list[Row], Picture
     score = maps["ood"].data[inside].astype(np.float64)
     vendor = name.split("-")[0] if "-" in name else "other"
     about: Row = {"scan": name, "vendor": vendor, "method": method}
-    row: Row = {**about, "section": "real", "volumes": len(dwi.gradients), **told(score)}
+    row: Row = {**about, "section": "real", "volumes": len(dwi.gradients), **auroc_row(score)}
     rows = [row]
     halves = _halves(dwi.subset(np.flatnonzero(keep)))
     if halves is not None:

@@ -23,7 +23,7 @@ REFERENCE = "as trained: Rician noise"
 OF_FIRST = " (of the first)"
 #: Its raised floor is not seen in a voxel and would outweigh all else: pooled apart.
 FLOOR = "32 coils, sum of squares"
-#: Other noise, and the factor on the noise level that the estimator is told.
+#: Other noise, and the factor on the noise level that the estimator is given.
 NOISES: dict[str, tuple[Noise, float]] = {
     "8 coils, sum of squares": (Noise(coils=8), 1.0),
     FLOOR: (Noise(coils=32), 1.0),
@@ -69,9 +69,9 @@ def groups(
     for region, name in (("white", "healthy white matter"), ("lesion", "lesions")):
         if region in population.regions:
             made.append(_part(made[0], f"{name}{OF_FIRST}", population.regions[region]))
-    for kind, (noise, told) in NOISES.items():
+    for kind, (noise, factor) in NOISES.items():
         scan = replace(population, noise=noise).scan(gradients, snr, seed + 1)
-        made.append(_group(kind, estimate(scan, method, told=told), population.truth))
+        made.append(_group(kind, estimate(scan, method, sigma_factor=factor), population.truth))
     wet = replace(other, noise=Noise())
     made.append(_group("axons with exchange", estimate(wet.scan(gradients, snr, seed + 2), method),
                        other.truth))  # fmt: skip
@@ -85,7 +85,7 @@ def rows_of(found: Sequence[Group], about: Row) -> list[Row]:
     base = found[0]
     rows: list[Row] = []
     for group in found:
-        row: Row = {**about, "section": "kind", "kind": group.kind, **told(group.score)}
+        row: Row = {**about, "section": "kind", "kind": group.kind, **auroc_row(group.score)}
         for param in PARAMS:
             error = group.error[param]
             if np.isfinite(error).any():
@@ -100,7 +100,7 @@ def rows_of(found: Sequence[Group], about: Row) -> list[Row]:
     return rows
 
 
-def told(score: NDArray[np.float64]) -> Row:
+def auroc_row(score: NDArray[np.float64]) -> Row:
     """n, mean of the score and the shares above 2 and 3."""
     return {
         "n": len(score), "mean score": float(score.mean()),

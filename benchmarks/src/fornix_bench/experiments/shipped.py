@@ -13,9 +13,9 @@ def shipped() -> list[str]:
     """
     found: list[str] = [m for m in ("learned", "voxelwise") if m in estimates.learned()]
     if not found:
-        told = "; ".join(estimates.left_out())
+        listed = "; ".join(estimates.left_out())
         raise FornixError(
-            f"this experiment asks the shipped estimators, and none runs here ({told}); train them "
+            f"this experiment asks the shipped estimators, and none runs here ({listed}); train them "
             "with `fornix train voxelwise`"
         )
     return found

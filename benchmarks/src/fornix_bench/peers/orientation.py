@@ -1,4 +1,4 @@
-"""Orientations of loose voxels by others: MRtrix3's deconvolution with the responses that our own methods
+"""Orientations of single voxels by others: MRtrix3's deconvolution with the responses that our own methods
 use, and DIPY's RUMBA, which has one of its own kind."""
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _SINGLE = 300
 
 def rumba(dwi: DWI, tensor: Maps) -> Found:
     """Peaks by DIPY's robust and unbiased model-based deconvolution (Canales-Rodriguez et al., PLoS One
-    2015), all voxels of the mask at once, without total variation: loose voxels have no neighbours.
+    2015), all voxels of the mask at once, without total variation: single voxels have no neighbours.
 
     tensor: maps of a scan with dti_fa, dti_ad and dti_rd, whose voxels of highest FA give the response.
     """

@@ -110,8 +110,8 @@ def timed(folder: Path, task: str, voxels: int, threads: int) -> Row:
         text=True,
     )
     if done.returncode:
-        told = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise FornixError(f"the benchmark task {task!r} failed: {told[0]}")
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise FornixError(f"the benchmark task {task!r} failed: {last[0]}")
     found: Row = json.loads(done.stdout.strip().splitlines()[-1])
     if "seconds" in found:
         found["voxels_per_s"] = found["voxels"] / found["seconds"]

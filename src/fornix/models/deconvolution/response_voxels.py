@@ -107,10 +107,9 @@ def _decay(dwi: DWI) -> NDArray[np.float64]:
     with np.errstate(divide="ignore", invalid="ignore"):
         for volumes in shells:
             mean = np.full(dwi.grid, np.nan)
-            for here, signals in dwi.slabs():
-                inside = brain[here]
-                chosen = np.clip(signals[inside][:, volumes], 0, None)
-                mean[here][inside] = chosen.mean(axis=1, dtype=np.float64)
+            for voxels, signals in dwi.inside(brain, volumes):
+                ordered = np.asfortranarray(np.clip(signals, 0, None))
+                mean.reshape(-1)[voxels] = ordered.mean(axis=1, dtype=np.float64)
             total += len(volumes) * np.log(zero / mean)
             weight += len(volumes)
     return np.minimum(np.where(np.isfinite(total), total / max(weight, 1), np.nan), 10)

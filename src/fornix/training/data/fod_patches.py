@@ -127,10 +127,10 @@ class FodPatchStream:
         turned = gradients.rotated(turn)
         clean = signal(tissue, turned, lmax=SERIES)
         grid, scan = (self.edge,) * 3, Conditions.draw(self.noise, rng)
-        signals, told = _noisy(clean, place, count, grid, self.noise, scan, rng)
+        signals, sigma = _noisy(clean, place, count, grid, self.noise, scan, rng)
         encoder = ProtocolEncoder(turned, self.device)
         voxels = with_truth(tissue, white)
-        seen = encoder.encode(signals, told)
+        seen = encoder.encode(signals, sigma)
         return FodPatches(encoder, seen, voxels, place.to(encoder.device), self.edge, head.size)
 
     def _with_bundles(

@@ -1,7 +1,7 @@
 """The endless stream of voxels for fibre orientations: crossings, tissue of no place, heads.
 
-The truth of an orientation costs nothing, so loose tissue is drawn anew for every batch; only heads,
-which take seconds to vary, are kept and seen more than once.
+The truth of an orientation costs nothing, so tissue of single voxels is drawn anew for every batch;
+only heads, which take seconds to vary, are kept and seen more than once.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class FodVoxels:
 
 @dataclass(frozen=True, eq=False)
 class FodBatch:
-    """Voxels as one protocol sees them. signals: (n, N) noisy; sigma: (n,) noise as it is told."""
+    """Voxels as one protocol sees them. signals: (n, N) noisy; sigma: (n,) noise level given."""
 
     encoder: ProtocolEncoder
     seen: EncodedVoxels
@@ -168,6 +168,6 @@ def seen_through(
     turn = Rotation.random(random_state=int(rng.integers(2**31))).as_matrix()
     turned = gradients.rotated(turn)
     clean = signal(voxels.tissue, turned, lmax=SERIES)
-    signals, told = noisy(clean, noise, Conditions.draw(noise, rng), rng)
+    signals, sigma = noisy(clean, noise, Conditions.draw(noise, rng), rng)
     encoder = ProtocolEncoder(turned, device)
-    return FodBatch(encoder, encoder.encode(signals, told), voxels, signals, told)
+    return FodBatch(encoder, encoder.encode(signals, sigma), voxels, signals, sigma)

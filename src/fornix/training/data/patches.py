@@ -118,13 +118,13 @@ class PatchStream:
         measured = clean[:, : len(gradients)]
         grid = (self.edge, self.edge, self.edge)
         scan = Conditions.draw(self.noise, rng)
-        signals, told = _noisy(measured, place, count, grid, self.noise, scan, rng)
+        signals, sigma = _noisy(measured, place, count, grid, self.noise, scan, rng)
         encoder = ProtocolEncoder(gradients, self.device)
-        seen = encoder.encode(signals, told)
+        seen = encoder.encode(signals, sigma)
         ahead = clean[:, len(gradients) :].to(encoder.device) / seen.scale[:, None]
         true = encoder.qspace.project(measured.to(encoder.device) / seen.scale[:, None])
         sample_weight = self._balance(voxels.metrics)
-        batch = Batch(encoder, seen, voxels, signals, told, sample_weight, there, ahead)
+        batch = Batch(encoder, seen, voxels, signals, sigma, sample_weight, there, ahead)
         place = place.to(encoder.device)
         return PatchBatch(batch, place, count, grid, head.size, true)
 
@@ -187,4 +187,4 @@ def _noisy(
     total = (values + level * field()) ** 2 + (level * field()) ** 2
     if scan.coils > 1:
         total += level**2 * rng.chisquare(2 * scan.coils - 2, (n, volumes)).astype(np.float32)
-    return np.sqrt(total), (level[:, 0] * scan.told).astype(np.float32)
+    return np.sqrt(total), (level[:, 0] * scan.sigma_factor).astype(np.float32)

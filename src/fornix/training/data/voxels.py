@@ -31,7 +31,7 @@ class Batch:
 
     Attributes:
         signals: (n, N) noisy, white matter at b = 0 near 1
-        sigma: (n,) noise level as it is told, which may be wrong.
+        sigma: (n,) noise level as the method is given it, which may be wrong.
         sample_weight: (n, M) weight of each metric in the loss. held_out_gradients,
         held_out_clean: Other gradients and the signal (n, M) there, over the scale that `seen` holds.
     """
@@ -48,19 +48,19 @@ class Batch:
 
 @dataclass(frozen=True)
 class NoiseRange:
-    """Noise that training meets: SNR log-uniform, told level wrong by exp(N(0, told)), a share
-    `several` of scans from more than one coil.
+    """Noise that training meets: SNR log-uniform, the level given to the method wrong by
+    exp(N(0, sigma_error)), a share `several` of scans from more than one coil.
     """
 
     snr: tuple[float, float] = (6.0, 80.0)
-    told: float = 0.2
+    sigma_error: float = 0.2
     several: float = 0.3
     most_coils: int = 6
     artefacts: float = 0.05
 
     def calibration_noise(self) -> NoiseRange:
-        """Noise of which more comes from several coils, its level told worse."""
-        return replace(self, several=0.6, told=1.25 * self.told)
+        """Noise of which more comes from several coils, its level known worse."""
+        return replace(self, several=0.6, sigma_error=1.25 * self.sigma_error)
 
 
 def training_protocol(rng: np.random.Generator, few: float = 0.0) -> Gradients:
@@ -113,12 +113,12 @@ def with_artefacts(values: np.ndarray, noise: NoiseRange, rng: np.random.Generat
 @dataclass(frozen=True)
 class Conditions:
     """The noise of one scan: SNR of white matter at b = 0, number of coils (1 is Rician), by which
-    factor its level is told wrong, and the noise's correlation by interpolation (0 is none).
+    factor the level given to the method is wrong, and the noise's correlation by interpolation (0 is none).
     """
 
     snr: float
     coils: int
-    told: float
+    sigma_factor: float
     fwhm: float
 
     @staticmethod
@@ -128,7 +128,7 @@ class Conditions:
         return Conditions(
             snr=float(np.exp(rng.uniform(*np.log(noise.snr)))),
             coils=int(rng.integers(2, noise.most_coils + 1)) if several else 1,
-            told=float(np.exp(rng.normal(0, noise.told))),
+            sigma_factor=float(np.exp(rng.normal(0, noise.sigma_error))),
             fwhm=float(rng.uniform(0.6, 1.3)) if rng.random() < 0.3 else 0.0,
         )
 
@@ -136,7 +136,7 @@ class Conditions:
 def noisy(
     clean: torch.Tensor, noise: NoiseRange, scan: Conditions, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Magnitudes (n, N) with the noise of one scan, and the level (n,) as it will be told."""
+    """Magnitudes (n, N) with the noise of one scan, and the level (n,) as the method is given it."""
     n, volumes = clean.shape
     level = (np.exp(rng.normal(0, 0.15, n)) / scan.snr).astype(np.float32)
     values = with_artefacts(clean.numpy(), noise, rng)
@@ -150,8 +150,8 @@ def noisy(
         else rng.chisquare(rest, (n, volumes)).astype(np.float32)
     )
     total += others * np.square(level)[:, None]
-    told = level * scan.told * np.exp(rng.normal(0, 0.05, n))
-    return np.sqrt(total), told.astype(np.float32)
+    sigma = level * scan.sigma_factor * np.exp(rng.normal(0, 0.05, n))
+    return np.sqrt(total), sigma.astype(np.float32)
 
 
 def held_out_gradients(rng: np.random.Generator, measured: Gradients, count: int = 12) -> Gradients:
@@ -242,10 +242,10 @@ class VoxelStream:
         rng = self._rng
         share = float(rng.choice([rng.uniform(0, 0.5), rng.uniform(0.5, 1.0), 1.0]))
         some = round(share * count)
-        loose, head = self._lots[int(rng.integers(len(self._lots)))]
+        voxels, head = self._lots[int(rng.integers(len(self._lots)))]
         parts = [
             part[torch.as_tensor(rng.integers(len(part), size=number))]
-            for part, number in ((head, some), (loose, count - some))
+            for part, number in ((head, some), (voxels, count - some))
             if number
         ]
         voxels = join(parts)[torch.as_tensor(rng.permutation(count))]
@@ -272,9 +272,9 @@ def observed(
     )
     clean = signal(voxels.tissue, both)
     scan = Conditions.draw(noise, rng)
-    signals, told = noisy(clean[:, : len(gradients)], noise, scan, rng)
+    signals, sigma = noisy(clean[:, : len(gradients)], noise, scan, rng)
     encoder = ProtocolEncoder(gradients, device)
-    seen = encoder.encode(signals, told)
+    seen = encoder.encode(signals, sigma)
     held_out_clean = clean[:, len(gradients) :].to(encoder.device) / seen.scale[:, None]
     sample_weight = balance(voxels.metrics)
-    return Batch(encoder, seen, voxels, signals, told, sample_weight, there, held_out_clean)
+    return Batch(encoder, seen, voxels, signals, sigma, sample_weight, there, held_out_clean)

@@ -11,6 +11,7 @@ import numpy as np
 
 from fornix.core.compute import blocks
 from fornix.core.dwi import DWI
+from fornix.core.signals import Signals
 from fornix.io import derivative, load, read_mask, read_volume, save_mask, save_scan, write_sidecar
 from fornix.io.nifti import write_image
 from fornix.preprocess import (
@@ -115,7 +116,7 @@ def check_stage(job: Job, state: State) -> None:
     noise = np.maximum(sigma[brain], 1e-12)[:, None]
     per_volume: list[float] = []
     for lot in blocks(len(state.dwi.gradients), 16):
-        signals = np.asarray(state.dwi.data[..., lot])[brain]
+        signals = Signals(state.dwi, np.flatnonzero(brain), np.arange(lot.start, lot.stop))[:]
         per_volume += np.median(signals / noise, axis=0).tolist()
     job.record.steps["check"] = StepRecord(
         seconds=round(time.perf_counter() - start, 2),

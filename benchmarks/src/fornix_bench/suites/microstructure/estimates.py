@@ -98,10 +98,10 @@ def estimate(
     scan: Scan,
     method: str,
     models: Sequence[str] = ("dti",),
-    told: float = 1.0,
+    sigma_factor: float = 1.0,
     threads: int | None = None,
 ) -> Estimate:
-    """Run a method of Fornix; told: factor on the noise level that it is given.
+    """Run a method of Fornix; sigma_factor: factor on the noise level that it is given.
 
     method: of `MICROSTRUCTURE_METHODS`; `classical` takes each model's (`CLASSICAL`). Models that the
     protocol cannot give are left out.
@@ -117,11 +117,11 @@ def estimate(
         name = CLASSICAL[group[0]] if method == "classical" else method
         try:
             maps = microstructure(
-                scan.dwi, models=group, method=name, sigma=told * scan.sigma, threads=threads, **more
+                scan.dwi, models=group, method=name, sigma=sigma_factor * scan.sigma, threads=threads, **more
             )  # fmt: skip
         except FornixError:
             if len(group) > 1:  # one by one, to keep those that can be had
-                parts = [estimate(scan, method, (m,), told, threads) for m in group]
+                parts = [estimate(scan, method, (m,), sigma_factor, threads) for m in group]
                 return _joined(parts)
             continue
         ood = _read(maps, group, scan, values, std, quantiles)

@@ -126,7 +126,7 @@ def cells(path: Path, rows: Sequence[Row]) -> None:
 
 
 def coverage(path: Path, rows: Sequence[Row]) -> None:
-    """Found against promised coverage per parameter, one line per method and told factor."""
+    """Found against promised coverage per parameter, one line per method and noise factor."""
     params = list(dict.fromkeys(r["param"] for r in rows))
     methods = list(dict.fromkeys(r["method"] for r in rows))
     width = (len(params) + 1) // 2
@@ -137,21 +137,21 @@ def coverage(path: Path, rows: Sequence[Row]) -> None:
     for axes, param in zip(grid, params):
         axes.plot([0.4, 1], [0.4, 1], color="black", lw=0.6)
         for method in methods:
-            for told in sorted({r["told"] for r in rows}):
-                if method not in learned() and told != 1:
+            for factor in sorted({r["sigma_factor"] for r in rows}):
+                if method not in learned() and factor != 1:
                     continue
                 part = [
                     r for r in rows
-                    if (r["param"], r["method"], r["told"]) == (param, method, told)
+                    if (r["param"], r["method"], r["sigma_factor"]) == (param, method, factor)
                 ]  # fmt: skip
                 if not part:
                     continue
                 found = [float(np.mean([r[f"{s:.0%}"] for r in part])) for s in INTERVALS]
                 (line,) = axes.plot(
-                    INTERVALS, found, "o", ls=styles.get(told, "-"), ms=3, lw=1.2,
+                    INTERVALS, found, "o", ls=styles.get(factor, "-"), ms=3, lw=1.2,
                     color=COLOURS.get(method, "#444444"),
                 )  # fmt: skip
-                seen[f"{method}, noise ×{told:g}"] = line
+                seen[f"{method}, noise ×{factor:g}"] = line
         axes.set_title(param.upper(), fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[len(params) :]:

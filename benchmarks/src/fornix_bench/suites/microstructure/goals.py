@@ -62,7 +62,7 @@ def _lines(rows: list[Row]) -> list[Row]:
         made.append(_at_least("share of cells with a bias under half the spread", share, 0.9))
     calibrated = pooled([*of("coverage"), *of("rank")])
     for param in dict.fromkeys(r["param"] for r in calibrated):
-        here = [r for r in calibrated if r["param"] == param and 0.8 <= r["told"] <= 1.2]
+        here = [r for r in calibrated if r["param"] == param and 0.8 <= r["sigma_factor"] <= 1.2]
         miss = max(r["miss"] for r in here)
         made.append(_line(f"coverage of {param.upper()}, worst miss", miss, COVERAGE_GOAL))
         rank = min(r["spearman"] for r in here)
@@ -84,7 +84,7 @@ def _lines(rows: list[Row]) -> list[Row]:
 
 
 def _main(rows: Sequence[Row]) -> list[Row]:
-    """White matter; the brain where none is told apart."""
+    """White matter; the brain where it is not known."""
     regions = {r["region"] for r in rows}
     return [r for r in rows if r["region"] == ("white" if "white" in regions else "brain")]
 

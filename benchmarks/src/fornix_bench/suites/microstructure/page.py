@@ -148,20 +148,20 @@ def _coverage(folder: Path, rows: list[Row]) -> list[str]:
     figures.coverage(folder / "microstructure_coverage.png", rows)
     for row in made:
         if row["method"] in learned():
-            near = 0.8 <= row["told"] <= 1.2
+            near = 0.8 <= row["sigma_factor"] <= 1.2
             row["met"] = met(row["miss"], COVERAGE_GOAL) if near else None
             row["rank_met"] = "yes" if row["spearman"] >= SPEARMAN_GOAL else "no"
     names = (
-        "method", "param", "told", "scans", "50%", "80%", "90%", "95%", "miss", "met", "worst",
+        "method", "param", "sigma_factor", "scans", "50%", "80%", "90%", "95%", "miss", "met", "worst",
         "spearman", "rank_met", "ause", "spearman_within", "ause_within",
     )  # fmt: skip
     return [
         "## Coverage of the intervals",
         "Means over protocols never trained on, SNR "
         f"{min(r['snr'] for r in rows):g} to {max(r['snr'] for r in rows):g} and the populations "
-        "`anatomy` and `exchange` (all voxels of the brain). `told`: factor on the noise level that "
+        "`anatomy` and `exchange` (all voxels of the brain). `sigma_factor`: factor on the noise level that "
         f"the method is given. `miss`: largest distance from what was promised (goal "
-        f"{COVERAGE_GOAL:g} for told 0.8 to 1.2); `worst`: the same in the worst single scan. "
+        f"{COVERAGE_GOAL:g} for factors of 0.8 to 1.2); `worst`: the same in the worst single scan. "
         f"`spearman`: rank correlation of standard deviation and |error| over all scans together (goal "
         f"{SPEARMAN_GOAL:g}); `ause`: area between the sparsification curve and the oracle's, in units "
         "of the RMSE; `_within`: means of the same within one scan.",
@@ -192,7 +192,7 @@ def _speed(folder: Path, rows: list[Row]) -> list[str]:
     return [
         "## Speed",
         "The 96-volume scan of `fornix bench speed`; tensor, kurtosis and NODDI with standard "
-        "deviations, the noise level told. `classical`: tensor WLS, constrained kurtosis, exact NODDI. "
+        "deviations, with the noise level given. `classical`: tensor WLS, constrained kurtosis, exact NODDI. "
         "Goals: 10 times AMICO, 30 times DIPY's kurtosis, peak memory under 2,000 MB.",
         markdown(rows, names),
     ]
@@ -229,7 +229,7 @@ _BLOCKS = {
 
 
 def _main(rows: Sequence[Row]) -> list[Row]:
-    """Without the whole brain where white matter is told too, and one line of WLS as reference."""
+    """Without the whole brain where white matter is there too, and one line of WLS as reference."""
     white = {r["population"] for r in rows if r["region"] == "white"}
     kept = [r for r in rows if r["region"] != "brain" or r["population"] not in white]
     return sorted(

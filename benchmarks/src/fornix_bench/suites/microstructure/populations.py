@@ -147,7 +147,7 @@ def subject(block: Block, seed: int = 902) -> TestPopulation | None:
     return _of_tissue("subject", head, head.tissue(), Noise())
 
 
-def loose(count: int, seed: int = 903) -> TestPopulation:
+def single_voxels(count: int, seed: int = 903) -> TestPopulation:
     """Held-out voxels of `random_tissue`, far apart on their grid."""
     tissue = random_tissue(count, seed).with_(s0=torch.full((count,), 1000.0))
     mask = np.zeros((APART * count, 1, 1), bool)

@@ -24,7 +24,7 @@ from fornix_bench.suites.microstructure.populations import (
     TestPopulation,
     anatomical,
     exchanging,
-    loose,
+    single_voxels,
     subject,
 )
 from fornix_bench.suites.microstructure.repeat import repeat_rows
@@ -41,7 +41,7 @@ class MicrostructureConfig:
     """How much is measured.
 
     block, small: voxels (X, Y, Z) of the populations' heads, for accuracy and for what runs often.
-    voxel_size: of those heads, mm. loose: loose voxels. peers: voxels per slow peer, 0 is none.
+    voxel_size: of those heads, mm. single: single voxels. peers: voxels per slow peer, 0 is none.
     force: DIPY FORCE's library. protocols: random ones against WLS. covering: random ones for
     coverage. speed: voxels timed. pairs: of repeated scans, None is all that are there.
     """
@@ -49,20 +49,20 @@ class MicrostructureConfig:
     block: Block = (32, 36, 16)
     small: Block = (22, 26, 10)
     voxel_size: float = 2.5
-    loose: int = 6000
+    single: int = 6000
     peers: int = 3000
     force: int = 50_000
     protocols: int = 40
     covering: int = 4
     snrs: tuple[float, ...] = uncertainty.SNRS
-    told: tuple[float, ...] = uncertainty.TOLD
+    sigma_factors: tuple[float, ...] = uncertainty.SIGMA_FACTORS
     speed: int = VOXELS
     pairs: int | None = None
 
 
 QUICK = MicrostructureConfig(
-    block=(20, 24, 8), small=(16, 18, 6), loose=1000, peers=200, force=4000, protocols=8,
-    covering=1, snrs=(10.0, 30.0), told=(0.8, 1.0, 1.2), speed=VOXELS // 20, pairs=1,
+    block=(20, 24, 8), small=(16, 18, 6), single=1000, peers=200, force=4000, protocols=8,
+    covering=1, snrs=(10.0, 30.0), sigma_factors=(0.8, 1.0, 1.2), speed=VOXELS // 20, pairs=1,
 )  # fmt: skip
 
 
@@ -108,7 +108,7 @@ def run_microstructure(
                 rows += accuracy.cell_rows(big[:2], seed)
             elif name == "coverage":
                 rows += uncertainty.coverage_rows(
-                    few, wanted.covering, seed, wanted.snrs, wanted.told
+                    few, wanted.covering, seed, wanted.snrs, wanted.sigma_factors
                 )
             elif name == "ood":
                 rows += uncertainty.ood_rows(big[0], seed)
@@ -131,7 +131,7 @@ def _belongs(row: Row, sections: Sequence[str]) -> bool:
 def speed_rows(voxels: int, threads: int, seed: int) -> list[Row]:
     """Voxels per second and peak memory of all three models with their standard deviations.
 
-    The scan is the one of `fornix bench speed`; peers get fewer voxels of it. Ours are told the noise
+    The scan is the one of `fornix bench speed`; peers get fewer voxels of it. Ours are given the noise
     level, which the peers do not estimate either.
     """
     tasks = {"DIPY kurtosis WLS": 0.02, "AMICO NODDI": 0.04}
@@ -166,7 +166,7 @@ def _families(
         skipped.append(f"the training anatomy is not under {_data()}: no population `subject`")
     else:
         made.append(held_out)
-    return [*made, loose(wanted.loose)]
+    return [*made, single_voxels(wanted.single)]
 
 
 def _data() -> Path:

@@ -16,8 +16,8 @@ from fornix_bench.suites.microstructure.estimates import INTERVALS, Estimate, es
 from fornix_bench.suites.microstructure.populations import Scan, TestPopulation
 from fornix_bench.table import Row
 
-#: Factors on the noise level that is told.
-TOLD = (0.5, 0.8, 1.0, 1.2, 2.0)
+#: Factors on the noise level that the method is given.
+SIGMA_FACTORS = (0.5, 0.8, 1.0, 1.2, 2.0)
 SNRS = (8.0, 15.0, 30.0, 60.0)
 #: An AUROC of fewer marked voxels than this has no goal.
 FEWEST = 20
@@ -40,12 +40,12 @@ def coverage_rows(
     count: int,
     seed: int,
     snrs: Sequence[float] = SNRS,
-    told: Sequence[float] = TOLD,
+    sigma_factors: Sequence[float] = SIGMA_FACTORS,
 ) -> list[Row]:
     """Per scan, method and parameter: coverage of each interval, rank correlation, AUSE.
 
     Every voxel of the brain counts: lesions, water and grey matter too. The classical methods are
-    told the right noise level only. One row per method, parameter and factor (`section` is `rank`)
+    given the right noise level only. One row per method, parameter and factor (`section` is `rank`)
     holds rank correlation and AUSE over the voxels of all scans together.
     """
     rows: list[Row] = []
@@ -57,11 +57,11 @@ def coverage_rows(
             for snr in snrs:
                 scan = population.scan(gradients, snr, seed + round(10 * snr))
                 for method in ("classical", *learned()):
-                    for factor in told if method in learned() else (1.0,):
+                    for factor in sigma_factors if method in learned() else (1.0,):
                         found = estimate(scan, method, models, factor)
                         about: Row = {
                             "section": "coverage", "population": population.name, "protocol": label,
-                            "volumes": len(gradients), "snr": snr, "told": factor, "method": method,
+                            "volumes": len(gradients), "snr": snr, "sigma_factor": factor, "method": method,
                         }  # fmt: skip
                         rows += _calibration(about, population, found)
                         some = rng.choice(
@@ -76,18 +76,22 @@ def coverage_rows(
 
 
 def pooled(rows: Sequence[Row]) -> list[Row]:
-    """Coverage of all scans by method, parameter and told factor, from `coverage_rows`.
+    """Coverage of all scans by method, parameter and factor on the noise level, from `coverage_rows`.
 
     Coverage: means over scans; miss: their largest distance from what was promised; worst: that of
     the worst scan. spearman, ause: over all scans together; `_within`: means over scans.
     """
     made: list[Row] = []
-    keys = dict.fromkeys((r["method"], r["param"], r["told"]) for r in rows)
-    for method, param, told in keys:
-        same = [r for r in rows if (r["method"], r["param"], r["told"]) == (method, param, told)]
+    keys = dict.fromkeys((r["method"], r["param"], r["sigma_factor"]) for r in rows)
+    for method, param, factor in keys:
+        same = [
+            r
+            for r in rows
+            if (r["method"], r["param"], r["sigma_factor"]) == (method, param, factor)
+        ]
         here = [r for r in same if r["section"] == "coverage"]
         ranked = next(r for r in same if r["section"] == "rank")
-        row: Row = {"method": method, "param": param, "told": told, "scans": len(here)}
+        row: Row = {"method": method, "param": param, "sigma_factor": factor, "scans": len(here)}
         for share in INTERVALS:
             row[f"{share:.0%}"] = float(np.mean([r[f"{share:.0%}"] for r in here]))
         row["miss"] = max(abs(row[f"{s:.0%}"] - s) for s in INTERVALS)
@@ -102,7 +106,7 @@ def pooled(rows: Sequence[Row]) -> list[Row]:
 def ood_rows(population: TestPopulation, seed: int, snr: float = 20.0) -> list[Row]:
     """AUROC of the `ood` score of methods that give one, for errors, artefacts and unusual tissue.
 
-    One scan holds all three kinds; each kind is told from the voxels that were left alone. `error`:
+    One scan holds all three kinds; each kind is compared with the voxels that were left alone. `error`:
     FA or MD outside its own 99% interval, among the untouched and among all voxels.
     """
     rows: list[Row] = []
@@ -222,9 +226,9 @@ def _calibration(about: Row, population: TestPopulation, found: Estimate) -> lis
 
 
 def _ranked(
-    method: str, param: str, told: float, error: NDArray[np.float64], std: NDArray[np.float64]
+    method: str, param: str, factor: float, error: NDArray[np.float64], std: NDArray[np.float64]
 ) -> Row:
-    row: Row = {"section": "rank", "method": method, "param": param, "told": told}
+    row: Row = {"section": "rank", "method": method, "param": param, "sigma_factor": factor}
     row["n"] = len(error)
     row["spearman"] = scores.spearman(std, np.abs(error))
     row["ause"] = scores.ause(error, std)

@@ -23,8 +23,8 @@ _REAL = (
     "voxels",
 )  # fmt: skip
 _ABOUT = {
-    "loose": "## Loose voxels\n\nOne fibre (25%), two at 20 to 90° (42%), three (8%), grey matter (15%) and "
-    "water (10%), Rician noise of SNR 20, all of other parameters than the networks were trained on. "
+    "voxels": "## Single voxels\n\nOne fibre (25%), two at 20 to 90° (42%), three (8%), grey matter (15%), "
+    "and water (10%), Rician noise of SNR 20, all of other parameters than the networks were trained on. "
     "A tenth of the training's scans are of named schemes, turned at random, and those here at b=1000 "
     "and ukb are among them; 60 at b=2500 is not.",
     "bundles": "## A head of bundles\n\nA slab of a head whose fibres are 72 bundles "
@@ -46,7 +46,7 @@ _ABOUT = {
 
 def write(folder: Path, rows: list[Row], voxels: int, threads: int, seed: int) -> Path:
     """orientation.md and orientation.png."""
-    _plot(folder / "orientation.png", [r for r in rows if r["part"] in ("loose", "bundles")])
+    _plot(folder / "orientation.png", [r for r in rows if r["part"] in ("voxels", "bundles")])
     blocks = [
         environment(threads, seed),
         f"Made by `fornix bench orientation`; {voxels:,} voxels per simulated protocol. Deconvolutions "

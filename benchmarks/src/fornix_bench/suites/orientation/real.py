@@ -134,8 +134,8 @@ def _fods(scan: DWI, places: NDArray[np.bool_], threads: int) -> Fods:
     lmax = 6 if directions >= 28 else 4
     responses = estimate_responses(scan, tensor["dti_fa"].data, tensor["dti_md"].data, lmax)
     part = scan.with_(mask=places)
-    loose = part.data[places][:, None, None]
-    voxels = part.with_(data=loose, mask=np.ones(loose.shape[:3], bool), sigma=None)
+    signals = part.data[places][:, None, None]
+    voxels = part.with_(data=signals, mask=np.ones(signals.shape[:3], bool), sigma=None)
     runs: dict[str, Callable[[], NDArray[np.float32]]] = {
         "csd": lambda: csd(part, responses, lmax)["fod"][places],
         "csd-dipy": lambda: csd_dipy(part, responses, lmax)["fod"][places],

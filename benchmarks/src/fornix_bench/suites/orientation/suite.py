@@ -1,6 +1,6 @@
 """Fibre orientations against truth: missed and spurious peaks, angles, close crossings.
 
-`fornix bench orientation` writes orientation.{csv,md,png}. Sections: loose voxels of tissue that is
+`fornix bench orientation` writes orientation.{csv,md,png}. Sections: single voxels of tissue that is
 not the training's (other dispersions, densities and diffusivities, and Gaussian water around the
 neurites instead of a dispersed one), a slab of a head made of bundles, the isbi2012 phantom, and real
 scans. Every method sees the same voxels and, where it deconvolves, the same responses; the same search
@@ -63,10 +63,10 @@ def run_orientation(
 ) -> list[Row]:
     """All sections, protocols and methods; writes the table, the page and the plot.
 
-    quick: two protocols of loose voxels, fewer voxels. size: voxels per protocol, instead of 3,000
+    quick: two protocols of single voxels, fewer voxels. size: voxels per protocol, instead of 3,000
     (900). The bundles, the isbi2012 phantom and the real scans are read from the folder that
     FORNIX_TEST_DATA names, and left out where they are not there.
-    Returns the rows, by `part` (loose, bundles, isbi2012, real): section `best` (each method at its
+    Returns the rows, by `part` (voxels, bundles, isbi2012, real): section `best` (each method at its
     best threshold), `curve` (every threshold worth choosing), `real` and `skipped`.
     """
     data = Path(os.environ.get("FORNIX_TEST_DATA", "../shared/data"))
@@ -78,17 +78,17 @@ def run_orientation(
             make = PROTOCOLS[name]
             tissue, truth = random_truth(count, seed)
             dwi = scan(tissue, make(), seed)
-            scene = TestScan(dwi, dwi.brain(), truth)
-            rows += _section("loose", name, scene, threads, ("voxelwise",))
+            held = TestScan(dwi, dwi.brain(), truth)
+            rows += _section("voxels", name, held, threads, ("voxelwise",))
         both = FOD_METHODS.having("network")
         if not quick and (data / "anatomy" / "bundles72").is_dir():
             made = head(data / "anatomy")
             for name, make in PROTOCOLS.items():
-                scene = bundles_scan(made, make(), count, SNR, seed)
-                rows += _section("bundles", name, scene, threads, both)
+                held = bundles_scan(made, make(), count, SNR, seed)
+                rows += _section("bundles", name, held, threads, both)
         if not quick and (data / "phantom" / "isbi2012").is_dir():
-            for name, scene in isbi_scans(data).items():
-                rows += _section("isbi2012", name, scene, threads, both)
+            for name, held in isbi_scans(data).items():
+                rows += _section("isbi2012", name, held, threads, both)
         if not quick and (data / "dwi").is_dir():
             rows += real_rows(data, threads)
     folder = Path(out)
@@ -99,15 +99,15 @@ def run_orientation(
 
 
 def _section(
-    part: str, name: str, scene: TestScan, threads: int, learned: tuple[str, ...]
+    part: str, name: str, held: TestScan, threads: int, learned: tuple[str, ...]
 ) -> list[Row]:
     rows: list[Row] = []
-    for method, found in _estimates(scene, threads, learned).items():
+    for method, found in _estimates(held, threads, learned).items():
         about: Row = {"part": part, "protocol": name, "method": method}
         if isinstance(found, str):
             rows.append({"section": "skipped", **about, "why": found})
         else:
-            rows += [{**about, **r} for r in scored(found, scene.truth)]
+            rows += [{**about, **r} for r in scored(found, held.truth)]
     return rows
 
 
@@ -122,17 +122,17 @@ def scan(tissue: Tissue, gradients: Gradients, seed: int) -> DWI:
     return DWI(data, gradients, affine, mask=np.ones(data.shape[:3], bool), sigma=level)
 
 
-def _estimates(scene: TestScan, threads: int, learned: tuple[str, ...]) -> dict[str, Found | str]:
+def _estimates(scan: TestScan, threads: int, learned: tuple[str, ...]) -> dict[str, Found | str]:
     """What each method finds in the scored voxels, or why it finds nothing."""
-    tensor = microstructure(scene.dwi, models=("dti",), method="wls")
-    made: dict[str, Found | str] = {name: _learned(scene, name) for name in learned}
-    responses = estimate_responses(scene.dwi, tensor["dti_fa"].data, tensor["dti_md"].data, LMAX)
-    part = scene.dwi.with_(mask=scene.scored)
+    tensor = microstructure(scan.dwi, models=("dti",), method="wls")
+    made: dict[str, Found | str] = {name: _learned(scan, name) for name in learned}
+    responses = estimate_responses(scan.dwi, tensor["dti_fa"].data, tensor["dti_md"].data, LMAX)
+    part = scan.dwi.with_(mask=scan.scored)
     names = ("csd", "msmt", "csd-dipy") if len(responses.levels) > 1 else ("csd", "csd-dipy")
     for name in names:
         made[name] = _peaks(part, partial(_deconvolved, responses=responses, method=name))
-    loose = part.data[scene.scored][:, None, None]
-    voxels = part.with_(data=loose, mask=np.ones(loose.shape[:3], bool), sigma=None)
+    signals = part.data[scan.scored][:, None, None]
+    voxels = part.with_(data=signals, mask=np.ones(signals.shape[:3], bool), sigma=None)
     try:
         began = time.perf_counter()
         fod = mrtrix(voxels, responses, LMAX, "csd", threads)
@@ -143,19 +143,19 @@ def _estimates(scene: TestScan, threads: int, learned: tuple[str, ...]) -> dict[
     return made
 
 
-def _learned(scene: TestScan, method: str) -> Found:
-    few = np.zeros(scene.dwi.grid, dtype=bool)
-    few.reshape(-1)[np.flatnonzero(scene.dwi.brain())[:64]] = True
-    FOD_METHODS[method].run(scene.dwi.with_(mask=few), PEAKS)  # kernels and weights are there
+def _learned(scan: TestScan, method: str) -> Found:
+    few = np.zeros(scan.dwi.grid, dtype=bool)
+    few.reshape(-1)[np.flatnonzero(scan.dwi.brain())[:64]] = True
+    FOD_METHODS[method].run(scan.dwi.with_(mask=few), PEAKS)  # kernels and weights are there
     began = time.perf_counter()
-    maps = FOD_METHODS[method].run(scene.dwi, PEAKS, min_peak_prob=0.0)
+    maps = FOD_METHODS[method].run(scan.dwi, PEAKS, min_peak_prob=0.0)
     seconds = time.perf_counter() - began
     vectors, probability, cone = (
-        maps[name].data[scene.scored] for name in ("peaks", "peakprob", "peakcone")
+        maps[name].data[scan.scored] for name in ("peaks", "peakprob", "peakcone")
     )
     vectors = vectors.reshape(-1, PEAKS, 3)
     # Timed on the whole mask, as it must read neighbours: told for as many voxels as are scored.
-    seconds *= scene.scored.sum() / scene.dwi.brain().sum()
+    seconds *= scan.scored.sum() / scan.dwi.brain().sum()
     return Found(vectors, np.linalg.norm(vectors, axis=2), seconds, probability, cone)
 
 

@@ -79,18 +79,18 @@ def run_tracking_speed(
     """
     folder = _writable(out)
     with tempfile.TemporaryDirectory() as temporary:
-        scene = make_scene(Path(temporary), seed, bundles, quick)
+        inputs = make_inputs(Path(temporary), seed, bundles, quick)
         rounds = [
             [
-                _timed(scene, name, sizes, threads, quick, seed)
+                _timed(inputs, name, sizes, threads, quick, seed)
                 for name, sizes in {**PEERS, **OURS}.items()
             ]
             for _ in range(1 if quick else ROUNDS)
         ]
         streamed = [
-            _streamed(scene, n, threads, seed)
+            _streamed(inputs, n, threads, seed)
             for n in (STREAMED_QUICK if quick else STREAMED)
-            if shutil.disk_usage(scene.folder).free > _ROOM * n
+            if shutil.disk_usage(inputs.folder).free > _ROOM * n
         ]
     rows = [max(same, key=lambda row: row.get("per_s", 0.0)) for same in zip(*rounds)]
     speed = {row["tracker"]: row.get("per_s") for row in rows}
@@ -108,11 +108,11 @@ def run_tracking_speed(
         if row["tracker"] == "Fornix probabilistic":
             row["goal"] = GOAL
     write_csv(folder / "tracking_speed.csv", [*rows, *streamed])
-    _page(folder, rows, streamed, environment(threads, seed), scene)
+    _page(folder, rows, streamed, environment(threads, seed), inputs)
     return rows
 
 
-def make_scene(
+def make_inputs(
     folder: Path, seed: int = 0, bundles: str | Path | None = None, quick: bool = False
 ) -> TrackingInputs:
     """A phantom's scan (30 directions, b = 1000, SNR 25), its CSD FOD and true tissue, also as files."""
@@ -138,14 +138,14 @@ def make_scene(
 
 
 def _timed(
-    scene: TrackingInputs, name: str, sizes: tuple[int, int], threads: int, quick: bool, seed: int
+    inputs: TrackingInputs, name: str, sizes: tuple[int, int], threads: int, quick: bool, seed: int
 ) -> Row:
     """Accepted streamlines per second, from the difference of two runs."""
     row: Row = {"tracker": name}
     if name.startswith("MRtrix3") and shutil.which("tckgen") is None:
         return {**row, "skipped": "MRtrix3 is not installed: apt install mrtrix3"}
     few, many = (max(50, n // 10) for n in sizes) if quick else sizes
-    run = _runner(scene, name, threads, seed)
+    run = _runner(inputs, name, threads, seed)
     run(few)
     first, second = _clock(run, few), _clock(run, many)
     if second[0] <= first[0]:
@@ -166,19 +166,19 @@ def _clock(run: Callable[[int], tuple[int, float]], count: int) -> tuple[float, 
 
 
 def _runner(
-    scene: TrackingInputs, name: str, threads: int, seed: int
+    inputs: TrackingInputs, name: str, threads: int, seed: int
 ) -> Callable[[int], tuple[int, float]]:
     """count -> (streamlines found, their mean length)."""
-    step = min(1.0, float(np.linalg.norm(scene.affine[:3, :3], axis=0).min()) / 2)
+    step = min(1.0, float(np.linalg.norm(inputs.affine[:3, :3], axis=0).min()) / 2)
     smooth = name.endswith("ptt")
     criteria = TrackingCriteria(step=step, angle=15.0 if smooth else 30.0)
     deviation = None
     if name.endswith("uncertainty"):
-        deviation = (0.1 * np.abs(scene.fod)).astype(np.float32)
+        deviation = (0.1 * np.abs(inputs.fod)).astype(np.float32)
 
     def ours(count: int) -> tuple[int, float]:
         made = track_engine(
-            scene.fod, scene.affine, scene.tissue, scene.seeds, criteria,
+            inputs.fod, inputs.affine, inputs.tissue, inputs.seeds, criteria,
             algorithm=name.split()[1].rstrip(","), count=count, seed=seed, threads=threads, fod_std=deviation,
         )  # fmt: skip
         assert not isinstance(made, int)
@@ -187,21 +187,21 @@ def _runner(
     def dipys(count: int) -> tuple[int, float]:
         # So many seeds, all of whose streamlines count.
         track = dipy_batch(
-            scene.fod, scene.affine, scene.tissue, criteria,
+            inputs.fod, inputs.affine, inputs.tissue, criteria,
             algorithm="ptt" if smooth else "probabilistic", seed=seed, threads=threads,
         )  # fmt: skip
         rng = np.random.default_rng(seed)
-        voxels = np.argwhere(scene.seeds)[rng.integers(int(scene.seeds.sum()), size=count)]
+        voxels = np.argwhere(inputs.seeds)[rng.integers(int(inputs.seeds.sum()), size=count)]
         places = voxels + rng.uniform(-0.5, 0.5, voxels.shape)
-        points, sizes = track(places @ scene.affine[:3, :3].T + scene.affine[:3, 3])
-        made = Tractogram(points, np.r_[0, np.cumsum(sizes)], scene.affine, (1, 1, 1))
+        points, sizes = track(places @ inputs.affine[:3, :3].T + inputs.affine[:3, 3])
+        made = Tractogram(points, np.r_[0, np.cumsum(sizes)], inputs.affine, (1, 1, 1))
         return len(made), float(made.lengths().mean())
 
     def mrtrix(count: int) -> tuple[int, float]:
-        path = scene.folder / "out.tck"
+        path = inputs.folder / "out.tck"
         subprocess.run(
-            ["tckgen", scene.folder / "fod.nii", path, "-algorithm", name.split()[-1],
-             "-act", scene.folder / "5tt.nii", "-seed_image", scene.folder / "seeds.nii",
+            ["tckgen", inputs.folder / "fod.nii", path, "-algorithm", name.split()[-1],
+             "-act", inputs.folder / "5tt.nii", "-seed_image", inputs.folder / "seeds.nii",
              "-select", str(count), "-minlength", f"{criteria.min_length:g}",
              "-maxlength", f"{criteria.max_length:g}", "-nthreads", str(threads), "-force", "-quiet"],
             check=True,
@@ -219,21 +219,21 @@ def _tck(path: Path) -> tuple[int, float]:
     return len(made), float(made.lengths().mean())
 
 
-def _streamed(scene: TrackingInputs, count: int, threads: int, seed: int) -> Row:
+def _streamed(inputs: TrackingInputs, count: int, threads: int, seed: int) -> Row:
     """Peak memory of a process of its own that tracks `count` streamlines to disk."""
     np.savez(
-        scene.folder / "scene.npz", fod=scene.fod, affine=scene.affine, seeds=scene.seeds,
-        wm=scene.tissue.wm, gm=scene.tissue.gm, csf=scene.tissue.csf,
+        inputs.folder / "inputs.npz", fod=inputs.fod, affine=inputs.affine, seeds=inputs.seeds,
+        wm=inputs.tissue.wm, gm=inputs.tissue.gm, csf=inputs.tissue.csf,
     )  # fmt: skip
-    words = [str(scene.folder), str(count), str(threads), str(seed)]
+    words = [str(inputs.folder), str(count), str(threads), str(seed)]
     done = subprocess.run(
         [sys.executable, "-m", "fornix_bench.suites.tractography.speed", *words],
         capture_output=True,
         text=True,
     )
     if done.returncode:
-        told = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise FornixError(f"streaming {count} streamlines failed: {told[0]}")
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise FornixError(f"streaming {count} streamlines failed: {last[0]}")
     seconds, peak, size = (float(v) for v in done.stdout.split()[-3:])
     return {
         "tracker": "Fornix probabilistic, to disk",
@@ -246,11 +246,11 @@ def _streamed(scene: TrackingInputs, count: int, threads: int, seed: int) -> Row
 
 
 def stream(folder: str, count: int, threads: int, seed: int) -> None:
-    """Track a saved scene to disk; prints seconds, peak memory and the file's size in bytes."""
+    """Track a saved inputs to disk; prints seconds, peak memory and the file's size in bytes."""
     from fornix.io.trx import TrxWriter
     from fornix_bench.peers._worker import peak_memory
 
-    with np.load(Path(folder) / "scene.npz") as saved:
+    with np.load(Path(folder) / "inputs.npz") as saved:
         kept = dict(saved)
     tissue = TissueFractions(kept["wm"], kept["gm"], kept["csf"])
     fod, affine = kept["fod"], kept["affine"]
@@ -265,14 +265,14 @@ def stream(folder: str, count: int, threads: int, seed: int) -> None:
 
 
 def _page(
-    folder: Path, rows: list[Row], streamed: list[Row], machine: str, scene: TrackingInputs
+    folder: Path, rows: list[Row], streamed: list[Row], machine: str, inputs: TrackingInputs
 ) -> None:
     skipped = [f"{r['tracker']}: {r['skipped']}" for r in rows if "skipped" in r]
     columns = (
         "tracker", "streamlines", "seconds", "per_s", "mean_mm", "ratio_ifod2", "ratio_dipy", "goal",
     )  # fmt: skip
     blocks = [
-        f"{int(scene.seeds.sum()):,} seed voxels of {np.linalg.norm(scene.affine[:3, 0]):.1f} mm, FOD by "
+        f"{int(inputs.seeds.sum()):,} seed voxels of {np.linalg.norm(inputs.affine[:3, 0]):.1f} mm, FOD by "
         f"CSD (lmax 8) from 30 directions at b = 1000, SNR 25, true tissue. {machine}.",
         "Made by `fornix bench tracking-speed`.",
         markdown([r for r in rows if "skipped" not in r], columns),

@@ -75,11 +75,11 @@ def run_tractography(
     curves: dict[str, list[tuple[NDArray[np.float32], NDArray[np.bool_]]]] = {}
     for spec in specs:
         subject = from_bundles(source, seed=spec.seed, voxel_size=4.0 if quick else 2.5)
-        scene = make_phantom_scan(subject, spec, threads=threads)
+        phantom = make_phantom_scan(subject, spec, threads=threads)
         name = f"{spec.protocol}, SNR {spec.snr:g}, {spec.artefacts} artefacts"
-        for tracker, cutoff, made, seconds in _tracked(scene, count, seed, threads, skipped):
+        for tracker, cutoff, made, seconds in _tracked(phantom, count, seed, threads, skipped):
             about: Row = {"scan": name, "tracker": tracker, "cutoff": cutoff}
-            found, scores, true = _rows(scene, made, about, threads)
+            found, scores, true = _rows(phantom, made, about, threads)
             rows += [{**row, "seconds": seconds} for row in found]
             curves.setdefault(tracker, []).append((scores, true))
     write_csv(folder / "tractography.csv", rows)
@@ -90,14 +90,14 @@ def run_tractography(
 
 
 def _tracked(
-    scene: PhantomScan, count: int, seed: int, threads: int, skipped: list[str]
+    phantom: PhantomScan, count: int, seed: int, threads: int, skipped: list[str]
 ) -> Iterator[tuple[str, float | None, Tractogram, float]]:
     """Tracker, its cutoff, streamlines and seconds; those that cannot run are noted in `skipped`."""
-    deconvolved = fod(scene.dwi, method="msmt", tensor=scene.maps, threads=threads)
+    deconvolved = fod(phantom.dwi, method="msmt", tensor=phantom.maps, threads=threads)
     for method in (*OURS, *DIPYS):
-        maps = deconvolved if method in DIPYS else scene.maps
+        maps = deconvolved if method in DIPYS else phantom.maps
         run = partial(
-            track, scene.dwi, maps, method=method, count=count, tissue=scene.tissue, seed=seed,
+            track, phantom.dwi, maps, method=method, count=count, tissue=phantom.tissue, seed=seed,
             threads=threads,
         )  # fmt: skip
         peer = TRACK_METHODS[method].peer
@@ -106,14 +106,14 @@ def _tracked(
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         try:
-            mrtrix_fod(scene, place, threads)
+            mrtrix_fod(phantom, place, threads)
         except PeerMissing as missing:
             skipped.append(str(missing))
             return
         for cutoff in CUTOFFS:
             try:
                 made, seconds = _timed(
-                    partial(mrtrix_track, scene, place, cutoff, count, seed, threads)
+                    partial(mrtrix_track, phantom, place, cutoff, count, seed, threads)
                 )
             except PeerMissing as missing:
                 skipped.append(str(missing))
@@ -129,11 +129,13 @@ def _timed(run: Callable[[], Tractogram]) -> tuple[Tractogram, float]:
 
 
 def _rows(
-    scene: PhantomScan, made: Tractogram, about: Row, threads: int
+    phantom: PhantomScan, made: Tractogram, about: Row, threads: int
 ) -> tuple[list[Row], NDArray[np.float32], NDArray[np.bool_]]:
     """One row for all streamlines and one for each filter; each one's plausibility, and the truth."""
-    judged = score_streamlines(made, scene.dwi, scene.maps, tissue=scene.tissue, threads=threads)
-    before = score(made, scene.truth, threads=threads)
+    judged = score_streamlines(
+        made, phantom.dwi, phantom.maps, tissue=phantom.tissue, threads=threads
+    )
+    before = score(made, phantom.truth, threads=threads)
     true = before.kinds == VALID
     rows = [{**about, "filter": "none", **_measures(before)}]
     for by in FILTERS:
@@ -146,7 +148,7 @@ def _rows(
             kept = scores > THRESHOLDS[by]
         after: Row = {}
         if kept.any():
-            after = _measures(score(judged.subset(kept), scene.truth, threads=threads))
+            after = _measures(score(judged.subset(kept), phantom.truth, threads=threads))
         rows.append({**about, "filter": by, **after, **removed(kept, before.kinds, scores)})
     return rows, judged.per_streamline["plausibility"], true
 
