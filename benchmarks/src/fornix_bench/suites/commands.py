@@ -25,6 +25,8 @@ from fornix_bench.table import Row, environment, markdown, write_csv, write_page
 SCAN = "philips-achieva_b1000x32"
 ROUNDS = 3
 
+_COLUMNS = ("command", "seconds", "cpu_s", "peak_mb", "peer", "peer_seconds", "ratio", "goal")
+
 
 @dataclass(frozen=True)
 class Task:
@@ -95,7 +97,7 @@ def run_commands(
         f"{scan.parent.name if scan.is_relative_to(data) else 'A simulated head'}, from the start of the "
         f"process to its end. {environment(threads, seed)}.",
         "Made by `fornix bench commands`.",
-        markdown(rows),
+        markdown(rows, _COLUMNS),
         "`peer_seconds`: MRtrix3's command for the same work, run in turn; it is given a mask and a "
         "response, which ours makes itself, with the noise level. `ratio` is ours to the peer's. `cpu_s` "
         "counts all threads. `goal`: seconds on two quiet threads of the machine that the goals were "
