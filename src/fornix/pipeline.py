@@ -11,6 +11,7 @@ from fornix.core.dwi import DWI
 from fornix.core.maps import Maps
 from fornix.core.tractogram import Tractogram
 from fornix.io import load
+from fornix.io.files import protected
 from fornix.workflow.job import Show, Silent
 from fornix.workflow.stages import (
     PREPROCESS,
@@ -85,17 +86,18 @@ def run(
         exclude=exclude,
         max_memory=options.max_memory,
     )
-    job = open_job(out, path, scan, show or Silent(), mask, exclude)
-    state = State(scan)
-    mask_stage(job, state, options.mask_method, given=mask)
-    noise_stage(job, state, options.noise, options.sigma)
-    check_stage(job, state)
-    denoiser, corrections = PREPROCESS[options.preprocess]
-    raw_dwi = None if corrections else state.dwi
-    preprocess_stage(job, state, denoiser, corrections, options)
-    microstructure_stage(job, state, options.models, options.method, options, raw_dwi)
-    if fibres_possible(state.dwi):
-        fibre_stages(job, state, options, raw_dwi)
-    page = report_stage(job, state, truth)
+    with protected(path, bval, bvec, grad, mask):
+        job = open_job(out, path, scan, show or Silent(), mask, exclude)
+        state = State(scan)
+        mask_stage(job, state, options.mask_method, given=mask)
+        noise_stage(job, state, options.noise, options.sigma)
+        check_stage(job, state)
+        denoiser, corrections = PREPROCESS[options.preprocess]
+        raw_dwi = None if corrections else state.dwi
+        preprocess_stage(job, state, denoiser, corrections, options)
+        microstructure_stage(job, state, options.models, options.method, options, raw_dwi)
+        if fibres_possible(state.dwi):
+            fibre_stages(job, state, options, raw_dwi)
+        page = report_stage(job, state, truth)
     seconds = time.perf_counter() - start
     return Outcome(state.dwi, state.maps, state.tractogram, job.out, page, seconds)

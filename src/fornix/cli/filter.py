@@ -66,8 +66,9 @@ def filter_command(
       fornix filter out/sub-01_tractogram.trx --by weight -o out/sub-01_fitted.trk
     """
     from fornix.io import load_tractogram, save_tractogram, write_sidecar
+    from fornix.io.files import protected
     from fornix.io.sidecar import command_line
-    from fornix.io.tractograms import check_extension
+    from fornix.io.tractograms import check_extension, needs_reference
     from fornix.tractography.filtering.filter import check_choice, chosen, score_streamlines
 
     check_choice(by, threshold, keep)
@@ -75,14 +76,15 @@ def filter_command(
     stem, fod = _fod(folder, tractogram)
     path = out or tractogram.with_name(f"{stem}_desc-filtered_tractogram{tractogram.suffix}")
     check_extension(path)
-    made = load_tractogram(tractogram, reference=fod if tractogram.suffix == ".tck" else None)
+    made = load_tractogram(tractogram, reference=fod if needs_reference(tractogram) else None)
     scan, found = _scan(folder, stem, mask)
     scored = score_streamlines(made, scan, found, tissue=tissue, threads=threads)
     best = np.arange(len(made)) if score_only else chosen(
         scored.per_streamline[by], by, threshold, keep
     )  # fmt: skip
     kept = scored.subset(best)
-    save_tractogram(kept, path)
+    with protected(tractogram, mask, tissue):
+        save_tractogram(kept, path)
     write_sidecar(
         path,
         {"Units": "mm", "Method": "none" if score_only else by, "Count": len(kept),
@@ -100,7 +102,9 @@ def filter_command(
 def _fod(folder: Path, tractogram: Path) -> tuple[str, Path]:
     """The stem of the scan and its FOD image: of the tractogram's name, or the only one there is."""
     end = "_param-fod_dwimap.nii.gz"
-    stems = sorted(p.name.removesuffix(end) for p in folder.glob(f"*{end}"))
+    if not folder.is_dir():
+        raise FornixError(f"the folder {folder} does not exist; give that of the maps with --maps")
+    stems = sorted(p.name.removesuffix(end) for p in folder.iterdir() if p.name.endswith(end))
     if not stems:
         raise FornixError(
             f"{folder} holds no FOD (STEM{end}); make it with `fornix fod`, or give its folder with --maps"

@@ -9,19 +9,16 @@ import typer
 from rich.markup import escape
 
 from fornix.cli import options as o
+from fornix.cli.scan_options import ScanOptions, reads_scan
 from fornix.cli.show import console
 
 
+@reads_scan("sigma")
 def info_command(
     path: o.Input,
-    bval: o.Bval = None,
-    bvec: o.Bvec = None,
-    grad: o.Grad = None,
-    mask: o.Mask = None,
-    b0_threshold: o.B0Threshold = 50.0,
-    exclude: o.Exclude = "",
-    max_memory: o.MaxMemory = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    *,
+    scan: ScanOptions,
 ) -> None:
     """Shells, spread of directions, grid, SNR, gradient check, and what can be estimated.
 
@@ -33,15 +30,12 @@ def info_command(
       fornix info dwi.nii.gz
       fornix info dwi.nii.gz --bval other.bval --bvec other.bvec --json
     """
-    from fornix.io import load, read_mask
+    from fornix.io import read_mask
     from fornix.workflow.scan_facts import describe
 
-    dwi = load(
-        path, bval=bval, bvec=bvec, grad=grad, b0_threshold=b0_threshold, exclude=o.volumes(exclude),
-        max_memory=max_memory,
-    )  # fmt: skip
-    if mask is not None:
-        dwi = dwi.with_(mask=read_mask(mask, dwi))
+    dwi = scan.load(path)
+    if scan.mask is not None:
+        dwi = dwi.with_(mask=read_mask(scan.mask, dwi))
     facts = describe(dwi)
     if as_json:
         typer.echo(json.dumps(facts.as_dict(), indent=2))

@@ -39,7 +39,8 @@ B0Threshold = Annotated[
     float, typer.Option("--b0-threshold", help="A volume is a b0 if b <= this, s/mm².", min=0)
 ]
 Exclude = Annotated[
-    str, typer.Option("--exclude", help="Volumes to leave out, for example 5,17 (from 0).")
+    str,
+    typer.Option("--exclude", help="Volumes to leave out, counted from 0, for example 5,17,20-25."),
 ]
 NoiseLevel = Annotated[
     float | None,
@@ -105,14 +106,36 @@ def check_tractogram(extension: str) -> None:
 def levels(text: str) -> tuple[float, ...]:
     """Quantile levels from `0.05,0.95`."""
     try:
-        return tuple(float(v) for v in text.replace(" ", "").split(",") if v)
+        return tuple(float(word) for word in _words(text))
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a list of levels such as 0.05,0.95") from None
 
 
 def volumes(text: str) -> list[int]:
-    """Volume numbers from `5,17`."""
+    """Volume numbers from `5,17,20-25`; the ends of a range belong to it."""
+    numbers: list[int] = []
     try:
-        return [int(v) for v in text.replace(" ", "").split(",") if v]
+        for word in _words(text):
+            first, _, last = word.partition("-")
+            if not (first.isdecimal() and (last or first).isdecimal()) or word.endswith("-"):
+                raise ValueError(word)
+            low, high = int(first), int(last or first)
+            if high < low or high - low > 100_000:
+                raise ValueError(word)
+            numbers += range(low, high + 1)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a list of volume numbers such as 5,17") from None
+        raise typer.BadParameter(
+            f"{text!r} is not a list of volume numbers such as 5,17,20-25 (counted from 0)"
+        ) from None
+    return numbers
+
+
+def models_of(text: str) -> str | tuple[str, ...]:
+    """`auto`, or the models of `dti,dki`."""
+    return text if text == "auto" else tuple(_words(text))
+
+
+def _words(text: str) -> list[str]:
+    """The entries of a list, parted by commas or blanks; nothing between two commas is a mistake."""
+    words = [word.split() or [""] for word in text.split(",")] if text.strip() else []
+    return [entry for word in words for entry in word]

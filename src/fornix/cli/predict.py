@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fornix.cli import options as o
-from fornix.cli.show import Shown, console
+from fornix.cli.scan_options import ScanOptions, reads_scan
 from fornix.core.errors import FornixError
 
 
+@reads_scan("bval", "bvec", "grad")
 def predict_command(
     path: o.Input,
     out: o.Out,
@@ -33,8 +35,6 @@ def predict_command(
     method: Annotated[
         str, typer.Option("--method", help="learned, voxelwise (networks) or encoder (no network).")
     ] = "learned",
-    mask: o.Mask = None,
-    sigma: o.NoiseLevel = None,
     adapt: Annotated[
         bool | None,
         typer.Option(
@@ -43,10 +43,10 @@ def predict_command(
             "by default), to the scan first.",
         ),
     ] = None,
-    exclude: o.Exclude = "",
     threads: o.Threads = None,
     device: o.Device = "auto",
-    max_memory: o.MaxMemory = None,
+    *,
+    scan: ScanOptions,
 ) -> None:
     """Predict the scan at other gradients, with a standard deviation.
 
@@ -61,20 +61,16 @@ def predict_command(
     from fornix.estimators.predict import predict
     from fornix.io import derivative, read_fsl, read_mrtrix, save_scan, write_image, write_sidecar
     from fornix.io.scan import load
-    from fornix.workflow.stages import State, mask_stage, noise_stage, open_job
 
     if grad is None and (bval is None or bvec is None):
         raise FornixError("say where to predict: --bval and --bvec, or --grad")
-    skipped = o.volumes(exclude)
-    scan = load(path, bval=scan_bval, bvec=scan_bvec, exclude=skipped, max_memory=max_memory)
-    target = (
-        read_mrtrix(grad) if grad is not None else read_fsl(bval or "", bvec or "", scan.affine)
-    )
-    show = Shown()
-    try:
-        job, state = open_job(out, path, scan, show, mask, skipped), State(scan)
-        mask_stage(job, state, given=mask)
-        noise_stage(job, state, sigma=sigma)
+    scan = replace(scan, bval=scan_bval, bvec=scan_bvec)
+    with scan.prepared(path, out) as (job, state):
+        target = (
+            read_mrtrix(grad)
+            if grad is not None
+            else read_fsl(bval or "", bvec or "", state.dwi.affine)
+        )
 
         def save(made: tuple, provenance: dict) -> list[Path]:
             predicted, spread = made
@@ -83,7 +79,7 @@ def predict_command(
             about = {"Units": "as the scan", "Method": spread.method, **provenance}
             write_sidecar(image, {**about, "Description": "signal predicted at other gradients"})
             error = job.out / derivative(job.stem, "dwi", desc="predictedstd")
-            write_image(error, spread.std, scan.affine)
+            write_image(error, spread.std, state.dwi.affine)
             write_sidecar(
                 error,
                 {**about, "Description": "standard deviation of the prediction, noise left out"},
@@ -114,6 +110,3 @@ def predict_command(
             reload,
             lambda made: f"{made[0].gradients}",
         )
-    finally:
-        show.close()
-    console.print(f"done: results are in {job.out}", markup=False)

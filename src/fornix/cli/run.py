@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from fornix.cli import options as o
+from fornix.cli.scan_options import ScanOptions, reads_scan
 from fornix.cli.show import Shown, console
 
 
+@reads_scan()
 def run_command(
     path: o.Input,
     out: o.Out,
@@ -41,21 +43,15 @@ def run_command(
         typer.Option("--streamlines", help="Streamlines to keep; 0 leaves tracking out.", min=0),
     ] = 100_000,
     tractogram: Annotated[str, typer.Option("--tractogram", help="trx, tck or trk.")] = "trx",
-    bval: o.Bval = None,
-    bvec: o.Bvec = None,
-    grad: o.Grad = None,
-    mask: o.Mask = None,
-    sigma: o.NoiseLevel = None,
     truth: Annotated[
         Path | None,
         typer.Option("--truth", help="Folder of true maps to stand beside the estimates."),
     ] = None,
-    b0_threshold: o.B0Threshold = 50.0,
-    exclude: o.Exclude = "",
     seed: o.Seed = 0,
     threads: o.Threads = None,
     device: o.Device = "auto",
-    max_memory: o.MaxMemory = None,
+    *,
+    scan: ScanOptions,
 ) -> None:
     """The whole job: checks, noise, mask, maps with errors, fibre orientation, tractogram, report.
 
@@ -78,8 +74,8 @@ def run_command(
             out,
             Options(
                 preprocess=preprocess,
-                sigma=sigma,
-                models=models if models == "auto" else tuple(models.split(",")),
+                sigma=scan.sigma,
+                models=o.models_of(models),
                 method=method,
                 quantiles=o.levels(quantiles),
                 adapt=adapt,
@@ -92,14 +88,14 @@ def run_command(
                 seed=seed,
                 threads=threads,
                 device=device,
-                max_memory=max_memory,
+                max_memory=scan.max_memory,
             ),
-            bval=bval,
-            bvec=bvec,
-            grad=grad,
-            mask=mask,
-            b0_threshold=b0_threshold,
-            exclude=o.volumes(exclude),
+            bval=scan.bval,
+            bvec=scan.bvec,
+            grad=scan.grad,
+            mask=scan.mask,
+            b0_threshold=scan.b0_threshold,
+            exclude=scan.excluded,
             truth=truth,
             show=show,
         )

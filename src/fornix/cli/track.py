@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from fornix.cli import options as o
+from fornix.cli.scan_options import ScanOptions, reads_scan
 from fornix.cli.show import console
-from fornix.cli.stages import _job
 
 _SEEDS = "Mask to start in; the white matter if absent."
 _FOD = "Orientations of another tool (harmonics, MRtrix3's basis) on the scan's grid."
@@ -17,6 +17,7 @@ _SEEDING = "voxel, interface (grey meets white) or dynamic (where streamlines ar
 _TISSUE = "T1 segmentation aligned with the scan: 5ttgen's, 3 volumes (white, grey, fluid) or FAST labels."
 
 
+@reads_scan()
 def track_command(
     path: o.Input,
     out: o.Out,
@@ -43,8 +44,14 @@ def track_command(
     threshold: Annotated[
         float, typer.Option("--threshold", help="Least FOD, as a share of its typical largest.")
     ] = 0.1,
-    min_length: Annotated[float, typer.Option("--min-length", help="mm.")] = 20.0,
-    max_length: Annotated[float, typer.Option("--max-length", help="mm.")] = 250.0,
+    min_length: Annotated[
+        float | None,
+        typer.Option("--min-length", help="mm; 20 if absent, less in brains smaller than human."),
+    ] = None,
+    max_length: Annotated[
+        float | None,
+        typer.Option("--max-length", help="mm; 250 if absent, less in brains smaller than human."),
+    ] = None,
     fod: Annotated[Path | None, typer.Option("--fod", help=_FOD)] = None,
     tissue: Annotated[Path | None, typer.Option("--tissue", help=_TISSUE)] = None,
     include: Annotated[
@@ -66,16 +73,11 @@ def track_command(
             help="Keep only streamlines that end in grey matter (anatomically constrained).",
         ),
     ] = True,
-    bval: o.Bval = None,
-    bvec: o.Bvec = None,
-    grad: o.Grad = None,
-    mask: o.Mask = None,
-    sigma: o.NoiseLevel = None,
-    exclude: o.Exclude = "",
     seed: o.Seed = 0,
     threads: o.Threads = None,
     device: o.Device = "auto",
-    max_memory: o.MaxMemory = None,
+    *,
+    scan: ScanOptions,
 ) -> None:
     """Track streamlines from a scan; orientations in OUT of the same scan are reused.
 
@@ -99,13 +101,13 @@ def track_command(
         threads=threads,
         device=device,
         tractogram_format=tractogram,
-        max_memory=max_memory,
+        max_memory=scan.max_memory,
     )
     asked = TrackOptions(
         seeds, seeding, seeds_per_voxel, step, angle, threshold, min_length, max_length, tissue,
         tuple(include or ()), tuple(avoid or ()), tuple(stop or ()), act_ends, fod,
     )  # fmt: skip
-    with _job(path, out, bval, bvec, grad, mask, sigma, exclude, max_memory) as (job, state):
+    with scan.prepared(path, out) as (job, state):
         asked.arguments(state.dwi)  # says what is wrong before the long part
         given = None if fod is None else read_fod(fod, state.dwi)
         known = job.out / derivative(job.stem, "dwimap", param="fod")

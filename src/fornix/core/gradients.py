@@ -6,6 +6,7 @@ MRtrix's gradient files are in world axes. Both are converted at the door, here,
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -16,6 +17,10 @@ from fornix.core.errors import FornixError
 from fornix.core.protocol import ProtocolFacts
 
 B0_THRESHOLD = 50.0  # s/mm²
+#: Larger b-values are of another unit: no scanner reaches them.
+_LARGEST = 200_000.0
+#: A shell is no wider than this share of its largest b, or than 100 s/mm².
+_SHELL_WIDTH = 0.1
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Gradients:
         directions: (N, 3) float64, unit vectors in world (RAS+) axes; zero only where b is a b0.
         b0_threshold: A volume is a b0 if b <= this; its true b is still used in every fit.
         notes: What was changed on the way in, one line each.
+        numbers: (N,) each volume's number in the file that it came from; messages name it by this.
 
     Raises:
         FornixError: Where the table cannot be right; see the messages.
@@ -47,6 +53,7 @@ class Gradients:
     directions: NDArray[np.float64]
     b0_threshold: float = B0_THRESHOLD
     notes: tuple[str, ...] = field(default=())
+    numbers: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __post_init__(self) -> None:
         bvals = np.array(self.bvals, dtype=np.float64).reshape(-1)
@@ -56,17 +63,28 @@ class Gradients:
                 f"{len(bvals)} b-values need directions of shape ({len(bvals)}, 3), "
                 f"got {directions.shape}"
             )
-        if not np.isfinite(bvals).all() or (bvals < 0).any():
-            bad = int(np.flatnonzero(~np.isfinite(bvals) | (bvals < 0))[0])
+        numbers = np.array(self.numbers) if len(self.numbers) else np.arange(len(bvals))
+        if numbers.shape != bvals.shape:
+            raise FornixError(f"{len(bvals)} b-values need as many numbers, got {numbers.shape}")
+        wrong = ~np.isfinite(bvals) | (bvals < 0)
+        if wrong.any():
+            bad = int(np.flatnonzero(wrong)[0])
             raise FornixError(
-                f"b-value of volume {bad} is {bvals[bad]}; it must be finite and >= 0"
+                f"b-value of volume {numbers[bad]} is {bvals[bad]}; it must be finite and >= 0: correct "
+                f"the table, or leave the volume out with --exclude {_listed(numbers[wrong])}"
+            )
+        if len(bvals) and bvals.max() > _LARGEST:
+            raise FornixError(
+                f"the largest b-value is {bvals.max():g}, beyond what a scanner reaches; write b-values "
+                "in s/mm²"
             )
         notes = list(self.notes)
-        directions, more = _unit_directions(bvals, directions, self.b0_threshold)
+        directions, more = _unit_directions(bvals, directions, self.b0_threshold, numbers)
         notes += more
-        bvals.flags.writeable = directions.flags.writeable = False
+        bvals.flags.writeable = directions.flags.writeable = numbers.flags.writeable = False
         object.__setattr__(self, "bvals", bvals)
         object.__setattr__(self, "directions", directions)
+        object.__setattr__(self, "numbers", numbers)
         object.__setattr__(self, "notes", tuple(notes))
 
     def __len__(self) -> int:
@@ -92,15 +110,42 @@ class Gradients:
 
     @cached_property
     def shells(self) -> tuple[Shell, ...]:
-        """The non-b0 volumes, clustered where sorted b-values leave a gap; ascending b."""
+        """The non-b0 volumes, clustered where sorted b-values leave a gap; ascending b.
+
+        Where b-values follow each other without a gap (continuous b, grids in q-space) a cluster is cut
+        into parts of like width, so that no shell spans more than a tenth of its b: see `continuous_b`.
+        """
+        return tuple(
+            Shell(float(self.bvals[g].mean()), tuple(sorted(map(int, g))))
+            for cluster in self._clusters
+            for g in self._narrow(cluster)
+        )
+
+    @property
+    def continuous_b(self) -> bool:
+        """True where b-values follow each other without gaps, so that there are no shells."""
+        return len(self.shells) > len(self._clusters)
+
+    @cached_property
+    def _clusters(self) -> tuple[NDArray[np.int64], ...]:
         index = np.flatnonzero(~self.b0_mask)
         index = index[np.argsort(self.bvals[index], kind="stable")]
         if not len(index):
             return ()
         b = self.bvals[index]
         gaps = np.diff(b) > np.maximum(50.0, 0.05 * b[1:])
-        groups = np.split(index, np.flatnonzero(gaps) + 1)
-        return tuple(Shell(float(self.bvals[g].mean()), tuple(sorted(map(int, g)))) for g in groups)
+        return tuple(np.split(index, np.flatnonzero(gaps) + 1))
+
+    def _narrow(self, cluster: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        b = self.bvals[cluster]
+        width = max(100.0, _SHELL_WIDTH * float(b[-1]))
+        if b[-1] - b[0] <= width:
+            return [cluster]
+        # Cuts at like ratios of b: the width that a shell may have grows with b.
+        low = max(float(b[0]), 100.0)
+        parts = int(np.ceil(np.log(b[-1] / low) / np.log1p(_SHELL_WIDTH))) + 1
+        edges = low * (b[-1] / low) ** (np.arange(1, parts) / parts)
+        return [part for part in np.split(cluster, np.searchsorted(b, edges)) if len(part)]
 
     @cached_property
     def facts(self) -> ProtocolFacts:
@@ -118,6 +163,9 @@ class Gradients:
 
     def __str__(self) -> str:
         parts = [f"{int(self.b0_mask.sum())} b0"]
+        if self.continuous_b:
+            b = self.bvals[~self.b0_mask]
+            return f"{parts[0]}, {len(b)} at b={b.min():.0f} to {b.max():.0f} without shells"
         parts += [f"{len(s)} at b={s.b:.0f}" for s in self.shells[:8]]
         if len(self.shells) > 8:
             parts.append(f"… {len(self.shells)} shells up to b={self.shells[-1].b:.0f}")
@@ -126,7 +174,10 @@ class Gradients:
     def subset(self, volumes: ArrayLike) -> Gradients:
         """The table of some volumes (indices or a boolean mask), in the order given."""
         index = np.asarray(volumes)
-        return replace(self, bvals=self.bvals[index], directions=self.directions[index])
+        return replace(
+            self, bvals=self.bvals[index], directions=self.directions[index],
+            numbers=self.numbers[index],
+        )  # fmt: skip
 
     def rotated(self, rotation: ArrayLike) -> Gradients:
         """Directions turned by one (3, 3) rotation, or by one per volume (N, 3, 3)."""
@@ -140,31 +191,63 @@ class Gradients:
         bvecs: ArrayLike,
         affine: ArrayLike,
         b0_threshold: float = B0_THRESHOLD,
+        exclude: Collection[int] = (),
     ) -> Gradients:
-        """From FSL's table: bvecs (3, N) or (N, 3) in voxel axes of an image with this affine."""
+        """From FSL's table: bvecs (3, N) or (N, 3) in voxel axes of an image with this affine.
+
+        Args:
+            bvals: (N,) s/mm².
+            bvecs: (3, N) or (N, 3).
+            affine: (4, 4) of the image.
+            b0_threshold: s/mm²; a volume is a b0 if b <= this.
+            exclude: Volumes to leave out; their entries may be wrong.
+        """
         bvals = np.atleast_1d(np.asarray(bvals, dtype=np.float64)).reshape(-1)
         bvecs, notes = _as_rows(np.asarray(bvecs, dtype=np.float64), len(bvals))
-        if len(bvals) > 0 and bvals.max() <= 20 and (np.linalg.norm(bvecs, axis=1) > 0.5).any():
-            raise FornixError(
-                f"the largest b-value is {bvals.max():g}: these look like ms/µm², "
-                "write b-values in s/mm² (multiply by 1000)"
-            )
         world = bvecs @ fsl_to_world(affine).T
-        return cls(bvals, world, b0_threshold, tuple(notes))
+        return cls._from_table(bvals, world, b0_threshold, exclude, notes)
 
     def to_fsl(self, affine: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(bvals (N,), bvecs (3, N)) for an image with this affine."""
         return self.bvals.copy(), fsl_to_world(affine).T @ self.directions.T
 
     @classmethod
-    def from_mrtrix(cls, table: ArrayLike, b0_threshold: float = B0_THRESHOLD) -> Gradients:
-        """From MRtrix's gradient table: rows x y z b, world axes."""
+    def from_mrtrix(
+        cls,
+        table: ArrayLike,
+        b0_threshold: float = B0_THRESHOLD,
+        exclude: Collection[int] = (),
+    ) -> Gradients:
+        """From MRtrix's gradient table: rows x y z b, world axes; exclude: volumes to leave out."""
         table = np.atleast_2d(np.asarray(table, dtype=np.float64))
         if table.shape[1] != 4:
             raise FornixError(
                 f"an MRtrix gradient table has 4 columns x y z b, got {table.shape[1]}"
             )
-        return cls(table[:, 3], table[:, :3], b0_threshold)
+        return cls._from_table(table[:, 3], table[:, :3], b0_threshold, exclude, [])
+
+    @classmethod
+    def _from_table(
+        cls,
+        bvals: NDArray[np.float64],
+        directions: NDArray[np.float64],
+        b0_threshold: float,
+        exclude: Collection[int],
+        notes: list[str],
+    ) -> Gradients:
+        """What a file holds, of the volumes that are kept: units and codes in vector lengths read."""
+        keep = np.setdiff1d(np.arange(len(bvals)), np.asarray(list(exclude), dtype=np.int64))
+        if not len(keep):
+            raise FornixError("no volume is left: every one was excluded")
+        bvals, directions = bvals[keep], directions[keep]
+        lengths = np.linalg.norm(np.nan_to_num(directions), axis=1)
+        if 0 < bvals.max() <= 20 and (lengths > 0.5).any():
+            raise FornixError(
+                f"the largest b-value is {bvals.max():g}: these look like ms/µm², "
+                "write b-values in s/mm² (multiply by 1000)"
+            )
+        bvals, more = _decoded(bvals, lengths, b0_threshold)
+        return cls(bvals, directions, b0_threshold, (*notes, *more), keep)
 
     def to_mrtrix(self) -> NDArray[np.float64]:
         """(N, 4) rows x y z b, world axes."""
@@ -208,23 +291,60 @@ def _as_rows(bvecs: NDArray[np.float64], count: int) -> tuple[NDArray[np.float64
     )
 
 
+def _decoded(
+    bvals: NDArray[np.float64], lengths: NDArray[np.float64], threshold: float
+) -> tuple[NDArray[np.float64], list[str]]:
+    """b-values, read from the lengths of the vectors where a table codes them so.
+
+    Scanners that play out many b-values as one write the largest for every volume and shorten the
+    vector: b is then b_max times the squared length, as MRtrix3 reads it.
+    """
+    weighted = (bvals > threshold) & (lengths > 1e-6)
+    b, length = bvals[weighted], lengths[weighted]
+    if len(b) < 2 or b.max() - b.min() > 0.02 * b.max():
+        return bvals, []
+    if length.max() > 1.02 or length.max() < 0.98 or length.min() > 0.95:
+        return bvals, []
+    scaled = np.where(weighted, bvals * np.minimum(lengths, 1.0) ** 2, bvals)
+    levels = scaled[weighted]
+    return scaled, [
+        f"b-values were coded in the lengths of the b-vectors ({length.min():.2f} to 1, all at "
+        f"b={b.max():.0f}): read as b={levels.min():.0f} to {levels.max():.0f}; write unit vectors if that "
+        "is wrong"
+    ]
+
+
+def _listed(numbers: NDArray[np.int64]) -> str:
+    """Volume numbers as `--exclude` takes them, the first of many."""
+    return ",".join(str(n) for n in numbers[:20]) + (",…" if len(numbers) > 20 else "")
+
+
 def _unit_directions(
-    bvals: NDArray[np.float64], directions: NDArray[np.float64], threshold: float
+    bvals: NDArray[np.float64],
+    directions: NDArray[np.float64],
+    threshold: float,
+    numbers: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], list[str]]:
     notes = []
     b0 = bvals <= threshold
     finite: NDArray[np.bool_] = np.all(np.isfinite(directions), axis=1, keepdims=False)
     if not finite[~b0].all():
-        bad = int(np.flatnonzero(~finite & ~b0)[0])
-        raise FornixError(f"the b-vector of volume {bad} (b={bvals[bad]:g}) is not finite")
+        wrong = ~finite & ~b0
+        bad = int(np.flatnonzero(wrong)[0])
+        raise FornixError(
+            f"the b-vector of volume {numbers[bad]} (b={bvals[bad]:g}) is not finite; correct the table, "
+            f"or leave the volume out with --exclude {_listed(numbers[wrong])}"
+        )
     directions = np.where(finite[:, None], directions, 0.0)
     norm = np.linalg.norm(directions, axis=1)
     zero = norm < 1e-6
     if (zero & ~b0).any():
         missing = np.flatnonzero(zero & ~b0)
         raise FornixError(
-            f"volume {missing[0]} has b={bvals[missing[0]]:g} but a zero b-vector "
-            f"({len(missing)} such volume(s)); correct the table, or raise --b0-threshold if it is a b0"
+            f"volume {numbers[missing[0]]} has b={bvals[missing[0]]:g} but a zero b-vector ({len(missing)} "
+            "such volume(s)); if it is a b0, raise the limit with --b0-threshold "
+            f"{np.ceil(bvals[missing].max()):g}; if it is a trace or mean volume, leave it out with "
+            f"--exclude {_listed(numbers[missing])}"
         )
     off = (np.abs(norm - 1) > 0.01) & ~zero & ~b0
     if off.any():

@@ -18,6 +18,8 @@ from fornix.core.design import condition, kurtosis_design, tensor_design
 DTI_BMAX = 1500.0
 #: The kurtosis expansion needs diffusion weighting that makes it visible, s/mm².
 DKI_BMAX_AT_LEAST = 1450.0
+#: The largest b-value that networks and the q-space prior were made for, s/mm².
+NETWORK_BMAX = 6000.0
 #: Directions that kurtosis needs: of a fit, and of a network, which knows what tissue looks like.
 _DKI_AXES, _DKI_AXES_NETWORK = 15, 6
 
@@ -114,6 +116,20 @@ class ProtocolFacts:
         if self.levels < 3:
             return "NODDI needs a b0 beside two shells, or a third shell; this scan has neither"
         return ""
+
+    @cached_property
+    def why_no_network(self) -> str:
+        """Empty where a network can read the protocol, else the reason why not."""
+        known = self.bvals <= NETWORK_BMAX
+        if known.all():
+            return self.why_not_dti
+        reason = self.subset(known).why_not_dti if known.any() else "none is left"
+        if not reason:
+            return ""
+        return (
+            f"networks know b-values up to {NETWORK_BMAX:.0f} s/mm², and {int((~known).sum())} of the "
+            f"{len(known)} volumes lie above (without them: {reason})"
+        )
 
     def why_not(self, network: bool = False) -> dict[str, str]:
         """For each model (`dti`, `dki`, `noddi`): empty if this protocol gives it, else why not.

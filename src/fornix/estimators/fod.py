@@ -102,9 +102,14 @@ def fod(
     Raises:
         FornixError: Fewer than six directions were measured, or an option does not go with the method.
     """
-    entry = FOD_METHODS.named(method)
+    entry, notes = FOD_METHODS.named(method), []
+    facts = dwi.gradients.facts
+    if method == "auto" and (reason := facts.why_no_network) and not facts.why_not_dti:
+        entry = FOD_METHODS["msmt" if facts.levels >= 3 else "csd"]
+        notes.append(tell(f"{reason}: deconvolution is used, {entry.name}"))
     method = entry.name
-    directions = max((len(s) for s in dwi.gradients.shells), default=0)
+    shells = dwi.gradients.shells
+    directions = max((len(s) for s in shells), default=0)
     everything = int((~dwi.gradients.b0_mask).sum())
     if everything < 6:
         raise FornixError(
@@ -126,7 +131,6 @@ def fod(
     with use_threads(threads):
         tensor = tensor or microstructure(dwi, models=("dti",), method="wls")
         responses = estimate_responses(dwi, tensor["dti_fa"].data, tensor["dti_md"].data, lmax)
-        notes = []
         if responses.voxels["wm"] < 50:
             notes.append(
                 tell(f"the fibre response comes from {responses.voxels['wm']} voxels only")

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fornix.core.compute import block_size, blocks, pick_device, use_threads
 from fornix.core.dwi import DWI
-from fornix.core.errors import FornixError
+from fornix.core.errors import FornixError, tell
 from fornix.core.gradients import Gradients
 from fornix.core.maps import UNITS, Map, Maps
 from fornix.core.methods import Method
@@ -114,6 +114,12 @@ def microstructure(
         FornixError: Unknown models or methods, models that the protocol cannot give, options that the
             method cannot serve.
     """
+    notes: list[str] = []
+    if method == "auto" and (reason := dwi.gradients.facts.why_no_network):
+        # Where no tensor can be had at all, the choice of models says so.
+        method = "classical" if not dwi.gradients.facts.why_not_dti else method
+        if method == "classical":
+            notes.append(tell(f"{reason}: the classical fits are used"))
     chosen = _choose_models(dwi, models, method)
     methods = _choose_methods(chosen, method)
     _check_options(methods, quantiles, adapt, reference_b)
@@ -122,7 +128,6 @@ def microstructure(
     together = [m for m in chosen if methods[m].whole_scan]
     # Fits need no torch, which takes a second to load; only a word that it must judge does.
     where = pick_device(device) if together or str(device) not in ("auto", "cpu") else None
-    notes: list[str] = []
     result = Maps()
     with use_threads(threads):
         if together:

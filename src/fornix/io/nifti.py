@@ -10,9 +10,6 @@ from typing import Any, BinaryIO
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from fornix.core.errors import FornixError
@@ -21,23 +18,38 @@ from fornix.io._order import to_file, to_memory
 from fornix.io.files import atomic, input_file
 from fornix.io.packed import DAMAGED, fill, packed, skip, unpacked
 
-EXTENSIONS = (".nii.gz", ".nii")
+EXTENSIONS = (".nii.gz", ".nii", ".hdr", ".img")
 
 _UNREADABLE: tuple[type[Exception], ...] = (*DAMAGED, zlib.error, ValueError)
+#: Bytes that every NIfTI header has at least.
+_HEADER = 348
 #: Volumes that are brought into the order of a file at once.
 _TOGETHER = 16
 
 
 def open_image(path: str | Path, what: str = "image") -> tuple[Any, list[str]]:
-    """The nibabel image (data not read yet) and notes about its header."""
+    """The nibabel image (data not read yet), affine in mm, and notes about its header.
+
+    NIfTI-1 and -2, in one file or as a pair of .hdr and .img.
+    """
     path = input_file(path, what)
     if not path.name.endswith(EXTENSIONS):
-        raise FornixError(f"the {what} {path} is not NIfTI; give a .nii or .nii.gz file")
+        raise FornixError(
+            f"the {what} {path} is not NIfTI; give a .nii or .nii.gz file (mrconvert and dcm2niix write it)"
+        )
+    if path.suffix != ".img":
+        with reading(path) as stream:
+            stream.read(_HEADER)  # a cut file fails here, in words; one that is too short is no NIfTI
     try:
-        image = nib.Nifti1Image.from_filename(str(path), keep_file_open=True)
-    except (*_UNREADABLE, ImageFileError, WrapStructError, HeaderDataError) as error:
+        image: Any = nib.load(str(path), mmap=False)
+    except Exception as error:  # nibabel raises many kinds for a broken header
         raise FornixError(f"{path} is not a readable NIfTI file: {_short(error)}") from error
-    return image, _header_notes(image)
+    if not isinstance(image, nib.Nifti1Pair):
+        raise FornixError(f"{path} is {type(image).__name__}, not NIfTI; convert it to .nii.gz")
+    _check_header(image, path)
+    notes = _header_notes(image)
+    image, more = _in_mm(_four_dimensions(image))
+    return image, notes + more
 
 
 def read_volume(path: str | Path, what: str = "image") -> tuple[NDArray[np.float32], NDArray]:
@@ -55,6 +67,8 @@ def open_series(path: str | Path) -> tuple[Any, list[str]]:
             "(x, y, z, volume)"
         )
     _check_affine(image.affine, path)
+    if image.get_data_dtype().kind == "c":
+        notes.append("the scan is complex: its magnitude is taken")
     return image, notes
 
 
@@ -94,8 +108,10 @@ def _header_of(shape: tuple[int, ...], stored: np.dtype, affine: NDArray) -> byt
 def _raw(image: Any, path: str | Path) -> NDArray:
     """The stored numbers of the whole image, before scaling, in the order of the file."""
     proxy = image.dataobj
+    if proxy.dtype.kind == "c":
+        raise FornixError(f"{path} holds complex numbers; a mask or map is real: convert it")
     out = np.empty(proxy.shape, dtype=proxy.dtype, order="F")
-    with reading(path) as stream:
+    with reading(data_file(image, path)) as stream:
         skip(stream, proxy.offset)
         fill(stream, out.reshape(-1, order="F").view(np.uint8).data)
         stream.read(1)  # at its end a gzip file is checked against its sum
@@ -127,11 +143,98 @@ def _scaled(raw: NDArray, image: Any) -> NDArray[np.float32]:
     return out
 
 
+def data_file(image: Any, path: str | Path) -> Path:
+    """Where the numbers of an image are: beside the header for a pair of files."""
+    held = image.file_map["image"].filename
+    return Path(path if held is None else held)
+
+
+def image_files(path: str | Path) -> list[Path]:
+    """The file of an image, or both of a pair of .hdr and .img."""
+    path = Path(path)
+    if path.suffix not in (".hdr", ".img"):
+        return [path]
+    return [p for p in (path.with_suffix(".hdr"), path.with_suffix(".img")) if p.exists()]
+
+
+def _check_header(image: Any, path: Path) -> None:
+    """Refuse what no image of numbers has: colours, no voxels, more numbers than the file can hold."""
+    stored = image.dataobj.dtype
+    if stored.names is not None or stored.kind not in "iufc":
+        raise FornixError(
+            f"{path} holds colours ({stored}), as scanners write pictures of FA; give the scan itself"
+        )
+    if stored.itemsize > 16 or (stored.kind in "iuf" and stored.itemsize > 8):
+        raise FornixError(f"{path} holds {stored}, which few tools read; convert it to float32")
+    shape = image.shape
+    if not shape or min(shape) < 1 or len(shape) < 3:
+        raise FornixError(f"{path} has the shape {tuple(shape)}; an image has three axes or more")
+    file = data_file(image, path)
+    if not file.exists():
+        raise FornixError(f"the image file {file} that belongs to {path} does not exist")
+    # Neither gzip nor bad luck packs more than about a thousand to one.
+    size = float(np.prod(np.asarray(shape, dtype=np.float64))) * stored.itemsize
+    room = file.stat().st_size * (1100 if file.name.endswith(".gz") else 1)
+    if size > room:
+        raise FornixError(
+            f"{path} is truncated or corrupt: its header names {size:,.0f} bytes of numbers "
+            f"{tuple(shape)}, its {file.stat().st_size:,} bytes cannot hold them; copy it again"
+        )
+    if not np.isfinite([image.dataobj.slope, image.dataobj.inter]).all():
+        raise FornixError(f"{path} has a scale (scl_slope, scl_inter) that is no number; repair it")
+
+
+def _four_dimensions(image: Any) -> Any:
+    """Without axes of one element beyond the volumes': (x, y, z, 1, n) and (x, y, z, n, 1) are scans."""
+    shape = image.shape
+    if len(shape) <= 4:
+        return image
+    more = [n for n in shape[3:] if n != 1]
+    if len(more) > 1:
+        return image
+    image.header.set_data_shape((*shape[:3], *(more or [1])))
+    proxy = image.dataobj
+    proxy._shape = (*shape[:3], *(more or [1]))
+    return image
+
+
+#: How many mm the header's unit of length is.
+_UNITS = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+
+
+def _in_mm(image: Any) -> tuple[Any, list[str]]:
+    """The image with its affine in mm, by the unit that its header names."""
+    try:
+        unit = image.header.get_xyzt_units()[0]
+    except Exception:  # a code that is none
+        unit = "unknown"
+    scale = _UNITS.get(unit, 1.0)
+    if scale == 1.0 or image.affine is None:
+        return image, []
+    # Many tools write a unit and mean mm all the same: what is possible for a voxel decides.
+    size = np.linalg.norm(np.asarray(image.affine)[:3, :3], axis=0)
+    if not (scale * size.min() > 0.005 and scale * size.max() < 50):
+        return image, [
+            f"the header's unit of length is {unit}, which would make voxels of "
+            f"{scale * size.max():g} mm: taken as mm"
+        ]
+    affine = np.asarray(image.affine).copy()
+    affine[:3] *= scale
+    image._affine = affine
+    return image, [f"lengths in the header are in {unit}; read as mm"]
+
+
 def _check_affine(affine: NDArray, path: str | Path) -> None:
     linear = np.asarray(affine)[:3, :3]
-    if not np.isfinite(affine).all() or abs(np.linalg.det(linear)) < 1e-9:
+    if not np.isfinite(affine).all() or abs(np.linalg.det(linear)) < 1e-12:
         raise FornixError(
             f"{path} has a singular affine: the header gives no usable voxel axes; repair the header"
+        )
+    size = np.linalg.norm(linear, axis=0)
+    if size.max() > 50 or size.min() < 0.005:
+        raise FornixError(
+            f"{path} has voxels of {size[0]:g} x {size[1]:g} x {size[2]:g} mm, which no scan of a brain "
+            "has; set the unit of length or the voxel size in its header"
         )
 
 

@@ -57,35 +57,34 @@ def load(
         1 b0, 32 at b=1000
     """
     image, notes = open_series(path)
-    gradients = _gradients(path, bval, bvec, grad, image.affine, b0_threshold)
-    if image.shape[3] != len(gradients):
+    skipped = sorted({int(v) for v in exclude})
+    gradients = _gradients(path, bval, bvec, grad, image.affine, b0_threshold, skipped)
+    if image.shape[3] != len(gradients) + len(skipped):
         raise FornixError(
-            f"{path} has {image.shape[3]} volumes but its table has {len(gradients)} b-values; "
-            "the files do not belong together, or a volume was added or cut"
+            f"{path} has {image.shape[3]} volumes but its table has {len(gradients) + len(skipped)} "
+            "b-values; the files do not belong together, or a volume was added or cut"
         )
     notes += gradients.notes
-    beyond = [v for v in exclude if not 0 <= v < len(gradients)]
-    if beyond:
-        raise FornixError(
-            f"--exclude names volume {beyond[0]}, but the scan has volumes 0 to {len(gradients) - 1}"
-        )
-    keep = np.setdiff1d(np.arange(len(gradients)), np.asarray(exclude))
-    if exclude:
-        gradients = gradients.subset(keep)
-        notes.append(f"volumes {sorted(exclude)} were left out as asked")
+    if skipped:
+        notes.append(f"volumes {skipped} were left out as asked")
     most = IN_MEMORY if max_memory is None else parse_memory(max_memory) // 8
-    data, more = read_volumes(image, path, keep.tolist(), min(most, IN_MEMORY))
+    data, more = read_volumes(image, path, gradients.numbers.tolist(), min(most, IN_MEMORY))
     notes += more
     if not gradients.b0_mask.any():
         notes.append(
             f"no b0 (the lowest b is {gradients.bvals.min():g}); S0 is extrapolated, masks are poorer"
         )
+    try:
+        meta = read_sidecar(path)
+    except FornixError as error:  # nothing in it is needed
+        meta = {}
+        notes.append(f"the sidecar was left out: {error}")
     dwi = DWI(
         data,
         gradients,
         image.affine,
         stem=stem_of(path),
-        meta=read_sidecar(path),
+        meta=meta,
         notes=tuple(tell(note) for note in notes),
     )
     return dwi if mask is None else dwi.with_(mask=read_mask(mask, dwi))
@@ -118,12 +117,13 @@ def _gradients(
     grad: str | Path | None,
     affine: NDArray,
     threshold: float,
+    exclude: Sequence[int],
 ) -> Gradients:
     if grad is not None:
-        return read_mrtrix(grad, threshold)
+        return read_mrtrix(grad, threshold, exclude)
     bval = bval or _beside(path, (".bval", ".bvals"), "b-values", "--bval")
     bvec = bvec or _beside(path, (".bvec", ".bvecs"), "b-vectors", "--bvec")
-    return read_fsl(bval, bvec, affine, threshold)
+    return read_fsl(bval, bvec, affine, threshold, exclude)
 
 
 def _beside(path: str | Path, suffixes: tuple[str, ...], what: str, option: str) -> Path:

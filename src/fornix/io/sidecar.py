@@ -51,8 +51,8 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> Path:
 def read_json(path: str | Path) -> dict[str, Any]:
     """Read a JSON object; an error names the file."""
     try:
-        content = json.loads(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:  # of the text or of its encoding
         raise FornixError(f"{path} is not readable JSON: {error}") from error
     if not isinstance(content, dict):
         raise FornixError(f"{path} must hold a JSON object")

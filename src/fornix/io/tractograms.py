@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import apply_affine
+from nibabel.streamlines.trk import get_affine_trackvis_to_rasmm, header_2_dtype
 from numpy.typing import ArrayLike, NDArray
 
 from fornix.core.errors import FornixError
@@ -40,7 +43,8 @@ def load_tractogram(
 
     Args:
         path: Of the file.
-        reference: Image on the grid of the tractogram; for tck files alone.
+        reference: Image on the grid of the tractogram; for tck files, and trk files of old writers whose
+            header does not say where they lie.
         mapped: Leave the points of a trx file on disk (read-only), for more streamlines than fit in
             memory. A folder NAME.trx.partial, left by a tracker that was stopped, is read as well.
 
@@ -89,6 +93,14 @@ def read_streamlines(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.
     else:
         made = load_tractogram(path)
     return made.points, made.offsets
+
+
+def needs_reference(path: str | Path) -> bool:
+    """Whether a tractogram file does not say where it lies: tck, and trk of old writers."""
+    path = Path(path)
+    return path.suffix == ".tck" or (
+        path.suffix == ".trk" and path.is_file() and not _says_where(path)
+    )
 
 
 def same_grid(made: Tractogram, affine: ArrayLike, shape: tuple[int, ...]) -> bool:
@@ -140,11 +152,26 @@ def _write_nibabel(tractogram: Tractogram, path: Path) -> None:
 
 
 def _read_nibabel(path: Path, image: Any) -> Tractogram:
-    read = nib.streamlines.load(str(path))
+    placed = path.suffix != ".trk" or _says_where(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nibabel's word on a missing affine; ours is below
+        read = nib.streamlines.load(str(path))
     streamlines = read.streamlines
     points = np.asarray(streamlines.get_data(), dtype=np.float32)
+    if not placed and image is not None:
+        # nibabel took the identity for the affine; undone, the points are placed by the reference.
+        header = dict(read.header)
+        back = np.linalg.inv(get_affine_trackvis_to_rasmm(header))
+        header["voxel_to_rasmm"] = np.asarray(image.affine, dtype=np.float32)
+        place = get_affine_trackvis_to_rasmm(header) @ back
+        points = apply_affine(place, points).astype(np.float32)
     offsets = np.concatenate([[0], np.cumsum(streamlines._lengths)]).astype(np.int64)
-    if path.suffix == ".trk":
+    if path.suffix == ".trk" and not placed and image is None:
+        raise FornixError(
+            f"{path.name} does not say where it lies (its header's vox_to_ras is zero, as old writers "
+            "leave it); give the image it was tracked on with --reference"
+        )
+    if path.suffix == ".trk" and placed:
         affine = np.asarray(read.header["voxel_to_rasmm"], dtype=np.float64)
         grid = _grid(read.header["dimensions"])
         values = {
@@ -154,6 +181,16 @@ def _read_nibabel(path: Path, image: Any) -> Tractogram:
         }
         return Tractogram(points, offsets, affine, grid, values)
     return Tractogram(points, offsets, image.affine, _grid(image.shape))
+
+
+def _says_where(path: Path) -> bool:
+    """Whether the header of a trk file holds an affine."""
+    at = header_2_dtype.fields["voxel_to_rasmm"][1]
+    with path.open("rb") as stream:
+        stream.seek(at)
+        raw = stream.read(64)
+    found = np.frombuffer(raw, dtype="<f4") if len(raw) == 64 else np.ones(16)
+    return bool(found[15] != 0 and np.any(found[:12]))
 
 
 def _grid(dimensions: object) -> tuple[int, int, int]:

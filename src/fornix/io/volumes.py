@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fornix.core.errors import FornixError
 from fornix.core.series import Series
 from fornix.io._order import to_memory
-from fornix.io.nifti import reading
+from fornix.io.nifti import data_file, reading
 from fornix.io.packed import fill, skip
 
 #: Scans that take more than this as float32 stay on disk, bytes.
@@ -34,13 +34,15 @@ def read_volumes(
         FornixError: For a damaged file, volumes that hold nothing, and overflowed integers.
     """
     stored, (slope, inter) = image.dataobj.dtype, (image.dataobj.slope, image.dataobj.inter)
+    if stored.kind == "c":
+        return _magnitudes(image, path, keep)
     shape = (*image.shape[:3], len(keep))
     series = Series(shape, stored, slope, inter) if 4 * int(np.prod(shape)) > most else None
     whole = np.empty(shape if series is None else (*shape[:3], 1), dtype=stored, order="F")
     left_out = np.empty(shape[:3], dtype=stored, order="F")
     check = _Check(path, shape, slope, inter)
     place = {volume: k for k, volume in enumerate(keep)}
-    with reading(path) as stream:
+    with reading(data_file(image, path)) as stream:
         skip(stream, image.dataobj.offset)
         for volume in range(image.shape[3]):
             k = place.get(volume)
@@ -60,6 +62,28 @@ def read_volumes(
     return data, check.notes()
 
 
+def _magnitudes(
+    image: Any, path: str | Path, keep: Sequence[int]
+) -> tuple[NDArray[np.float32], list[str]]:
+    """The volumes of a complex scan, as magnitudes."""
+    slope, inter = image.dataobj.slope, image.dataobj.inter
+    shape = (*image.shape[:3], len(keep))
+    data, place = np.empty(shape, dtype=np.float32), {v: k for k, v in enumerate(keep)}
+    raw = np.empty(shape[:3], dtype=image.dataobj.dtype, order="F")
+    check = _Check(path, shape, 1.0, 0.0)
+    with reading(data_file(image, path)) as stream:
+        skip(stream, image.dataobj.offset)
+        for volume in range(image.shape[3]):
+            fill(stream, raw.reshape(-1, order="F").view(np.uint8).data)
+            if volume in place:
+                size = np.abs(raw * slope + inter).astype(np.float32)
+                check.volume(volume, size)
+                data[..., place[volume]] = size
+        stream.read(1)
+    data[check.broken] = 0
+    return data, check.notes()
+
+
 class _Check:
     """Refuses volumes that hold nothing; collects voxels that hold NaN or inf in any volume."""
 
@@ -75,9 +99,10 @@ class _Check:
     def volume(self, volume: int, raw: NDArray) -> None:
         """Look at one volume (X, Y, Z), as stored."""
         lowest = raw.min(initial=0) if raw.dtype.kind in "iu" else None
-        if lowest is not None and lowest < -16384 and raw.dtype.itemsize == 2:
-            self._overflow(volume, raw)
         slope, inter = self._scale
+        # With an intercept the whole range of the integers is used, and the lowest stands for 0.
+        if lowest is not None and lowest < -16384 and raw.dtype.itemsize == 2 and inter == 0:
+            self._overflow(volume, raw)
         if lowest is not None and inter == 0 and slope > 0:
             # Integers are finite, and keep their sign.
             finite, something = True, bool(raw.any())

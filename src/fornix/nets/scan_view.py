@@ -170,6 +170,8 @@ def typical_voxels(
 
 def _within_training_range(dwi: DWI) -> tuple[DWI, list[str]]:
     """The scan without volumes beyond the b-values that were simulated, and a note if any were left out."""
+    if reason := dwi.gradients.facts.why_no_network:
+        raise FornixError(f"{reason}; use a classical method (--method classical, --method csd)")
     far = dwi.gradients.b > BMAX
     if not far.any():
         return dwi, []

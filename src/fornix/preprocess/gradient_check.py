@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import permutations, product
 
 import numpy as np
@@ -11,29 +11,66 @@ from numpy.typing import NDArray
 
 from fornix.core.gradients import fsl_to_world
 
-_MARGIN = 1.03  # a wrong table is reported only where another is better by more than this
+#: A table is called wrong where another's coherence is higher by so many standard errors. 23 others are
+#: tried, and neighbouring blocks share noise: the false alarms of this level are measured by
+#: `fornix bench checks`.
+_LEVEL = 5.0
+#: ... and by so much, at a coherence that fibres have: what noise and interpolation can give is less.
+_LEAST_GAIN, _LEAST_COHERENCE = 0.02, 0.06
+#: A table is called right where it wins by so many standard errors.
+_SURE = 3.0
 
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """The outcome. scores: coherence of each change, by its name; best: the name that wins."""
+    """The outcome.
+
+    Attributes:
+        scores: Coherence of each change of the table, by its name; 0 is chance, 1 perfect.
+        best: The name of the highest.
+        voxels: How many were asked.
+        errors: Standard error of each score's difference to that of the table as given.
+    """
 
     scores: dict[str, float]
     best: str
     voxels: int
+    errors: dict[str, float] = field(default_factory=dict)
 
     @property
     def right(self) -> bool:
-        """True where no other table fits clearly better."""
-        return self.scores[self.best] <= _MARGIN * self.scores["as given"]
+        """True where no other table fits better by more than chance allows; see `verdict`."""
+        return self.verdict != "wrong"
+
+    @property
+    def verdict(self) -> str:
+        """`fits`, `wrong`, or `open` where the data cannot tell (noise, too few voxels)."""
+        given = self.scores["as given"]
+        others = {k: v for k, v in self.scores.items() if k != "as given"}
+        if self.voxels < 200 or not others or not self.errors:
+            return "open"
+        gain = self.scores[self.best] - given
+        if (
+            gain > max(_LEAST_GAIN, _LEVEL * self.errors[self.best])
+            and self.scores[self.best] > _LEAST_COHERENCE
+        ):
+            return "wrong"
+        second = max(others, key=lambda name: others[name])
+        sure = given - others[second] > _SURE * self.errors[second]
+        return "fits" if sure and given > _LEAST_COHERENCE else "open"
 
     def __str__(self) -> str:
         given = self.scores["as given"]
         if self.voxels < 200 or len(self.scores) == 1:
             return "not tried: too few coherent voxels"
-        if self.right:
-            second = max(v for k, v in self.scores.items() if k != "as given")
+        second = max(v for k, v in self.scores.items() if k != "as given")
+        if self.verdict == "fits":
             return f"the table fits the data (coherence {given:.3f}; next best {second:.3f})"
+        if self.verdict == "open":
+            return (
+                f"cannot be told from this scan (coherence {given:.3f}; next best {second:.3f}): too much "
+                "noise or too few voxels of clear direction"
+            )
         return (
             f"the table fits better with {self.best} (coherence {self.scores[self.best]:.3f} against "
             f"{given:.3f}): correct the bvec file so, it was not changed here"
@@ -70,26 +107,67 @@ def check_gradients(
         names.append(_name(order, signs))
         turns.append(to_fsl.T @ change @ to_fsl)
     to_voxel = np.linalg.inv(affine[:3, :3])
-    found = _coherence(v1, fa, voxels, np.array(turns), to_voxel)
+    block, count = _blocks(voxels)
+    sums = _coherence(v1, fa, voxels, block, count, np.array(turns), to_voxel)
+    found, errors = _jackknife(sums, names.index("as given"))
     scores = dict(zip(names, found.tolist()))
     best = max(scores, key=lambda name: scores[name])
-    return GradientCheck(scores, best, len(voxels))
+    return GradientCheck(scores, best, len(voxels), dict(zip(names, errors.tolist())))
+
+
+def _blocks(voxels: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    """The cube that each voxel lies in, numbered from 0, and how many there are: about a hundred."""
+    low, high = voxels.min(0), voxels.max(0) + 1
+    edge = int(np.clip(np.cbrt(np.prod(high - low) / 100.0), 2, 12))
+    cube = (voxels - low) // edge
+    _, number = np.unique(cube, axis=0, return_inverse=True)
+    number = number.reshape(-1)
+    return number, int(number.max()) + 1
+
+
+def _jackknife(
+    sums: NDArray[np.float64], given: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scores (n,), and standard errors of their differences to the given one, blocks left out in turn.
+
+    Args:
+        sums: (n, blocks, 2) agreement and weight.
+        given: Which of the n is the table as given.
+    """
+    total = sums.sum(1)
+    scores = total[:, 0] / np.maximum(total[:, 1], 1e-9)
+    left = total[:, None] - sums
+    without = left[..., 0] / np.maximum(left[..., 1], 1e-9)
+    change = without - without[given]
+    blocks = sums.shape[1]
+    if blocks < 8:  # too few to know the error by
+        return scores, np.full(len(scores), np.inf)
+    spread = ((change - change.mean(1, keepdims=True)) ** 2).sum(1)
+    return scores, np.sqrt((blocks - 1) / blocks * spread)
 
 
 @njit(cache=True, nogil=True, parallel=True)
 def _coherence(
-    v1: np.ndarray, fa: np.ndarray, voxels: np.ndarray, turns: np.ndarray, to_voxel: np.ndarray
+    v1: np.ndarray,
+    fa: np.ndarray,
+    voxels: np.ndarray,
+    block: np.ndarray,
+    blocks: int,
+    turns: np.ndarray,
+    to_voxel: np.ndarray,
 ) -> np.ndarray:
-    """For each of `turns` (n, 3, 3): mean agreement of each direction, turned by it, with the one a step
-    ahead, weighted by FA. to_voxel: (3, 3) world to voxel axes.
+    """For each of `turns` (n, 3, 3) and each block of voxels: agreement of each direction, turned by it,
+    with the one a step ahead, weighted by FA, and the sum of weights: (n, blocks, 2).
+
+    to_voxel: (3, 3) world to voxel axes.
     """
     grid = fa.shape
-    scores = np.empty(len(turns))
+    sums = np.zeros((len(turns), blocks, 2))
     for n in prange(len(turns)):
-        total, weight = 0.0, 0.0
         here, there, step = np.empty(3), np.empty(3), np.empty(3)
         ahead = np.empty(3, np.int64)
-        for x, y, z in voxels:
+        for m in range(len(voxels)):
+            x, y, z = voxels[m]
             here[:] = 0
             for i in range(3):
                 for k in range(3):
@@ -117,10 +195,9 @@ def _coherence(
                         there[i] += turns[n, i, k] * v1[a, b, c, k]
                     along += here[i] * there[i]
                 # Squared, about its mean of 1/3 for random directions: 0 is chance, 1 perfect.
-                total += fa[a, b, c] * fa[x, y, z] * (1.5 * along * along - 0.5)
-                weight += fa[x, y, z] ** 2
-        scores[n] = total / max(weight, 1e-9)
-    return scores
+                sums[n, block[m], 0] += fa[a, b, c] * fa[x, y, z] * (1.5 * along * along - 0.5)
+                sums[n, block[m], 1] += fa[x, y, z] ** 2
+    return sums
 
 
 def _name(order: tuple[int, ...], signs: tuple[int, ...]) -> str:

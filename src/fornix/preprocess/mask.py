@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError, tell
-from fornix.core.grid import box_of
+from fornix.core.grid import box_of, head_scale
 from fornix.core.methods import Method, MethodTable
 from fornix.numerics.threshold import otsu
 from fornix.preprocess._reach import within
@@ -16,8 +16,7 @@ from fornix.preprocess._reach import within
 
 def brain_mask(dwi: DWI, *, method: str = "shells") -> DWI:
     """The scan with its brain mask set. method: an entry of MASK_METHODS."""
-    mask = MASK_METHODS[method].run(dwi)
-    mask = np.array(mask)
+    mask = np.array(MASK_METHODS[method].run(dwi))
     for voxels, signals in dwi.inside(mask):
         mask.reshape(-1)[voxels] = np.any(signals, axis=1)
     notes = dwi.notes
@@ -25,14 +24,34 @@ def brain_mask(dwi: DWI, *, method: str = "shells") -> DWI:
         raise FornixError(
             f"no brain was found by {method!r}; give a mask with --mask, or try another --method"
         )
+    if doubt := _doubt(mask, dwi):
+        notes = (*notes, tell(doubt))
+    return dwi.with_(mask=mask, notes=notes)
+
+
+def _doubt(mask: NDArray[np.bool_], dwi: DWI) -> str:
+    """What is unlikely about a mask, in a line; empty where nothing is."""
     litres = mask.sum() * abs(np.linalg.det(dwi.affine[:3, :3])) / 1e6
     whole = (np.array(dwi.grid) * dwi.voxel_size > 80).all()
-    if whole and not 0.5 < litres < 2.2:
-        notes = (
-            *notes,
-            tell(f"the brain mask holds {litres:.2f} litres; look at it in the report"),
+    human = head_scale(mask, dwi.voxel_size) == 1.0
+    if whole and human and not 0.5 < litres < 2.2:
+        return f"the brain mask holds {litres:.2f} litres; look at it in the report, or give --mask"
+    edges = sum(
+        int(mask.take(end, axis=axis).sum()) for axis in range(3) if dwi.grid[axis] > 4
+        for end in (0, -1)
+    )  # fmt: skip
+    around = sum(2 * mask.size // n for n in dwi.grid if n > 4)
+    if mask.mean() > 0.8 and edges > 0.5 * max(around, 1) and _has_background(dwi):
+        return (
+            f"the brain mask fills {100 * mask.mean():.0f}% of the image although it has a background; "
+            "look at it in the report, or give --mask"
         )
-    return dwi.with_(mask=mask, notes=notes)
+    return ""
+
+
+def _has_background(dwi: DWI) -> bool:
+    b0 = np.clip(dwi.mean_b0(), 0, None)
+    return bool((b0 < 0.15 * np.percentile(b0, 90)).mean() >= 0.05)
 
 
 def shells(dwi: DWI) -> NDArray[np.bool_]:
@@ -51,26 +70,47 @@ def shells(dwi: DWI) -> NDArray[np.bool_]:
     if scale <= 0:
         return b0 > 0
     bright = np.clip(bright / scale, 0, 1)
-    smooth = ndimage.gaussian_filter(bright, 1.5 / dwi.voxel_size)
     # A crop inside the head has no background to tell from: keep all that has signal.
-    if min(dwi.grid) < 5:
+    if not _has_background(dwi):
         return bright > 0.05
-    if (b0 < 0.15 * np.percentile(b0, 90)).mean() < 0.05:
-        return bright > 0.05
-    threshold = 0.75 * otsu(smooth)
-    core = _largest(_opened(smooth > threshold, dwi, 5.0))
-    brain = _closed(core, dwi, 8.0)
+    # Lengths suit a human head; a mouse's is seen as one through a lens.
+    rough = _largest(bright > _cut(bright))
+    mm = head_scale(ndimage.binary_fill_holes(rough), dwi.voxel_size)
+    smooth = ndimage.gaussian_filter(bright, 1.5 * mm / dwi.voxel_size)
+    threshold = _cut(smooth)
+    core = _largest(_opened(smooth > threshold, dwi, 5.0 * mm))
+    if not core.any():
+        return core
+    brain = _closed(core, dwi, 8.0 * mm)
     fluid = b0 > 0.5 * np.median(b0[brain])
-    brain = brain | (_grown(brain, dwi, 3.0) & (fluid | (smooth > 0.7 * threshold)))
+    brain = brain | (_grown(brain, dwi, 3.0 * mm) & (fluid | (smooth > 0.7 * threshold)))
     # Smoothing carries the edge outwards: near it, a voxel must be bright itself.
     dark = (b0 < 0.3 * np.median(b0[brain])) & (bright < 0.3 * np.median(bright[brain]))
-    return _largest(brain & ~(dark & ~_shrunk(brain, dwi, 5.0)))
+    return _largest(brain & ~(dark & ~_shrunk(brain, dwi, 5.0 * mm)))
+
+
+def _cut(values: NDArray[np.float32]) -> float:
+    """Below Otsu's threshold, where brains are dim at their edge, but never in the noise around them.
+
+    Where the background is flat, its criterion is: any threshold between the two classes is as good, and
+    the lowest lies in the noise.
+    """
+    found = otsu(values)
+    below, above = values[values <= found], values[values > found]
+    if not len(below) or not len(above):
+        return 0.75 * found
+    ground, tissue = float(np.median(below)), float(np.median(above))
+    spread = 1.4826 * float(np.median(np.abs(below - ground)))
+    floor = ground + max(4 * spread, 0.15 * (tissue - ground))
+    return max(0.75 * found, min(floor, 0.5 * (ground + tissue)))
 
 
 def _grown(mask: NDArray[np.bool_], dwi: DWI, radius_mm: float) -> NDArray[np.bool_]:
     x, y, z = (int(n) + 1 for n in np.ceil(radius_mm / dwi.voxel_size))
-    box = box_of(mask, (x, y, z))  # further away nothing is reached
     out = np.zeros(mask.shape, dtype=bool)
+    if not mask.any():
+        return out
+    box = box_of(mask, (x, y, z))  # further away nothing is reached
     out[box] = within(mask[box], radius_mm, dwi.voxel_size)
     return out
 

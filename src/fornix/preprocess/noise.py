@@ -10,8 +10,8 @@ from scipy.special import gammaincinv
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
 from fornix.core.methods import Method, MethodTable
-from fornix.numerics import harmonics
 from fornix.preprocess._median import cube_median
+from fornix.preprocess.signal_designs import signal_designs
 
 
 def estimate_noise(dwi: DWI, *, method: str = "auto") -> DWI:
@@ -80,7 +80,7 @@ def spatial(dwi: DWI) -> NDArray[np.float64]:
     Structure is removed first by the tensor-like fit, then by second differences along each axis in
     the plane. Underestimates where the scanner interpolated the image.
     """
-    design, volumes = _designs(dwi)[-1]
+    design, volumes = signal_designs(dwi.gradients)[-1]
     data = np.asarray(dwi.data[..., volumes])
     if len(volumes) > design.shape[1]:
         data = np.asarray(data - (data @ np.linalg.pinv(design).T) @ design.T, dtype=np.float32)
@@ -107,28 +107,17 @@ def piesno(dwi: DWI) -> NDArray[np.float64]:
     return np.full(dwi.grid, level)
 
 
-def _designs(dwi: DWI) -> list[tuple[NDArray[np.float64], NDArray[np.int64]]]:
-    """For each group of volumes at one b: the harmonic design that it supports, and the volumes."""
-    groups = []
-    b0 = np.flatnonzero(dwi.gradients.b0_mask)
-    if len(b0):
-        groups.append((np.ones((len(b0), 1)), b0))
-    for shell in dwi.gradients.shells:
-        index = np.array(shell.volumes)
-        lmax = 4 if len(index) >= 24 else 2 if len(index) >= 6 else 0
-        groups.append((harmonics.evaluate(lmax, dwi.gradients.directions[index]), index))
-    return groups
-
-
 def _degrees_of_freedom(dwi: DWI) -> int:
-    return sum(max(len(index) - design.shape[1], 0) for design, index in _designs(dwi))
+    return sum(
+        max(len(index) - design.shape[1], 0) for design, index in signal_designs(dwi.gradients)
+    )
 
 
 def _residuals(dwi: DWI, inside: NDArray[np.bool_]) -> tuple[NDArray[np.float64], int]:
     """Sum of squared residuals over all shells of the inside voxels, and its degrees of freedom."""
     parts = [
         (np.linalg.qr(design, mode="complete")[0][:, design.shape[1] :].astype(np.float32), index)
-        for design, index in _designs(dwi)
+        for design, index in signal_designs(dwi.gradients)
         if len(index) > design.shape[1]
     ]
     total = np.zeros(dwi.grid)

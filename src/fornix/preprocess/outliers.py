@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fornix.core.dwi import DWI
-from fornix.numerics import harmonics
+from fornix.preprocess.signal_designs import signal_designs
 
 
 def slice_scores(dwi: DWI, axis: int = 2) -> NDArray[np.float64]:
@@ -21,11 +21,9 @@ def slice_scores(dwi: DWI, axis: int = 2) -> NDArray[np.float64]:
     usable = counts >= max(50, 0.02 * counts.max())
     scores = np.zeros((len(dwi.gradients), mask.shape[axis]))
     total, size = _slice_sums(dwi, mask, axis)
-    for shell in dwi.gradients.shells:
-        index = np.array(shell.volumes)
-        if len(index) < 8:
+    for design, index in signal_designs(dwi.gradients, lmax=2):
+        if len(index) < 8 or dwi.gradients.b0_mask[index[0]]:
             continue
-        design = harmonics.evaluate(2, dwi.gradients.directions[index])
         hat = design @ np.linalg.pinv(design)
         leverage = np.clip(np.diag(hat), 0, 0.95)
         # Leave-one-out: what the fit to the other volumes predicts for this one. It is linear, so that

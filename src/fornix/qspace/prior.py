@@ -21,11 +21,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
 
 from fornix.core.errors import FornixError
+from fornix.core.protocol import NETWORK_BMAX
 from fornix.numerics import harmonics
 from fornix.physics import Tissue, random_tissue
 from fornix.physics.tissue import zonal_series
 
-BMAX = 6.0  # ms/µm²; beyond it nothing was simulated
+BMAX = NETWORK_BMAX / 1000  # ms/µm²; beyond it nothing was simulated
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,9 +31,21 @@ def picture(made: Figure, quality: int = 85) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
+#: Fewer slices than this are too few to look at from the side.
+_THIN = 5
+
+
 def to_ras(data: NDArray, affine: NDArray) -> tuple[NDArray, NDArray]:
-    """The array turned so that its axes run nearest to right, anterior, superior; and its affine."""
+    """The array turned so that its axes run nearest to right, anterior, superior; and its affine.
+
+    A few sagittal or coronal slices are turned so that they are the last axis: figures show slices of it.
+    """
     flip = nib.orientations.io_orientation(affine)
+    x, y, z = (data.shape[int(axis)] for axis in np.argsort(flip[:, 0]))
+    if min(x, y) < _THIN <= z:
+        # Right, anterior, superior become what each axis is in the view; the hand of the axes stays.
+        view = np.array([[2, 1], [0, 1], [1, 1]] if x <= y else [[0, 1], [2, -1], [1, 1]])
+        flip = np.array([[view[int(to), 0], sign * view[int(to), 1]] for to, sign in flip])
     turned = nib.orientations.apply_orientation(data, flip)
     return turned, affine @ nib.orientations.inv_ornt_aff(flip, data.shape[:3])
 

@@ -121,7 +121,7 @@ def mask_outline(dwi: DWI, count: int = 10) -> Figure:
     shown = slice_numbers(mask, count)
     plane, brain = side_by_side(image, shown, rows=2), side_by_side(mask * 1.0, shown, rows=2)
     show_slice(ax, plane, (size[0], size[1]), cmap="gray", vmin=0, vmax=max(top, 1e-9))
-    if (brain == 1).any() and (brain == 0).any():
+    if (brain == 1).any() and (brain == 0).any() and min(brain.shape) > 1:
         ax.contour(brain.T, levels=[0.5], colors="#ff5a4e", linewidths=0.9)
     return made
 
@@ -216,7 +216,7 @@ def sticks(dwi: DWI, maps: Maps) -> Figure:
                 dx = half * unit[keep[0]] * scale / size[keep[0]]
                 dy = half * unit[keep[1]] * scale / size[keep[1]]
                 lines.append([(i - dx, j - dy), (i + dx, j + dy)])
-                colours.append(np.abs(unit) ** 0.8)
+                colours.append(np.abs(turn @ unit) ** 0.8)
         ax.add_collection(LineCollection(lines, colors=colours, linewidths=1.3))
         # A window of 100 mm about the middle: larger, and single voxels could not be seen.
         for edge, set_limits in zip(keep, (ax.set_xlim, ax.set_ylim)):

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError, tell
-from fornix.core.grid import box_of
+from fornix.core.grid import box_of, head_scale
 from fornix.core.maps import Maps
 from fornix.io import read_volume
 from fornix.numerics.threshold import otsu
@@ -62,8 +62,12 @@ def tissue_fractions(dwi: DWI, maps: Maps) -> TissueFractions:
     # volumes or partial volume with fluid. The edge of the image is no edge of the brain.
     padded = np.pad(brain, 1, mode="edge")
     depth, box = np.zeros(padded.shape), box_of(padded, (1, 1, 1))
-    depth[box] = ndimage.distance_transform_edt(padded[box], sampling=dwi.voxel_size)
-    deep = _sigmoid(depth[1:-1, 1:-1, 1:-1], 4.0, 0.5)
+    if padded.all():  # a crop inside the head: no edge is near
+        depth[:] = np.inf
+    else:
+        depth[box] = ndimage.distance_transform_edt(padded[box], sampling=dwi.voxel_size)
+    mm = head_scale(brain, dwi.voxel_size)
+    deep = _sigmoid(depth[1:-1, 1:-1, 1:-1], 4.0 * mm, 0.5 * mm)
     wm = smooth(_sigmoid(smooth(fa), float(threshold), 0.02) * deep) * (1 - csf)
     gm = np.where(brain, (1 - wm - csf).clip(0, 1), 0)
     return TissueFractions(wm.astype(np.float32), gm.astype(np.float32), csf)

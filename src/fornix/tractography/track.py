@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fornix.core.compute import available_threads
 from fornix.core.dwi import DWI, check_mask
 from fornix.core.errors import FornixError, tell
+from fornix.core.grid import head_scale
 from fornix.core.maps import Maps
 from fornix.core.methods import Method, MethodTable
 from fornix.core.tractogram import Tractogram
@@ -104,8 +105,8 @@ def track(
     step: float | None = None,
     angle: float | None = None,
     threshold: float = 0.1,
-    min_length: float = 20.0,
-    max_length: float = 250.0,
+    min_length: float | None = None,
+    max_length: float | None = None,
     tissue: TissueFractions | str | Path | None = None,
     include: Sequence[NDArray[np.bool_]] = (),
     exclude: Sequence[NDArray[np.bool_]] = (),
@@ -137,8 +138,8 @@ def track(
         step: mm, by default half the smallest voxel edge, at most 1 mm.
         angle: Largest turn per step, degrees, by default 30 (15 for ptt).
         threshold: Of the FOD's typical largest amplitude, below which a direction is not taken.
-        min_length: mm.
-        max_length: mm.
+        min_length: mm; 20 in a human brain if absent, less in a smaller one (`core.grid.head_scale`).
+        max_length: mm; 250 in a human brain if absent.
         tissue: Fractions, or a file for `tissue_from_segmentation`; by default from the maps.
         include: (X, Y, Z) masks to pass through, all of them.
         exclude: (X, Y, Z) masks never to enter.
@@ -172,12 +173,13 @@ def track(
         raise FornixError(
             f"the FOD is on another grid {fod.data.shape[:3]} than the scan {dwi.grid}"
         )
+    mm = head_scale(dwi.brain(), dwi.voxel_size)
     criteria = TrackingCriteria(
         step=min(1.0, float(dwi.voxel_size.min()) / 2) if step is None else step,
         angle=entry.angle if angle is None else angle,
         threshold=threshold,
-        min_length=min_length,
-        max_length=max_length,
+        min_length=20.0 * mm if min_length is None else min_length,
+        max_length=250.0 * mm if max_length is None else max_length,
         include=tuple(include),
         exclude=tuple(exclude),
         stop=tuple(stop),

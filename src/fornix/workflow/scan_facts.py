@@ -15,6 +15,7 @@ from fornix.estimators.microstructure import microstructure
 from fornix.numerics.directions import condition, largest_gap
 from fornix.preprocess import brain_mask, estimate_noise, snr
 from fornix.preprocess.gradient_check import GradientCheck, check_gradients
+from fornix.preprocess.volume_check import VolumeFinding, check_volumes
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class ScanFacts:
     sigma: float
     gradient_check: GradientCheck | None
     possible: dict[str, str]
+    findings: tuple[VolumeFinding, ...]
     notes: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -62,8 +64,14 @@ class ScanFacts:
             "NoiseSigma": self.sigma,
             "GradientCheck": None
             if check is None
-            else {"Fits": check.right, "Best": check.best, "Summary": str(check)},
+            else {
+                "Fits": check.right,
+                "Verdict": check.verdict,
+                "Best": check.best,
+                "Summary": str(check),
+            },
             "CanEstimate": self.possible,
+            "OddVolumes": [vars(f) for f in self.findings],
             "Notes": list(self.notes),
         }
 
@@ -111,6 +119,8 @@ def describe(dwi: DWI, tensor: Maps | None = None) -> ScanFacts:
     if dwi.sigma is None:
         dwi = _try(estimate_noise, dwi, notes)
     possible = dwi.gradients.facts.why_not()
+    findings = tuple(check_volumes(dwi))
+    notes += [f.text for f in findings]
     check = None
     if tensor is None and not possible["dti"]:
         tensor = microstructure(dwi, models=("dti",), method="wls", std=False)
@@ -143,6 +153,7 @@ def describe(dwi: DWI, tensor: Maps | None = None) -> ScanFacts:
         sigma=float(np.median(sigma)) if sigma is not None else float("nan"),
         gradient_check=check,
         possible=possible,
+        findings=findings,
         notes=tuple(dict.fromkeys(notes)),
     )
 

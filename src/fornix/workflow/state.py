@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 
 from fornix.core.dwi import DWI
+from fornix.core.errors import FornixError
 from fornix.core.maps import Maps
 from fornix.core.tractogram import Tractogram
 from fornix.io.dataset import describe_dataset
 from fornix.io.files import sha256
 from fornix.io.names import results_folder
+from fornix.io.nifti import image_files
+from fornix.io.sidecar import read_sidecar
 from fornix.workflow.job import Job, Show
 from fornix.workflow.qc_record import StepRecord
 
@@ -35,12 +38,39 @@ def input_record(
     """What the job was made from: names and hashes. Any change of it makes every step anew."""
     return {
         "Scan": Path(path).name,
-        "ScanSha256": sha256(path),
+        "ScanSha256": sha256(*image_files(path)),
         "Gradients": sha256_of_table(scan),
         "B0Threshold": scan.gradients.b0_threshold,
         "Excluded": sorted(exclude),
-        "MaskSha256": None if mask is None else sha256(mask),
+        "MaskSha256": None if mask is None else sha256(*image_files(mask)),
     }
+
+
+def _refuse_foreign(folder: Path, stem: str) -> None:
+    """An error where the folder holds images under names of results that Fornix did not write.
+
+    Tools that name their results after BIDS as well (`…_desc-brain_mask`) would lose theirs.
+    """
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        rest = path.name.removeprefix(f"{stem}_")
+        if rest == path.name or not rest.endswith(".nii.gz"):
+            continue
+        if rest.startswith(("model-", "param-")) or rest in _RESULTS:
+            try:
+                ours = "FornixVersion" in read_sidecar(path)
+            except FornixError:
+                ours = False
+            if not ours:
+                raise FornixError(
+                    f"{path} has the name of a result but was not made by Fornix, and would be written "
+                    "over; choose another folder with -o"
+                )
+
+
+#: Images with names that other tools use as well, after STEM_.
+_RESULTS = ("desc-brain_mask.nii.gz", "desc-preproc_dwi.nii.gz", "desc-predicted_dwi.nii.gz")
 
 
 def sha256_of_table(scan: DWI) -> str:
@@ -68,6 +98,7 @@ def open_job(
         exclude: Volumes that were left out.
     """
     folder = results_folder(out, path)
+    _refuse_foreign(folder, scan.stem)
     job = Job(folder, scan.stem, input_record(path, scan, mask, exclude), show)
     if folder != Path(out):
         describe_dataset(out)

@@ -25,8 +25,8 @@ class TrackOptions:
     step: float | None = None
     angle: float | None = None
     threshold: float = 0.1
-    min_length: float = 20.0
-    max_length: float = 250.0
+    min_length: float | None = None
+    max_length: float | None = None
     tissue: Path | None = None
     include: tuple[Path, ...] = ()
     exclude: tuple[Path, ...] = ()

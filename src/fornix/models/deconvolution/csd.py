@@ -50,6 +50,10 @@ def csd(
     Uses the shell of highest b. Negative amplitudes are penalised, as there, not forbidden.
     Compiled for the processor, whatever the device.
     """
+    if dwi.gradients.continuous_b:
+        raise FornixError(
+            f"csd needs a shell of one b-value, this scan has {dwi.gradients}; use msmt or learned"
+        )
     volumes = responses.volumes[-1]
     design = convolution(dwi.gradients.directions[volumes], responses.wm[-1], lmax)
     mean = float(responses.wm[-1, 0] * np.sqrt(4 * np.pi))

@@ -57,7 +57,8 @@ def estimate_responses(
     """
     typical = response_voxels(dwi, fa, md)
     groups = _levels(dwi)
-    shell = groups[-1]
+    # The richest angular contrast: the highest shell, or without shells the level of most volumes.
+    shell = max(groups, key=len) if dwi.gradients.continuous_b else groups[-1]
     inside = np.argwhere(typical.wm)
     take = min(count, max(1, len(inside) // 10))
     white = Signals(dwi, np.flatnonzero(typical.wm))

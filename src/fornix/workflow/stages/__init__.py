@@ -5,7 +5,13 @@
 
 from fornix.workflow.options import PREPROCESS, Options
 from fornix.workflow.stages.reporting import report_stage
-from fornix.workflow.stages.scan import check_stage, mask_stage, noise_stage, preprocess_stage
+from fornix.workflow.stages.scan import (
+    check_stage,
+    mask_stage,
+    noise_stage,
+    preprocess_stage,
+    volumes_stage,
+)
 from fornix.workflow.stages.streamlines import fibre_stages, track_stage
 from fornix.workflow.stages.tissue import fibres_possible, fod_stage, microstructure_stage
 from fornix.workflow.state import State, input_record, open_job, sha256_of_table
@@ -27,4 +33,5 @@ __all__ = [
     "report_stage",
     "sha256_of_table",
     "track_stage",
+    "volumes_stage",
 ]

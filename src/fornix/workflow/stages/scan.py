@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy as np
 
 from fornix.core.compute import blocks
 from fornix.core.dwi import DWI
+from fornix.core.errors import tell
 from fornix.core.signals import Signals
 from fornix.io import derivative, load, read_mask, read_volume, save_mask, save_scan, write_sidecar
+from fornix.io.files import refuse_input
 from fornix.io.nifti import write_image
 from fornix.preprocess import (
     DENOISE_METHODS,
@@ -24,6 +27,7 @@ from fornix.preprocess import (
     slice_scores,
     snr,
 )
+from fornix.preprocess.volume_check import check_volumes
 from fornix.workflow.job import Job
 from fornix.workflow.options import Options
 from fornix.workflow.qc_record import StepRecord
@@ -39,7 +43,13 @@ def mask_stage(
 
     def save(dwi: DWI, provenance: dict[str, Any]) -> list[Path]:
         how = method if given is None else "given"
-        return [save_mask(dwi.brain(), dwi.affine, path, {"Method": how, **provenance})]
+        about = {"Method": how, **provenance}
+        if (
+            given is not None and path.exists() and path.samefile(given)
+        ):  # corrected by hand in its place
+            write_sidecar(path, {"Type": "Brain", "Units": "1", **about})
+            return [path]
+        return [save_mask(dwi.brain(), dwi.affine, path, about)]
 
     before = set(state.dwi.notes)
 
@@ -106,6 +116,8 @@ def check_stage(job: Job, state: State) -> None:
     scores = slice_scores(state.dwi)
     outliers = outlier_slices(scores)
     notes = list(facts.notes)
+    for finding in facts.findings:
+        tell(finding.text)
     if outliers:
         share = 100 * len(outliers) / scores.size
         notes.append(
@@ -130,13 +142,21 @@ def check_stage(job: Job, state: State) -> None:
     )
     progress(1, 1)
     check = facts.gradient_check
-    fits = "not checked" if check is None else "fits" if check.right else f"WRONG, try {check.best}"
+    verdict = "not checked" if check is None else check.verdict
+    fits = {"wrong": f"WRONG, try {check.best}" if check else "", "open": "cannot be told"}.get(
+        verdict, verdict
+    )
     text = f"{state.dwi.gradients}; gradient table {fits}; outlier slices: {len(outliers)}"
     if not len(weighted):
         text += "; no diffusion weighting"
     job.record.steps["check"].summary = text
     job.write_record()
     job.show.end("check", time.perf_counter() - start, text, False)
+
+
+def volumes_stage(job: Job, state: State) -> None:
+    """Says which volumes are not what their labels say, into STEM_qc.json; for commands of one step."""
+    job.record.warn("volumes", [tell(f.text) for f in check_volumes(state.dwi)])
 
 
 def preprocess_stage(
@@ -151,6 +171,7 @@ def preprocess_stage(
     if not denoiser and not corrections:
         return
     path = job.out / derivative(job.stem, "dwi", desc="preproc")
+    refuse_input(path)  # before the long part
     left_out: list[str] = []
     if denoiser and (why := _too_small(state.dwi, denoiser)):
         left_out.append(f"denoising was left out: {why}")
@@ -179,8 +200,12 @@ def preprocess_stage(
         return [path]
 
     def reload() -> DWI:
-        again = load(path, max_memory=options.max_memory)
-        return again.with_(mask=state.dwi.mask, sigma=state.dwi.sigma, stem=state.dwi.stem)
+        table = state.dwi.gradients
+        again = load(path, b0_threshold=table.b0_threshold, max_memory=options.max_memory)
+        return again.with_(
+            mask=state.dwi.mask, sigma=state.dwi.sigma, stem=state.dwi.stem,
+            gradients=replace(again.gradients, numbers=table.numbers),
+        )  # fmt: skip
 
     def summary(dwi: DWI) -> str:
         return ", ".join([*([denoiser] if denoiser else []), *corrections])

@@ -1,0 +1,332 @@
+"""Each volume against the others: what is labelled as a b0 or a direction but is none, and joined runs.
+
+Scanners and converters append trace images, ADC maps and means to a series, and series are merged from
+runs of another scale or head position. Their labels are valid, so only the signals can tell. Each statistic
+is compared with what noise and the other volumes of the same scan make likely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaincinv
+
+from fornix.core.dwi import DWI
+from fornix.core.signals import Signals
+from fornix.preprocess.signal_designs import signal_designs
+
+#: Voxels that are looked at; more would not change a median.
+_VOXELS = 20_000
+#: A b0 is odd in level beyond this share, or if it moves the mean b0 by the other: 4% of the b0 are 5% of
+#: the mean diffusivity at b = 1000.
+_LEVEL, _MEAN_LEVEL = 0.10, 0.03
+#: Spread of ln(b0 / other b0s) over the brain beyond what noise gives, from which contrast differs.
+_CONTRAST = 0.13
+#: A weighted volume is odd in level beyond this share and so many robust standard deviations.
+_WEIGHTED_LEVEL, _SIGMAS = 0.10, 8.0
+#: Share of the directional contrast that a volume must have of what the others predict for it.
+_DIRECTIONAL = 0.3
+#: A step in level between runs: share, and standard errors.
+_STEP, _STEP_SIGMAS = 0.04, 8.0
+
+
+@dataclass(frozen=True)
+class VolumeFinding:
+    """What is odd about some volumes.
+
+    Attributes:
+        volumes: Their numbers in the file.
+        kind: `b0-level`, `b0-contrast`, `level`, `no-direction`, `step` or `drift`.
+        text: One line that says what and what helps.
+    """
+
+    volumes: tuple[int, ...]
+    kind: str
+    text: str
+
+
+def check_volumes(dwi: DWI) -> list[VolumeFinding]:
+    """What the volumes of a scan, compared with each other in the brain, say against their labels.
+
+    Args:
+        dwi: The raw scan with its noise level; its mask says where to look.
+
+    Returns:
+        Findings, in the order of the volumes; none for scans of a single volume.
+    """
+    if dwi.sigma is None or len(dwi.gradients) < 2:
+        return []
+    voxels = np.flatnonzero(dwi.brain())
+    voxels = voxels[:: max(1, len(voxels) // _VOXELS)]
+    signals = Signals(dwi, voxels)[:].astype(np.float64)
+    level = np.broadcast_to(np.asarray(dwi.sigma, dtype=np.float64), dwi.grid).reshape(-1)[voxels]
+    signals = np.maximum(signals, 1e-6 * max(float(signals.max(initial=0)), 1e-12))
+    level = np.maximum(level, 1e-6 * np.median(signals))
+    noise = level * _scale(dwi, signals / level[:, None])
+    found, odd = _odd_b0s(dwi, signals, noise)
+    more, levels = _odd_weighted(dwi, signals, noise, odd)
+    found += more
+    odd |= {v for f in more for v in f.volumes}
+    found += _steps(dwi, signals, levels, odd)
+    return sorted(found, key=lambda f: f.volumes[0])
+
+
+def _scale(dwi: DWI, signals: NDArray[np.float64]) -> float:
+    """By how much the noise level is too high: a false b0 is taken for noise where levels are estimated.
+
+    signals: (n, N) in units of the noise level.
+    """
+    total, freedom = np.zeros(len(signals)), 0
+    for design, index in signal_designs(dwi.gradients):
+        left = len(index) - design.shape[1]
+        if dwi.gradients.b0_mask[index[0]] or left < 1:
+            continue
+        rest = signals[:, index] @ (np.eye(len(index)) - design @ np.linalg.pinv(design))
+        total += (rest**2).sum(1)
+        freedom += left
+    if freedom < 4:
+        return 1.0
+    return min(1.0, float(np.sqrt(np.median(total) / (2 * gammaincinv(freedom / 2, 0.5)))))
+
+
+def _odd_b0s(
+    dwi: DWI, signals: NDArray[np.float64], noise: NDArray[np.float64]
+) -> tuple[list[VolumeFinding], set[int]]:
+    """b0s unlike the others, and the numbers of those that are no b0s at all."""
+    table, found, odd = dwi.gradients, [], set()
+    b0, weighted = np.flatnonzero(table.b0_mask), np.flatnonzero(~table.b0_mask)
+    bright = np.median(signals[:, b0], axis=1) if len(b0) else signals.max(1)
+    seen = bright > 5 * noise
+    if len(b0) < 2 or seen.sum() < 100:
+        return _lone_b0(dwi, signals, noise), set()
+    lowest = (
+        weighted[table.bvals[weighted] <= 1.2 * table.bvals[weighted].min()]
+        if len(weighted)
+        else b0
+    )
+    mean_weighted = signals[:, lowest].mean(1)
+    left = b0.tolist()
+    for _ in range(len(b0) // 2 + 1):  # the oddest first: the others are then compared without it
+        scores = {k: _unlike(signals, noise, seen, k, [o for o in left if o != k], mean_weighted)
+                  for k in left} if len(left) > 1 else {}  # fmt: skip
+        worst = max(scores, key=lambda k: scores[k][0], default=None)
+        if worst is None or scores[worst][0] <= 1.0:
+            break
+        _, kind, why = scores[worst]
+        number = int(table.numbers[worst])
+        left.remove(worst)
+        if kind == "b0-contrast":
+            odd.add(number)
+            text = f"volume {number} (b={table.bvals[worst]:g}) is labelled a b0 but {why}"
+            help_ = f"leave it out with --exclude {number} if it is none"
+        else:
+            text = f"the b0 of volume {number} {why}"
+            help_ = f"leave it out with --exclude {number}, or bring the runs to one scale"
+        found.append(VolumeFinding((number,), kind, f"{text}; {help_}"))
+    return found, odd
+
+
+def _unlike(
+    signals: NDArray[np.float64],
+    noise: NDArray[np.float64],
+    seen: NDArray[np.bool_],
+    volume: int,
+    others: Sequence[int],
+    mean_weighted: NDArray[np.float64],
+) -> tuple[float, str, str]:
+    """How unlike the other b0s one is (odd above 1), in what, and in words."""
+    reference = np.median(signals[:, others], axis=1)
+    ratio = np.log(signals[seen, volume] / np.maximum(reference[seen], 1e-12))
+    middle = float(np.median(ratio))
+    share = np.exp(middle) - 1
+    expected = float(np.median(noise[seen] / reference[seen])) * np.sqrt(1 + 1.5 / len(others))
+    spread = 1.4826 * float(np.median(np.abs(ratio - middle)))
+    excess = np.sqrt(max(spread**2 - expected**2, 0.0))
+    # A direction's or a mean's contrast follows the attenuation of the weighted volumes.
+    attenuation = np.log(
+        np.maximum(mean_weighted[seen], 1e-12) / np.maximum(reference[seen], 1e-12)
+    )
+    like = _correlation(ratio, attenuation)
+    slope = like * float(np.std(ratio) / max(np.std(attenuation), 1e-9))
+    contrast = excess / _CONTRAST
+    if abs(like) > 0.7 and excess > 0.06:
+        contrast = max(contrast, 1.01 + excess)
+    level = max(abs(share) / _LEVEL, abs(share) / (len(others) + 1) / _MEAN_LEVEL)
+    if contrast > 1:
+        if like > 0.7 and 0.6 < slope < 1.4:
+            why = "has the contrast of the weighted volumes (a mean or trace image)"
+        elif like < -0.6:
+            why = "has the contrast of a diffusivity map (ADC)"
+        else:
+            why = (
+                f"differs from the others by {100 * excess:.0f}% from voxel to voxel (another contrast or "
+                "head position)"
+            )
+        return contrast + level, "b0-contrast", why
+    return level, "b0-level", f"is {_percent(share)} than the others"
+
+
+def _lone_b0(
+    dwi: DWI, signals: NDArray[np.float64], noise: NDArray[np.float64]
+) -> list[VolumeFinding]:
+    """A single b0 that is darker than weighted volumes is none."""
+    table = dwi.gradients
+    b0, weighted = np.flatnonzero(table.b0_mask), np.flatnonzero(~table.b0_mask)
+    if len(b0) != 1 or not len(weighted):
+        return []
+    mean = signals[:, weighted].mean(1)
+    bright = mean > 3 * noise
+    if bright.sum() < 100:
+        return []
+    share = float((signals[bright, b0[0]] < mean[bright]).mean())
+    if share < 0.5:
+        return []
+    number = int(table.numbers[b0[0]])
+    text = (
+        f"volume {number} is labelled the only b0 but is darker than the weighted volumes in "
+        f"{100 * share:.0f}% of the brain: it is none; leave it out with --exclude {number}, or name the "
+        "right table with --bval and --bvec"
+    )
+    return [VolumeFinding((number,), "b0-contrast", text)]
+
+
+def _odd_weighted(
+    dwi: DWI, signals: NDArray[np.float64], noise: NDArray[np.float64], odd: set[int]
+) -> tuple[list[VolumeFinding], NDArray[np.float64]]:
+    """Weighted volumes that the others of their b do not predict, and ln level of each volume, NaN where
+    nothing predicts it.
+    """
+    table, found = dwi.gradients, []
+    levels = np.full(len(table), np.nan)
+    for design, index in signal_designs(table, lmax=2):
+        if table.b0_mask[index[0]]:
+            good = np.array([table.numbers[v] not in odd for v in index])
+            if good.sum() >= 2:
+                reference = np.median(signals[:, index[good]], axis=1)
+                seen = reference > 5 * noise
+                ratio = signals[seen][:, index[good]] / reference[seen, None]
+                levels[index[good]] = (
+                    np.log(np.median(ratio, axis=0)) if seen.sum() > 100 else np.nan
+                )
+            continue
+        if len(index) < design.shape[1] + 4:
+            continue
+        group = signals[:, index]
+        hat = design @ np.linalg.pinv(design)
+        leverage = np.clip(np.diag(hat), 0, 0.9)
+        predicted = np.maximum((group @ hat - leverage * group) / (1 - leverage), 1e-12)
+        mean = np.median(group, axis=1)
+        seen = mean > 3 * noise
+        if seen.sum() < 100:
+            continue
+        ratio = np.log(np.maximum(group[seen], 1e-12) / predicted[seen])
+        level = np.median(ratio, axis=0)
+        levels[index] = level
+        spread = 1.4826 * np.median(np.abs(level - np.median(level)))
+        off = np.abs(level - np.median(level))
+        for k in np.flatnonzero(off > np.maximum(_WEIGHTED_LEVEL, _SIGMAS * spread)):
+            number = int(table.numbers[index[k]])
+            share = float(np.exp(level[k] - np.median(level)) - 1)
+            text = (
+                f"volume {number} (b={table.bvals[index[k]]:.0f}) is {_percent(share)} than the others of "
+                f"its b predict; leave it out with --exclude {number} if it is not what its label says"
+            )
+            found.append(VolumeFinding((number,), "level", text))
+        found += _without_direction(table.numbers[index], table.bvals[index], group[seen],
+                                    predicted[seen], noise[seen], found)  # fmt: skip
+    return found, levels
+
+
+def _without_direction(
+    numbers: NDArray[np.int64],
+    bvals: NDArray[np.float64],
+    group: NDArray[np.float64],
+    predicted: NDArray[np.float64],
+    noise: NDArray[np.float64],
+    known: Sequence[VolumeFinding],
+) -> list[VolumeFinding]:
+    """Volumes without the contrast of their direction: trace images, means, wrong vectors."""
+    centre = predicted.mean(1, keepdims=True)
+    contrast = (predicted - centre) / noise[:, None]
+    # Where fibres run along one way, the others predict much; elsewhere only noise would be compared.
+    strong = contrast.std(1)
+    chosen = strong >= np.quantile(strong, 0.8)
+    expected = contrast[chosen]
+    measured = (group[chosen] - centre[chosen]) / noise[chosen, None]
+    expected = expected - expected.mean(0)
+    measured = measured - measured.mean(0)
+    slope = (expected * measured).sum(0) / np.maximum((expected**2).sum(0), 1e-9)
+    typical = float(np.median(slope))
+    spread = 1.4826 * float(np.median(np.abs(slope - typical)))
+    said = {v for f in known for v in f.volumes}
+    found = []
+    for number, b, s in zip(numbers.tolist(), bvals, slope):
+        lacking = s < _DIRECTIONAL * typical and typical - s > _SIGMAS / 2 * spread
+        if typical > 0.4 and lacking and number not in said:
+            text = (
+                f"volume {number} (b={b:.0f}) lacks the contrast of its direction ({100 * s / typical:.0f}% "
+                "of what the others predict): a trace or mean image, or a wrong vector; leave it out with "
+                f"--exclude {number}"
+            )
+            found.append(VolumeFinding((number,), "no-direction", text))
+    return found
+
+
+def _steps(
+    dwi: DWI, signals: NDArray[np.float64], levels: NDArray[np.float64], odd: set[int]
+) -> list[VolumeFinding]:
+    """A step in level somewhere along the series: runs that were joined with another scale."""
+    numbers = dwi.gradients.numbers
+    use = np.flatnonzero(np.isfinite(levels) & ~np.isin(numbers, list(odd)))
+    if len(use) < 8:
+        return []
+    series = levels[use]
+    best: tuple[float, int, float] = (0.0, 0, 0.0)
+    for cut in range(3, len(series) - 2):
+        before, after = series[:cut], series[cut:]
+        spread = np.sqrt(
+            (((before - before.mean()) ** 2).sum() + ((after - after.mean()) ** 2).sum())
+            / (len(series) - 2)
+        )
+        size = after.mean() - before.mean()
+        error = max(spread, 2e-3) * np.sqrt(1 / len(before) + 1 / len(after))
+        if abs(size) / error > best[0]:
+            best = (abs(size) / error, cut, float(size))
+    sigmas, cut, size = best
+    # A slow drift makes a step as well, but one that a line explains better.
+    slope, start = np.polyfit(np.arange(len(series)), series, 1)
+    line = ((series - slope * np.arange(len(series)) - start) ** 2).sum()
+    before, after = series[:cut], series[cut:]
+    step = (
+        ((before - before.mean()) ** 2).sum() + ((after - after.mean()) ** 2).sum()
+        if cut
+        else np.inf
+    )
+    total = slope * (len(series) - 1)
+    if abs(size) > _STEP and sigmas > _STEP_SIGMAS and step < 0.7 * line:
+        first, last = int(numbers[use[cut]]), int(numbers[-1])
+        text = (
+            f"from volume {first} on the signal is {_percent(np.exp(size) - 1)}: runs of another scale were "
+            "joined; bring them to one scale before joining (divide each by its mean b0), or leave one out "
+            f"with --exclude {first}-{last}"
+        )
+        return [VolumeFinding((first,), "step", text)]
+    if abs(total) > 1.5 * _STEP and line < 0.5 * ((series - series.mean()) ** 2).sum():
+        text = (
+            f"the signal drifts by {100 * (np.exp(total) - 1):+.0f}% from the first volume to the last; "
+            "diffusivities are biased where b-values are not spread over the series"
+        )
+        return [VolumeFinding((int(numbers[use[0]]),), "drift", text)]
+    return []
+
+
+def _percent(share: float) -> str:
+    return f"{abs(100 * share):.0f}% {'brighter' if share > 0 else 'darker'}"
+
+
+def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    return float((a * b).sum() / max(np.sqrt((a**2).sum() * (b**2).sum()), 1e-12))
