@@ -30,13 +30,15 @@ def info_command(
       fornix info dwi.nii.gz
       fornix info dwi.nii.gz --bval other.bval --bvec other.bvec --json
     """
+    from fornix.core.compute import use_threads
     from fornix.io import read_mask
     from fornix.workflow.scan_facts import describe
 
     dwi = scan.load(path)
     if scan.mask is not None:
         dwi = dwi.with_(mask=read_mask(scan.mask, dwi))
-    facts = describe(dwi)
+    with use_threads(scan.threads):
+        facts = describe(dwi)
     if as_json:
         typer.echo(json.dumps(facts.as_dict(), indent=2))
         return

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScanOptions:
-    """Where a scan's table and mask are, and what of it is read."""
+    """Where a scan's table and mask are, what of it is read, and what may be used for it."""
 
     bval: o.Bval = None
     bvec: o.Bvec = None
@@ -30,6 +30,9 @@ class ScanOptions:
     sigma: o.NoiseLevel = None
     b0_threshold: o.B0Threshold = 50.0
     exclude: o.Exclude = ""
+    seed: o.Seed = 0
+    threads: o.Threads = None
+    device: o.Device = "auto"
     max_memory: o.MaxMemory = None
 
     @property
@@ -49,13 +52,17 @@ class ScanOptions:
     @contextmanager
     def job(self, path: Path, out: Path) -> Iterator[tuple[Job, State]]:
         """The scan's job in an output folder; what was given is not written over; ends with a last line."""
+        from fornix.core.compute import use_threads
         from fornix.io.files import protected
         from fornix.workflow import stages as p
 
         p.Options(sigma=self.sigma, max_memory=self.max_memory)  # says what is wrong with them
         scan, show = self.load(path), Shown()
         try:
-            with protected(path, self.bval, self.bvec, self.grad, self.mask):
+            with (
+                protected(path, self.bval, self.bvec, self.grad, self.mask),
+                use_threads(self.threads),
+            ):
                 job = p.open_job(out, path, scan, show, self.mask, self.excluded)
                 yield job, p.State(scan)
         finally:

@@ -17,8 +17,6 @@ def denoise_command(
     path: o.Input,
     out: o.Out,
     method: Annotated[str, o.method_option("denoise")] = "mppca",
-    threads: o.Threads = None,
-    device: o.Device = "auto",
     *,
     scan: ScanOptions,
 ) -> None:
@@ -36,7 +34,7 @@ def denoise_command(
             state,
             method,
             (),
-            p.Options(threads=threads, device=device, max_memory=scan.max_memory),
+            p.Options(threads=scan.threads, device=scan.device, max_memory=scan.max_memory),
             "denoise",
         )
 
@@ -68,7 +66,6 @@ def correct_command(
     method: Annotated[
         str, o.method_option("correct", what="Corrections in order, by comma")
     ] = "gibbs,affine,bias",
-    threads: o.Threads = None,
     *,
     scan: ScanOptions,
 ) -> None:
@@ -87,7 +84,12 @@ def correct_command(
         CORRECT_METHODS[word]
     with scan.prepared(path, out) as (job, state):
         p.preprocess_stage(
-            job, state, "", words, p.Options(threads=threads, max_memory=scan.max_memory), "correct"
+            job,
+            state,
+            "",
+            words,
+            p.Options(threads=scan.threads, max_memory=scan.max_memory),
+            "correct",
         )
 
 
@@ -102,9 +104,6 @@ def microstructure_command(
     quantiles: o.Quantiles = "",
     adapt: o.Adapt = False,
     reference_b: o.ReferenceB = None,
-    seed: o.Seed = 0,
-    threads: o.Threads = None,
-    device: o.Device = "auto",
     *,
     scan: ScanOptions,
 ) -> None:
@@ -120,8 +119,8 @@ def microstructure_command(
     with scan.prepared(path, out) as (job, state):
         chosen = o.models_of(models)
         settings = p.Options(
-            quantiles=o.levels(quantiles), adapt=adapt, reference_b=reference_b, seed=seed,
-            threads=threads, device=device, max_memory=scan.max_memory,
+            quantiles=o.levels(quantiles), adapt=adapt, reference_b=reference_b, seed=scan.seed,
+            threads=scan.threads, device=scan.device, max_memory=scan.max_memory,
         )  # fmt: skip
         p.microstructure_stage(job, state, chosen, method, settings)
 
@@ -133,9 +132,6 @@ def fod_command(
     method: Annotated[str, o.method_option("fod")] = "auto",
     adapt: o.Adapt = False,
     min_peak_prob: o.MinPeakProb = None,
-    seed: o.Seed = 0,
-    threads: o.Threads = None,
-    device: o.Device = "auto",
     *,
     scan: ScanOptions,
 ) -> None:
@@ -158,7 +154,11 @@ def fod_command(
         FOD_METHODS.check(method, "peak_probabilities", "--min-peak-prob")
     with scan.prepared(path, out) as (job, state):
         options = p.Options(
-            adapt=adapt, min_peak_prob=min_peak_prob, seed=seed, threads=threads, device=device
+            adapt=adapt,
+            min_peak_prob=min_peak_prob,
+            seed=scan.seed,
+            threads=scan.threads,
+            device=scan.device,
         )
         p.fod_stage(job, state, method, options)
 

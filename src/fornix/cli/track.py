@@ -73,9 +73,6 @@ def track_command(
             help="Keep only streamlines that end in grey matter (anatomically constrained).",
         ),
     ] = True,
-    seed: o.Seed = 0,
-    threads: o.Threads = None,
-    device: o.Device = "auto",
     *,
     scan: ScanOptions,
 ) -> None:
@@ -97,9 +94,9 @@ def track_command(
 
     o.check_tractogram(tractogram)
     settings = p.Options(
-        seed=seed,
-        threads=threads,
-        device=device,
+        seed=scan.seed,
+        threads=scan.threads,
+        device=scan.device,
         tractogram_format=tractogram,
         max_memory=scan.max_memory,
     )

@@ -37,9 +37,17 @@ def open_image(path: str | Path, what: str = "image") -> tuple[Any, list[str]]:
         raise FornixError(
             f"the {what} {path} is not NIfTI; give a .nii or .nii.gz file (mrconvert and dcm2niix write it)"
         )
-    if path.suffix != ".img":
+    if path.suffix == ".gz":
+        with path.open("rb") as raw:
+            if raw.read(2) != b"\x1f\x8b":
+                raise FornixError(
+                    f"{path} is not a readable NIfTI file: its name ends in .gz but it is not compressed; "
+                    "name it .nii if it is a NIfTI file"
+                )
         with reading(path) as stream:
-            stream.read(_HEADER)  # a cut file fails here, in words; one that is too short is no NIfTI
+            stream.read(
+                _HEADER
+            )  # a cut file fails here, in words; one that is too short is no NIfTI
     try:
         image: Any = nib.load(str(path), mmap=False)
     except Exception as error:  # nibabel raises many kinds for a broken header

@@ -18,6 +18,7 @@ from fornix.core.errors import FornixError, tell
 from fornix.core.grid import box_of, head_scale
 from fornix.core.maps import Maps
 from fornix.io import read_volume
+from fornix.models.tissue_scale import diffusivity_scale
 from fornix.numerics.threshold import otsu
 
 
@@ -39,7 +40,8 @@ class TissueFractions:
 def tissue_fractions(dwi: DWI, maps: Maps) -> TissueFractions:
     """Tissue fractions from the diffusion tensor.
 
-    Fluid rises where the mean diffusivity passes 1.5e-3 mm²/s. What is not fluid is split by FA at the
+    Fluid rises where the mean diffusivity passes 1.5e-3 mm²/s (less ex vivo). What is not fluid is split by
+    FA at the
     scan's own threshold (Otsu), smoothed over a voxel: FA is biased by noise, and its level differs by
     protocol.
 
@@ -48,7 +50,8 @@ def tissue_fractions(dwi: DWI, maps: Maps) -> TissueFractions:
         maps: With dti_fa, and dti_md in mm²/s.
     """
     brain = dwi.brain()
-    md, fa = maps["dti_md"].data * 1e3, maps["dti_fa"].data
+    md, fa = maps["dti_md"].data, maps["dti_fa"].data
+    md = md * 1e3 / diffusivity_scale(md, brain)
     solid = brain & (md < 1.3) & (fa > 0)
     inside = ndimage.gaussian_filter(brain.astype(np.float32), 0.6)
 

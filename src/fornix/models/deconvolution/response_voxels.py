@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
+from fornix.models.tissue_scale import diffusivity_scale
 from fornix.numerics.threshold import otsu_exact
 
 #: Shares of the refined tissue that are used, as in Dhollander et al.
@@ -47,10 +48,12 @@ def response_voxels(dwi: DWI, fa: NDArray, md: NDArray) -> ResponseVoxels:
     core = ndimage.binary_erosion(brain, iterations=3)
     safe = core if core.sum() >= 500 else brain
     # Bright rims and vessels reach FA near 1: those are not fibres.
-    white = safe & (fa > 0.2) & (fa < 0.98) & (md > 0.2e-3) & (md < 1.5e-3)
+    slow = diffusivity_scale(md, brain)
+    white = safe & (fa > 0.2) & (fa < 0.98) & (md > 0.2e-3 * slow) & (md < 1.5e-3 * slow)
     if not white.any():
         raise FornixError(
-            "no voxel looks like white matter (FA above 0.2, diffusivity 0.2 to 1.5e-3 mm²/s): the "
+            "no voxel looks like white matter (FA above 0.2, diffusivity "
+            f"{0.2 * slow:.2g} to {1.5 * slow:.2g}e-3 mm²/s): the "
             "response cannot be estimated; check the mask and the gradient table"
         )
     median = np.median(decay[white])
