@@ -49,9 +49,9 @@ class Phantom:
 
 def simulate(
     anatomy: str | Anatomy = "embedded",
-    *,
     protocol: str | Gradients = "demo",
     snr: float = 30.0,
+    *,
     coils: int = 1,
     noise: Noise | None = None,
     artefacts: str | Artefacts = "none",
