@@ -13,6 +13,9 @@ from fornix.core.methods import Method, MethodTable
 from fornix.numerics.threshold import otsu
 from fornix.preprocess._reach import within
 
+#: Share of an image that is dark where it shows more than the inside of a head.
+_LEAST_BACKGROUND = 0.05
+
 
 def brain_mask(dwi: DWI, *, method: str = "shells") -> DWI:
     """The scan with its brain mask set. method: an entry of MASK_METHODS."""
@@ -36,22 +39,18 @@ def _doubt(mask: NDArray[np.bool_], dwi: DWI) -> str:
     human = head_scale(mask, dwi.voxel_size) == 1.0
     if whole and human and not 0.5 < litres < 2.2:
         return f"the brain mask holds {litres:.2f} litres; look at it in the report, or give --mask"
-    edges = sum(
-        int(mask.take(end, axis=axis).sum()) for axis in range(3) if dwi.grid[axis] > 4
-        for end in (0, -1)
-    )  # fmt: skip
-    around = sum(2 * mask.size // n for n in dwi.grid if n > 4)
-    if mask.mean() > 0.8 and edges > 0.5 * max(around, 1) and _has_background(dwi):
+    dark = _background(dwi)
+    if dark.mean() >= _LEAST_BACKGROUND and (mask & dark).sum() > 0.5 * dark.sum():
         return (
-            f"the brain mask fills {100 * mask.mean():.0f}% of the image although it has a background; "
-            "look at it in the report, or give --mask"
+            f"the brain mask fills {100 * mask.mean():.0f}% of the image, its dark background with it; look "
+            "at it in the report, or give --mask"
         )
     return ""
 
 
-def _has_background(dwi: DWI) -> bool:
+def _background(dwi: DWI) -> NDArray[np.bool_]:
     b0 = np.clip(dwi.mean_b0(), 0, None)
-    return bool((b0 < 0.15 * np.percentile(b0, 90)).mean() >= 0.05)
+    return np.asarray(b0 < 0.15 * np.percentile(b0, 90))
 
 
 def shells(dwi: DWI) -> NDArray[np.bool_]:
@@ -71,7 +70,7 @@ def shells(dwi: DWI) -> NDArray[np.bool_]:
         return b0 > 0
     bright = np.clip(bright / scale, 0, 1)
     # A crop inside the head has no background to tell from: keep all that has signal.
-    if not _has_background(dwi):
+    if _background(dwi).mean() < _LEAST_BACKGROUND:
         return bright > 0.05
     # Lengths suit a human head; a mouse's is seen as one through a lens.
     rough = _largest(bright > _cut(bright))
@@ -100,9 +99,7 @@ def _cut(values: NDArray[np.float32]) -> float:
     if not len(below) or not len(above):
         return 0.75 * found
     ground, tissue = float(np.median(below)), float(np.median(above))
-    spread = 1.4826 * float(np.median(np.abs(below - ground)))
-    floor = ground + max(4 * spread, 0.15 * (tissue - ground))
-    return max(0.75 * found, min(floor, 0.5 * (ground + tissue)))
+    return max(0.75 * found, ground + 0.15 * (tissue - ground))
 
 
 def _grown(mask: NDArray[np.bool_], dwi: DWI, radius_mm: float) -> NDArray[np.bool_]:

@@ -263,13 +263,21 @@ def _without_direction(
     spread = 1.4826 * float(np.median(np.abs(slope - typical)))
     said = {v for f in known for v in f.volumes}
     found = []
-    for number, b, s in zip(numbers.tolist(), bvals, slope):
+    contrasts = measured.std(0), expected.std(0)
+    for number, b, s, own, there in zip(numbers.tolist(), bvals, slope, *contrasts):
         lacking = s < _DIRECTIONAL * typical and typical - s > _SIGMAS / 2 * spread
         if typical > 0.4 and lacking and number not in said:
+            flat = own < 0.6 * there
             text = (
-                f"volume {number} (b={b:.0f}) lacks the contrast of its direction ({100 * s / typical:.0f}% "
-                "of what the others predict): a trace or mean image, or a wrong vector; leave it out with "
-                f"--exclude {number}"
+                f"volume {number} (b={b:.0f}) has {100 * max(s, 0) / typical:.0f}% of the contrast that the "
+                "others predict for its direction: "
+                + (
+                    "a trace or mean image, or a wrong vector"
+                    if flat
+                    else "the head moved, or its vector is wrong"
+                )
+                + f"; leave it out with --exclude {number}"
+                + ("" if flat else ", or correct motion with --preprocess full")
             )
             found.append(VolumeFinding((number,), "no-direction", text))
     return found
