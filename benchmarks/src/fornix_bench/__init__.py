@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from fornix_bench.suites.checks import run_checks
 from fornix_bench.suites.classical import run_classical
 from fornix_bench.suites.commands import run_commands
 from fornix_bench.suites.microstructure.suite import run_microstructure
@@ -18,6 +19,7 @@ from fornix_bench.suites.unseen import run_unseen
 #: What `fornix bench` knows, by name.
 SUITES: dict[str, Callable[..., Any]] = {
     "speed": run_speed,
+    "checks": run_checks,
     "commands": run_commands,
     "tracking-speed": run_tracking_speed,
     "tractography": run_tractography,

@@ -1,24 +1,33 @@
-"""Does the gradient table fit the data? Flips and swapped axes tried against the fibres' coherence."""
+"""Does the gradient table fit the data? Flips and swapped axes tried by how far fibres run on.
+
+With the right table the directions of neighbouring voxels follow each other along fibres, with another
+they do not, and paths through them end early: as MRtrix3's `dwigradcheck` (Jeurissen et al., Med. Image
+Anal. 2014) tells them apart. The differences are judged against their own chance: see `verdict`.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from itertools import permutations, product
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
 from fornix.core.gradients import fsl_to_world
+from fornix.numerics.algebra import compiled_parallel
 
-#: A table is called wrong where another's coherence is higher by so many standard errors. 23 others are
-#: tried, and neighbouring blocks share noise: the false alarms of this level are measured by
-#: `fornix bench checks`.
-_LEVEL = 5.0
-#: ... and by so much, at a coherence that fibres have: what noise and interpolation can give is less.
-_LEAST_GAIN, _LEAST_COHERENCE = 0.02, 0.06
+#: A table is called wrong where paths run on further with another by so many standard errors, and by this
+#: share at least. 23 others are tried, and blocks share noise: `fornix bench checks` measures the false
+#: alarms.
+_LEVEL, _LEAST_GAIN = 4.5, 0.05
 #: A table is called right where it wins by so many standard errors.
 _SURE = 3.0
+#: Paths that start, steps of half a voxel to each side, the least FA, and an FA that no fibre has.
+_SEEDS, _STEPS, _FA, _NO_FIBRE = 10_000, 60, 0.2, 0.98
+#: Largest turn of a step, degrees, and how well the voxels around must agree on where to go.
+_TURN, _AGREEMENT = 50.0, 0.75
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,7 @@ class GradientCheck:
     """The outcome.
 
     Attributes:
-        scores: Coherence of each change of the table, by its name; 0 is chance, 1 perfect.
+        scores: How far paths run on with each change of the table, by its name; mm, the mean.
         best: The name of the highest.
         voxels: How many were asked.
         errors: Standard error of each score's difference to that of the table as given.
@@ -50,14 +59,10 @@ class GradientCheck:
         if self.voxels < 200 or not others or not self.errors:
             return "open"
         gain = self.scores[self.best] - given
-        if (
-            gain > max(_LEAST_GAIN, _LEVEL * self.errors[self.best])
-            and self.scores[self.best] > _LEAST_COHERENCE
-        ):
+        if gain > max(_LEAST_GAIN * given, _LEVEL * self.errors[self.best]):
             return "wrong"
         second = max(others, key=lambda name: others[name])
-        sure = given - others[second] > _SURE * self.errors[second]
-        return "fits" if sure and given > _LEAST_COHERENCE else "open"
+        return "fits" if given - others[second] > _SURE * self.errors[second] else "open"
 
     def __str__(self) -> str:
         given = self.scores["as given"]
@@ -65,54 +70,64 @@ class GradientCheck:
             return "not tried: too few coherent voxels"
         second = max(v for k, v in self.scores.items() if k != "as given")
         if self.verdict == "fits":
-            return f"the table fits the data (coherence {given:.3f}; next best {second:.3f})"
+            return f"the table fits the data (paths of {given:.0f} mm; next best {second:.0f} mm)"
         if self.verdict == "open":
             return (
-                f"cannot be told from this scan (coherence {given:.3f}; next best {second:.3f}): too much "
-                "noise or too few voxels of clear direction"
+                f"cannot be told from this scan (paths of {given:.1f} mm; next best {second:.1f} mm): too much noise "
+                "or too few voxels of clear direction"
             )
         return (
-            f"the table fits better with {self.best} (coherence {self.scores[self.best]:.3f} against "
-            f"{given:.3f}): correct the bvec file so, it was not changed here"
+            f"the table fits better with {self.best} (paths of {self.scores[self.best]:.0f} mm against "
+            f"{given:.0f} mm): correct the bvec file so, it was not changed here"
         )
 
 
 def check_gradients(
-    v1: NDArray[np.float32], fa: NDArray[np.float32], affine: NDArray, threshold: float = 0.3
+    v1: NDArray[np.float32], fa: NDArray[np.float32], affine: NDArray
 ) -> GradientCheck:
     """Try the 24 changes of the FSL table (signs and order of its rows) on fitted directions.
 
+    A change of the table's axes changes the fitted directions in the same way, so nothing is fitted again.
+
     Args:
-        v1: (X, Y, Z, 3) first eigenvectors, world axes
-        fa: (X, Y, Z). A change of the table's axes changes the fitted directions in the same way, so
-            nothing is fitted again. Right directions point from voxel to voxel along fibres: the score
-            is how well the direction of the neighbour that lies ahead agrees (after Schilling et al.,
-            NeuroImage 2019).
+        v1: (X, Y, Z, 3) first eigenvectors, world axes.
+        fa: (X, Y, Z) 0 outside the brain.
         affine: (4, 4) voxel to world, mm.
-        threshold: Least FA of a voxel that counts.
     """
-    inside = (fa > threshold) & (fa < 0.95)
+    inside = (fa > _FA) & (fa < _NO_FIBRE)
     if inside.sum() < 200 or min(fa.shape) < 3:
         return GradientCheck({"as given": 1.0}, "as given", int(inside.sum()))
     to_fsl = fsl_to_world(affine).T
-    voxels = np.argwhere(inside)
-    if len(voxels) > 60_000:
-        voxels = voxels[:: len(voxels) // 60_000 + 1]
-    names, turns = [], []
+    seeds = np.argwhere(inside)
+    seeds = seeds[:: len(seeds) // _SEEDS + 1]
+    changes = table_changes()
+    names = [name for name, _ in changes]
+    turns = np.array([to_fsl.T @ change @ to_fsl for _, change in changes])
+    block, count = _blocks(seeds)
+    step = 0.5 * float(np.linalg.norm(affine[:3, :3], axis=0).min())
+    sums = _path_lengths(
+        np.ascontiguousarray(v1, dtype=np.float32), np.where(inside, fa, 0).astype(np.float32), seeds,
+        block, count, turns, np.linalg.inv(affine[:3, :3]), step, math.cos(math.radians(_TURN)),
+    )  # fmt: skip
+    found, errors = _jackknife(sums, names.index("as given"))
+    scores = dict(zip(names, found.tolist()))
+    best = max(scores, key=lambda name: scores[name])
+    return GradientCheck(scores, best, int(inside.sum()), dict(zip(names, errors.tolist())))
+
+
+def table_changes() -> list[tuple[str, NDArray[np.float64]]]:
+    """The 24 changes of an FSL table's rows (order and one sign): name and (3, 3) matrix.
+
+    Two signs changed are the third one changed: a direction and its opposite are the same.
+    """
+    out = []
     for order, signs in product(
         permutations(range(3)), ((1, 1, 1), (-1, 1, 1), (1, -1, 1), (1, 1, -1))
     ):
         change = np.zeros((3, 3))
         change[range(3), order] = signs
-        names.append(_name(order, signs))
-        turns.append(to_fsl.T @ change @ to_fsl)
-    to_voxel = np.linalg.inv(affine[:3, :3])
-    block, count = _blocks(voxels)
-    sums = _coherence(v1, fa, voxels, block, count, np.array(turns), to_voxel)
-    found, errors = _jackknife(sums, names.index("as given"))
-    scores = dict(zip(names, found.tolist()))
-    best = max(scores, key=lambda name: scores[name])
-    return GradientCheck(scores, best, len(voxels), dict(zip(names, errors.tolist())))
+        out.append((_name(order, signs), change))
+    return out
 
 
 def _blocks(voxels: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
@@ -131,7 +146,7 @@ def _jackknife(
     """Scores (n,), and standard errors of their differences to the given one, blocks left out in turn.
 
     Args:
-        sums: (n, blocks, 2) agreement and weight.
+        sums: (n, blocks, 2) length of the paths that start in a block, mm, and their number.
         given: Which of the n is the table as given.
     """
     total = sums.sum(1)
@@ -146,57 +161,88 @@ def _jackknife(
     return scores, np.sqrt((blocks - 1) / blocks * spread)
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def _coherence(
+@compiled_parallel
+def _path_lengths(
     v1: np.ndarray,
     fa: np.ndarray,
-    voxels: np.ndarray,
+    seeds: np.ndarray,
     block: np.ndarray,
     blocks: int,
     turns: np.ndarray,
     to_voxel: np.ndarray,
+    step: float,
+    least_cosine: float,
 ) -> np.ndarray:
-    """For each of `turns` (n, 3, 3) and each block of voxels: agreement of each direction, turned by it,
-    with the one a step ahead, weighted by FA, and the sum of weights: (n, blocks, 2).
+    """For each of `turns` (n, 3, 3), by which directions are turned, and each block of seeds: the length of
+    the paths along them in mm, and their number: (n, blocks, 2).
 
-    to_voxel: (3, 3) world to voxel axes.
+    Args:
+        v1: (X, Y, Z, 3) world axes.
+        fa: (X, Y, Z) 0 where a path ends.
+        seeds: (s, 3) voxels.
+        block: (s,) number of the block of each.
+        blocks: How many.
+        turns: (n, 3, 3).
+        to_voxel: (3, 3) world to voxel axes.
+        step: mm.
+        least_cosine: Of the turn from step to step.
     """
-    grid = fa.shape
+    width, height, depth = fa.shape
     sums = np.zeros((len(turns), blocks, 2))
     for n in prange(len(turns)):
-        here, there, step = np.empty(3), np.empty(3), np.empty(3)
-        ahead = np.empty(3, np.int64)
-        for m in range(len(voxels)):
-            x, y, z = voxels[m]
-            here[:] = 0
-            for i in range(3):
-                for k in range(3):
-                    here[i] += turns[n, i, k] * v1[x, y, z, k]
-            # One voxel ahead along the largest component, rounded on the others.
-            longest = 1e-9
-            for i in range(3):
-                step[i] = 0
-                for k in range(3):
-                    step[i] += to_voxel[i, k] * here[k]
-                longest = max(longest, abs(step[i]))
-            for side in (1, -1):
-                ahead[0], ahead[1], ahead[2] = x, y, z
-                inside = True
+        turn = turns[n]
+        place, way, ahead = np.empty(3), np.empty(3), np.empty(3)
+        for m in range(len(seeds)):
+            steps = 0
+            for side in (1.0, -1.0):
+                start = v1[seeds[m, 0], seeds[m, 1], seeds[m, 2]]
                 for i in range(3):
-                    ahead[i] += side * int(np.rint(step[i] / longest))
-                    inside = inside and 0 <= ahead[i] < grid[i]
-                if not inside:
-                    continue
-                a, b, c = ahead
-                along = 0.0
-                for i in range(3):
-                    there[i] = 0
-                    for k in range(3):
-                        there[i] += turns[n, i, k] * v1[a, b, c, k]
-                    along += here[i] * there[i]
-                # Squared, about its mean of 1/3 for random directions: 0 is chance, 1 perfect.
-                sums[n, block[m], 0] += fa[a, b, c] * fa[x, y, z] * (1.5 * along * along - 0.5)
-                sums[n, block[m], 1] += fa[x, y, z] ** 2
+                    place[i] = seeds[m, i]
+                    way[i] = side * (
+                        turn[i, 0] * start[0] + turn[i, 1] * start[1] + turn[i, 2] * start[2]
+                    )
+                for _ in range(_STEPS):
+                    for i in range(3):
+                        place[i] += step * (
+                            to_voxel[i, 0] * way[0]
+                            + to_voxel[i, 1] * way[1]
+                            + to_voxel[i, 2] * way[2]
+                        )
+                    x, y, z = math.floor(place[0]), math.floor(place[1]), math.floor(place[2])
+                    if x < 0 or y < 0 or z < 0 or x > width - 2 or y > height - 2 or z > depth - 2:
+                        break
+                    # The directions around, weighted by nearness and FA, each turned to the path's sense.
+                    ahead[:] = 0.0
+                    weight = 0.0
+                    for corner in range(8):
+                        a, b, c = corner & 1, (corner >> 1) & 1, corner >> 2
+                        near = (
+                            abs(1 - a - (place[0] - x)) * abs(1 - b - (place[1] - y))
+                            * abs(1 - c - (place[2] - z)) * fa[x + a, y + b, z + c]
+                        )  # fmt: skip
+                        if near <= 0.0:
+                            continue
+                        u = v1[x + a, y + b, z + c]
+                        p = turn[0, 0] * u[0] + turn[0, 1] * u[1] + turn[0, 2] * u[2]
+                        q = turn[1, 0] * u[0] + turn[1, 1] * u[1] + turn[1, 2] * u[2]
+                        r = turn[2, 0] * u[0] + turn[2, 1] * u[1] + turn[2, 2] * u[2]
+                        if p * way[0] + q * way[1] + r * way[2] < 0.0:
+                            near = -near
+                        ahead[0] += near * p
+                        ahead[1] += near * q
+                        ahead[2] += near * r
+                        weight += abs(near)
+                    size = math.sqrt(ahead[0] ** 2 + ahead[1] ** 2 + ahead[2] ** 2)
+                    if weight < _FA or size < _AGREEMENT * weight:
+                        break
+                    cosine = (ahead[0] * way[0] + ahead[1] * way[1] + ahead[2] * way[2]) / size
+                    if cosine < least_cosine:
+                        break
+                    steps += 1
+                    for i in range(3):
+                        way[i] = ahead[i] / size
+            sums[n, block[m], 0] += steps * step
+            sums[n, block[m], 1] += 1.0
     return sums
 
 
