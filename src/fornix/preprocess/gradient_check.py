@@ -23,7 +23,7 @@ from fornix.numerics.algebra import compiled_parallel
 #: alarms.
 _LEVEL, _LEAST_GAIN = 4.5, 0.05
 #: A table is called right where it wins by so many standard errors.
-_SURE = 3.0
+_SURE = 2.0
 #: Paths that start, steps of half a voxel to each side, the least FA, and an FA that no fibre has.
 _SEEDS, _STEPS, _FA, _NO_FIBRE = 10_000, 60, 0.2, 0.98
 #: Largest turn of a step, degrees, and how well the voxels around must agree on where to go.
@@ -73,8 +73,8 @@ class GradientCheck:
             return f"the table fits the data (paths of {given:.0f} mm; next best {second:.0f} mm)"
         if self.verdict == "open":
             return (
-                f"cannot be told from this scan (paths of {given:.1f} mm; next best {second:.1f} mm): too much noise "
-                "or too few voxels of clear direction"
+                f"cannot be told from this scan (paths of {given:.1f} mm; next best {second:.1f} mm): "
+                "too much noise or too few clear voxels"
             )
         return (
             f"the table fits better with {self.best} (paths of {self.scores[self.best]:.0f} mm against "

@@ -39,6 +39,11 @@ def _doubt(mask: NDArray[np.bool_], dwi: DWI) -> str:
     human = head_scale(mask, dwi.voxel_size) == 1.0
     if whole and human and not 0.5 < litres < 2.2:
         return f"the brain mask holds {litres:.2f} litres; look at it in the report, or give --mask"
+    if mask.mean() < 0.03:
+        return (
+            f"the brain mask holds only {100 * mask.mean():.1f}% of the image; look at it in the report, or "
+            "give --mask"
+        )
     dark = _background(dwi)
     if dark.mean() >= _LEAST_BACKGROUND and (mask & dark).sum() > 0.5 * dark.sum():
         return (

@@ -16,6 +16,7 @@ from scipy.special import gammaincinv
 
 from fornix.core.dwi import DWI
 from fornix.core.signals import Signals
+from fornix.numerics import harmonics
 from fornix.preprocess.signal_designs import signal_designs
 
 #: Voxels that are looked at; more would not change a median.
@@ -29,8 +30,8 @@ _CONTRAST = 0.13
 _WEIGHTED_LEVEL, _SIGMAS = 0.10, 8.0
 #: Share of the directional contrast that a volume must have of what the others predict for it.
 _DIRECTIONAL = 0.3
-#: A step in level between runs: share, and standard errors.
-_STEP, _STEP_SIGMAS = 0.04, 8.0
+#: A step in level between runs, and a drift over the series: share, and standard errors.
+_STEP, _DRIFT, _STEP_SIGMAS = 0.04, 0.06, 6.0
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,12 @@ def check_volumes(dwi: DWI) -> list[VolumeFinding]:
     level = np.maximum(level, 1e-6 * np.median(signals))
     noise = level * _scale(dwi, signals / level[:, None])
     found, odd = _odd_b0s(dwi, signals, noise)
-    more, levels = _odd_weighted(dwi, signals, noise, odd)
-    found += more
-    odd |= {v for f in more for v in f.volumes}
-    found += _steps(dwi, signals, levels, odd)
+    found += _odd_weighted(dwi, signals, noise)
+    odd |= {v for f in found if f.kind != "b0-level" for v in f.volumes}
+    steps = _steps(dwi, signals, noise, odd)
+    if any(f.kind == "step" for f in steps):  # which the levels of single volumes follow from
+        found = [f for f in found if f.kind not in ("b0-level", "level")]
+    found += steps
     return sorted(found, key=lambda f: f.volumes[0])
 
 
@@ -115,7 +118,13 @@ def _odd_b0s(
         worst = max(scores, key=lambda k: scores[k][0], default=None)
         if worst is None or scores[worst][0] <= 1.0:
             break
+        doubt = {k: _unlike_any_b0(signals[seen, k], mean_weighted[seen]) for k in left}
+        if len(left) == 2:  # of two that differ, the one that is less like a b0
+            worst = max(left, key=lambda k: doubt[k])
         _, kind, why = scores[worst]
+        if kind == "b0-level" and len(left) == 2 and doubt[worst] > 0.5:
+            kind = "b0-contrast"
+            why = "is darker than the weighted volumes, or bright where they are dark (a mean or an ADC map)"
         number = int(table.numbers[worst])
         left.remove(worst)
         if kind == "b0-contrast":
@@ -169,6 +178,12 @@ def _unlike(
     return level, "b0-level", f"is {_percent(share)} than the others"
 
 
+def _unlike_any_b0(signal: NDArray[np.float64], weighted: NDArray[np.float64]) -> float:
+    """0 for a b0: no darker than weighted volumes, and not bright where they are dark."""
+    darker = float((signal < 1.05 * weighted).mean())
+    return darker + max(0.0, -_correlation(np.log(signal), np.log(np.maximum(weighted, 1e-12))))
+
+
 def _lone_b0(
     dwi: DWI, signals: NDArray[np.float64], noise: NDArray[np.float64]
 ) -> list[VolumeFinding]:
@@ -194,25 +209,12 @@ def _lone_b0(
 
 
 def _odd_weighted(
-    dwi: DWI, signals: NDArray[np.float64], noise: NDArray[np.float64], odd: set[int]
-) -> tuple[list[VolumeFinding], NDArray[np.float64]]:
-    """Weighted volumes that the others of their b do not predict, and ln level of each volume, NaN where
-    nothing predicts it.
-    """
-    table, found = dwi.gradients, []
-    levels = np.full(len(table), np.nan)
+    dwi: DWI, signals: NDArray[np.float64], noise: NDArray[np.float64]
+) -> list[VolumeFinding]:
+    """Weighted volumes that the others of their b do not predict."""
+    table, found = dwi.gradients, list[VolumeFinding]()
     for design, index in signal_designs(table, lmax=2):
-        if table.b0_mask[index[0]]:
-            good = np.array([table.numbers[v] not in odd for v in index])
-            if good.sum() >= 2:
-                reference = np.median(signals[:, index[good]], axis=1)
-                seen = reference > 5 * noise
-                ratio = signals[seen][:, index[good]] / reference[seen, None]
-                levels[index[good]] = (
-                    np.log(np.median(ratio, axis=0)) if seen.sum() > 100 else np.nan
-                )
-            continue
-        if len(index) < design.shape[1] + 4:
+        if table.b0_mask[index[0]] or len(index) < design.shape[1] + 4:
             continue
         group = signals[:, index]
         hat = design @ np.linalg.pinv(design)
@@ -224,7 +226,6 @@ def _odd_weighted(
             continue
         ratio = np.log(np.maximum(group[seen], 1e-12) / predicted[seen])
         level = np.median(ratio, axis=0)
-        levels[index] = level
         spread = 1.4826 * np.median(np.abs(level - np.median(level)))
         off = np.abs(level - np.median(level))
         for k in np.flatnonzero(off > np.maximum(_WEIGHTED_LEVEL, _SIGMAS * spread)):
@@ -237,7 +238,7 @@ def _odd_weighted(
             found.append(VolumeFinding((number,), "level", text))
         found += _without_direction(table.numbers[index], table.bvals[index], group[seen],
                                     predicted[seen], noise[seen], found)  # fmt: skip
-    return found, levels
+    return found
 
 
 def _without_direction(
@@ -284,50 +285,67 @@ def _without_direction(
 
 
 def _steps(
-    dwi: DWI, signals: NDArray[np.float64], levels: NDArray[np.float64], odd: set[int]
+    dwi: DWI, signals: NDArray[np.float64], noise: NDArray[np.float64], odd: set[int]
 ) -> list[VolumeFinding]:
-    """A step in level somewhere along the series: runs that were joined with another scale."""
-    numbers = dwi.gradients.numbers
-    use = np.flatnonzero(np.isfinite(levels) & ~np.isin(numbers, list(odd)))
-    if len(use) < 8:
+    """A step or a drift in level along the series: runs that were joined with another scale.
+
+    The level of each volume is explained by its group (b0s, shells), by its direction, and by a step after
+    any volume, or by a drift; what explains it best is judged by its standard error.
+    """
+    table = dwi.gradients
+    series, columns = np.full(len(table), np.nan), []
+    for _, index in signal_designs(table, lmax=2):
+        index = index[[int(table.numbers[v]) not in odd for v in index]]
+        if len(index) < 2:
+            continue
+        reference = np.median(signals[:, index], axis=1)
+        seen = reference > 3 * noise
+        if seen.sum() < 100:
+            continue
+        series[index] = np.log(np.median(signals[seen][:, index] / reference[seen, None], axis=0))
+        wide = 6 if len(index) >= 12 and not table.b0_mask[index[0]] else 1
+        block = np.zeros((len(table), wide))
+        block[index] = harmonics.evaluate(2, table.directions[index])[:, :wide] if wide > 1 else 1.0
+        columns.append(block)
+    use = np.flatnonzero(np.isfinite(series))
+    if len(use) < 8 or not columns:
         return []
-    series = levels[use]
-    best: tuple[float, int, float] = (0.0, 0, 0.0)
-    for cut in range(3, len(series) - 2):
-        before, after = series[:cut], series[cut:]
-        spread = np.sqrt(
-            (((before - before.mean()) ** 2).sum() + ((after - after.mean()) ** 2).sum())
-            / (len(series) - 2)
-        )
-        size = after.mean() - before.mean()
-        error = max(spread, 2e-3) * np.sqrt(1 / len(before) + 1 / len(after))
-        if abs(size) / error > best[0]:
-            best = (abs(size) / error, cut, float(size))
-    sigmas, cut, size = best
-    # A slow drift makes a step as well, but one that a line explains better.
-    slope, start = np.polyfit(np.arange(len(series)), series, 1)
-    line = ((series - slope * np.arange(len(series)) - start) ** 2).sum()
-    before, after = series[:cut], series[cut:]
-    step = (
-        ((before - before.mean()) ** 2).sum() + ((after - after.mean()) ** 2).sum()
-        if cut
-        else np.inf
-    )
-    total = slope * (len(series) - 1)
-    if abs(size) > _STEP and sigmas > _STEP_SIGMAS and step < 0.7 * line:
-        first, last = int(numbers[use[cut]]), int(numbers[-1])
+    base = np.linalg.svd(np.concatenate(columns, axis=1)[use], full_matrices=False)
+    left = base[0][:, base[1] > 1e-6 * base[1][0]]
+    freedom = len(use) - left.shape[1] - 1
+    if freedom < 4:
+        return []
+    rest = series[use] - left @ (left.T @ series[use])
+
+    def explained(column: NDArray[np.float64]) -> tuple[float, float]:
+        """Size of a column's share, and its size in standard errors."""
+        own = column - left @ (left.T @ column)
+        power = float(own @ own)
+        if power < 0.5:  # the groups themselves explain it
+            return 0.0, 0.0
+        size = float(own @ rest) / power
+        error = np.sqrt(max(float(((rest - size * own) ** 2).sum()) / freedom, 4e-6) / power)
+        return size, abs(size) / error
+
+    cuts = [
+        (*explained((np.arange(len(use)) >= c).astype(float)), c) for c in range(2, len(use) - 1)
+    ]
+    size, sigmas, cut = max(cuts, key=lambda found: found[1])
+    drift, drift_sigmas = explained(np.linspace(0, 1, len(use)))
+    if abs(size) > _STEP and sigmas > max(_STEP_SIGMAS, 1.3 * drift_sigmas):
+        first, last = int(table.numbers[use[cut]]), int(table.numbers[-1])
         text = (
             f"from volume {first} on the signal is {_percent(np.exp(size) - 1)}: runs of another scale were "
             "joined; bring them to one scale before joining (divide each by its mean b0), or leave one out "
             f"with --exclude {first}-{last}"
         )
         return [VolumeFinding((first,), "step", text)]
-    if abs(total) > 1.5 * _STEP and line < 0.5 * ((series - series.mean()) ** 2).sum():
+    if abs(drift) > _DRIFT and drift_sigmas > _STEP_SIGMAS:
         text = (
-            f"the signal drifts by {100 * (np.exp(total) - 1):+.0f}% from the first volume to the last; "
+            f"the signal drifts by {100 * (np.exp(drift) - 1):+.0f}% from the first volume to the last; "
             "diffusivities are biased where b-values are not spread over the series"
         )
-        return [VolumeFinding((int(numbers[use[0]]),), "drift", text)]
+        return [VolumeFinding((int(table.numbers[use[0]]),), "drift", text)]
     return []
 
 
