@@ -30,6 +30,12 @@ def score_command(
     end_margin: Annotated[
         float, typer.Option("--end-margin", help="mm by which end regions are widened.", min=0)
     ] = 2.5,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            "--reference", help="Image that was tracked on, for trk files without a place."
+        ),
+    ] = None,
     threads: o.Threads = None,
 ) -> None:
     """Tractometer's measures of a tractogram: VS, IS, NC, VB, IB, and OL, OR, F1 of every bundle.
@@ -48,7 +54,14 @@ def score_command(
     from fornix.io.sidecar import command_line
     from fornix.tractography.scoring.score import score
 
-    found = score(tractogram, truth, margin=margin, end_margin=end_margin, threads=threads)
+    found = score(
+        tractogram,
+        truth,
+        margin=margin,
+        end_margin=end_margin,
+        reference=reference,
+        threads=threads,
+    )
     path = tractogram.with_name(f"{tractogram.stem}_score.json") if out is None else out
     write_json(path, {**found.as_dict(), "Command": command_line()})
     console.print(str(found), markup=False, highlight=False)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fornix.core.compute import blocks, in_parallel
 from fornix.core.dwi import DWI
 from fornix.estimators.classical import CLASSICAL
+from fornix.estimators.ood_note import ood_note
 from fornix.models import flags as why
 from fornix.models import noddi, tensor
 from fornix.models.base import Fit, Progress
@@ -173,7 +174,14 @@ def learned_microstructure(
     scores = np.concatenate([e.ood for e in estimates])
     # Signals that do not fit call for the fit; tissue that is only unusual is told, not replaced.
     misfit = scores[:, 1:].max(1) > OOD_SIGNALS
-    flags[usable[misfit | (scores[:, 0] > OOD_INVARIANTS)]] |= why.OUT_OF_DISTRIBUTION
+    flagged = misfit | (scores[:, 0] > OOD_INVARIANTS)
+    flags[usable[flagged]] |= why.OUT_OF_DISTRIBUTION
+    line = ood_note(
+        view.dwi, voxels[usable], flagged, scores, np.concatenate([e.worst_volume for e in estimates]),
+        np.concatenate([e.mean[:, INDEX["dti_md"]] for e in estimates]),
+        (OOD_INVARIANTS, OOD_SIGNALS, OOD_SIGNALS, OOD_SIGNALS),
+    )  # fmt: skip
+    notes = [*notes, *([line] if line else [])]
     fits = {m: _fit_of(m, estimates, view, flags) for m in models}
     source = np.zeros(count, dtype=np.uint8)
     source[usable] = FROM_NETWORK

@@ -75,8 +75,12 @@ def load_tractogram(
     return made
 
 
-def read_streamlines(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def read_streamlines(
+    path: str | Path, reference: str | Path | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Points (P, 3) in world mm and offsets (S + 1,) of any tractogram, whatever its grid.
+
+    reference: image that was tracked on, for trk files that do not say where they lie.
 
     Raises:
         FornixError: For an unknown extension, a corrupt file or points that are not finite.
@@ -91,7 +95,7 @@ def read_streamlines(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.
         except Exception as error:
             raise FornixError(f"{path} is not a readable tractogram: {error}") from error
     else:
-        made = load_tractogram(path)
+        made = load_tractogram(path, reference if needs_reference(path) else None)
     return made.points, made.offsets
 
 

@@ -37,6 +37,7 @@ class MicrostructureEstimates:
         v1: (n, 3) first direction; v1_std: (n, 3).
         z: (n, F) q-space features of the signal without noise.
         ood: (n, 4) out-of-distribution scores, see `uncertainty.ood`.
+        worst_volume: (n,) the volume that the others predict worst.
     """
 
     mean: NDArray[np.float32]
@@ -48,6 +49,7 @@ class MicrostructureEstimates:
     v1_std: NDArray[np.float32]
     z: torch.Tensor
     ood: NDArray[np.float32]
+    worst_volume: NDArray[np.int64]
 
 
 class MicrostructureEstimator:
@@ -123,6 +125,7 @@ class MicrostructureEstimator:
             v1_std=v1_std,
             z=prediction.z,
             ood=self.scorer.ood_score(evidence, stratum),
+            worst_volume=np.asarray(evidence.volume),
         )
 
 
@@ -151,12 +154,12 @@ def predict_with_evidence(
     y = torch.as_tensor(signals, device=encoder.device) / own.scale[:, None]
     y = y.clamp(0, 5)
     predicted, std = encoder.qspace.leave_one_out(y, own.sigma)
-    worst = ((y - predicted) / std).square().amax(1)
+    worst, volume = ((y - predicted) / std).square().max(1)
     modelled = encoder.qspace.signal(prediction.z, encoder.gradients)
     residual = ((y - modelled) / own.sigma[:, None]).square().mean(1)
     far = torch.zeros_like(worst) if distance is None else distance(features.invariants)
     numbers = (far, own.misfit, worst, residual)
-    return prediction, Evidence(*(v.cpu().numpy() for v in numbers))
+    return prediction, Evidence(*(v.cpu().numpy() for v in (*numbers, volume)))
 
 
 def _directions(prediction: MicrostructurePrediction) -> tuple[NDArray, NDArray, NDArray]:

@@ -68,7 +68,9 @@ def residual(dwi: DWI) -> NDArray[np.float64]:
     inside = _foreground(dwi)
     squared, freedom = _residuals(dwi, inside)
     if freedom < 1:
-        raise FornixError("too few volumes for the residual noise estimate; use --noise spatial")
+        raise FornixError(
+            "too few volumes for the residual noise estimate; give the level with --sigma"
+        )
     local = _masked_median(squared, inside, 5)
     # The median of a chi-square variable, not its mean, is what the median of the voxels estimates.
     return np.sqrt(local / (2 * gammaincinv(freedom / 2, 0.5)))

@@ -278,7 +278,7 @@ def _without_direction(
                     else "the head moved, or its vector is wrong"
                 )
                 + f"; leave it out with --exclude {number}"
-                + ("" if flat else ", or correct motion with --preprocess full")
+                + ("" if flat else ", or correct motion first (fornix run --preprocess full)")
             )
             found.append(VolumeFinding((number,), "no-direction", text))
     return found

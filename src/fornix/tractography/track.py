@@ -234,7 +234,8 @@ def _seed_mask(
         mask = (tissue.wm > 0.5) & dwi.brain()
         if not mask.any():
             raise FornixError(
-                "no voxel to seed from: no white matter was found in the mask; give seeds with --seeds"
+                "no voxel to seed from: no white matter was found in the mask; give seeds (fornix track "
+                "--seeds)"
             )
         return mask
     try:

@@ -26,13 +26,14 @@ _ENOUGH = 300
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """(n,) each: squared Mahalanobis distance per dimension, and three ratios of squared residuals
-    to what noise explains.
+    to what noise explains; `volume` is the one that `worst` is about, where it is known.
     """
 
     distance: NDArray[np.float32]
     misfit: NDArray[np.float32]
     worst: NDArray[np.float32]
     residual: NDArray[np.float32]
+    volume: NDArray[np.int64] | None = None
 
     def columns(self) -> NDArray[np.float32]:
         """(n, 4) logarithms, in the order of `EVIDENCE`."""

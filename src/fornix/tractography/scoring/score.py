@@ -125,6 +125,7 @@ def score(
     *,
     margin: float = 5.0,
     end_margin: float = 2.5,
+    reference: str | Path | None = None,
     threads: int | None = None,
 ) -> Score:
     """Score a tractogram against known bundles.
@@ -150,6 +151,8 @@ def score(
         truth: The bundles, or the folder that holds them.
         margin: mm by which a bundle's mask is widened before a streamline counts as having left it.
         end_margin: mm by which end regions are widened (trackers end a little short of or past them).
+        reference: Image that the streamlines were tracked on; for trk files of old writers, which do not
+            say where they lie.
         threads: Threads in use; all cores if not given.
 
     Raises:
@@ -158,7 +161,7 @@ def score(
     """
     if not isinstance(truth, BundleTruth):
         truth = read_truth(truth)
-    lines = _streamlines(tractogram, truth)
+    lines = _streamlines(tractogram, truth, reference)
     if not len(lines):
         raise FornixError("the tractogram holds no streamline: there is nothing to score")
     if margin < 0 or end_margin < 0:
@@ -216,12 +219,14 @@ def score(
     )
 
 
-def _streamlines(tractogram: Tractogram | str | Path, truth: BundleTruth) -> Tractogram:
+def _streamlines(
+    tractogram: Tractogram | str | Path, truth: BundleTruth, reference: str | Path | None
+) -> Tractogram:
     if isinstance(tractogram, Tractogram):
         return tractogram
     if Path(tractogram).suffix == ".trx":
         return load_tractogram(tractogram, mapped=True)
-    points, offsets = read_streamlines(tractogram)
+    points, offsets = read_streamlines(tractogram, reference)
     return Tractogram(points, offsets, truth.affine, truth.grid)
 
 
