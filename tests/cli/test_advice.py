@@ -181,9 +181,8 @@ def test_following_the_advice_helps(good, tmp_path, harm, advice, command):
 
 @pytest.mark.parametrize("text", ["5 6", "5,6", "5, 6", " 5 ,6 ", "5-6"])
 def test_lists_of_volumes(good, text):
-    done = CliRunner().invoke(
-        app, ["info", str(good / "sub-phantom_dwi.nii.gz"), "--exclude", text]
-    )
+    scan = str(good / "sub-phantom_dwi.nii.gz")
+    done = CliRunner().invoke(app, ["info", scan, "--json", "--exclude", text])
     assert done.exit_code == 0 and "volumes [5, 6] were left out" in done.output
 
 
