@@ -346,7 +346,15 @@ def _unit_directions(
             f"{np.ceil(bvals[missing].max()):g}; if it is a trace or mean volume, leave it out with "
             f"--exclude {_listed(numbers[missing])}"
         )
-    off = (np.abs(norm - 1) > 0.01) & ~zero & ~b0
+    there = norm[~zero & ~b0]
+    odd = (norm > 1.5) & ~b0 & (abs(np.median(there) - 1) < 0.1 if len(there) else False)
+    if odd.any():
+        notes.append(
+            f"the b-vector of volume {numbers[odd][0]} has length {norm[odd][0]:.3g} where the others have "
+            f"about 1: an entry is wrong ({int(odd.sum())} such volume(s)); correct it, or leave the volume "
+            f"out with --exclude {_listed(numbers[odd])}"
+        )
+    off = (np.abs(norm - 1) > 0.01) & ~zero & ~b0 & ~odd
     if off.any():
         notes.append(
             f"{int(off.sum())} b-vectors were not of unit length "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any, BinaryIO
 
 import nibabel as nib
 import numpy as np
+from nibabel import imageglobals
 from numpy.typing import NDArray
 
 from fornix.core.errors import FornixError
@@ -49,13 +51,14 @@ def open_image(path: str | Path, what: str = "image") -> tuple[Any, list[str]]:
                 _HEADER
             )  # a cut file fails here, in words; one that is too short is no NIfTI
     try:
-        image: Any = nib.load(str(path), mmap=False)
+        with _said_by_nibabel() as said:
+            image: Any = nib.load(str(path), mmap=False)
     except Exception as error:  # nibabel raises many kinds for a broken header
         raise FornixError(f"{path} is not a readable NIfTI file: {_short(error)}") from error
     if not isinstance(image, nib.Nifti1Pair):
         raise FornixError(f"{path} is {type(image).__name__}, not NIfTI; convert it to .nii.gz")
     _check_header(image, path)
-    notes = _header_notes(image)
+    notes = [f"the header was repaired: {text}" for text in said] + _header_notes(image)
     image, more = _in_mm(_four_dimensions(image))
     return image, notes + more
 
@@ -151,6 +154,24 @@ def _scaled(raw: NDArray, image: Any) -> NDArray[np.float32]:
     return out
 
 
+@contextmanager
+def _said_by_nibabel() -> Iterator[list[str]]:
+    """Collects what nibabel logs of a header instead of printing it."""
+    said: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger = imageglobals.logger
+    before, logger.handlers, logger.propagate = (
+        (logger.handlers, logger.propagate),
+        [handler],
+        False,
+    )
+    try:
+        yield said
+    finally:
+        logger.handlers, logger.propagate = before
+
+
 def data_file(image: Any, path: str | Path) -> Path:
     """Where the numbers of an image are: beside the header for a pair of files."""
     held = image.file_map["image"].filename
@@ -182,6 +203,12 @@ def _check_header(image: Any, path: Path) -> None:
         raise FornixError(f"the image file {file} that belongs to {path} does not exist")
     # Neither gzip nor bad luck packs more than about a thousand to one.
     size = float(np.prod(np.asarray(shape, dtype=np.float64))) * stored.itemsize
+    offset = image.dataobj.offset
+    if not 0 <= offset <= max(1 << 20, file.stat().st_size):
+        raise FornixError(
+            f"{path} is corrupt: its header says that the numbers begin at byte {offset:g}; repair the "
+            "header (vox_offset) or convert the scan again"
+        )
     room = file.stat().st_size * (1100 if file.name.endswith(".gz") else 1)
     if size > room:
         raise FornixError(

@@ -71,8 +71,13 @@ def load(
     data, more = read_volumes(image, path, gradients.numbers.tolist(), min(most, IN_MEMORY))
     notes += more
     if not gradients.b0_mask.any():
+        lowest = gradients.bvals[gradients.bvals < gradients.bvals.min() + 50]
+        help_ = (
+            f"; if those are meant as b0s, give --b0-threshold {np.ceil(lowest.max()):g}"
+            if lowest.max() <= 200 else ""
+        )  # fmt: skip
         notes.append(
-            f"no b0 (the lowest b is {gradients.bvals.min():g}); S0 is extrapolated, masks are poorer"
+            f"no b0 (the lowest b is {gradients.bvals.min():g}); S0 is extrapolated, masks are poorer{help_}"
         )
     try:
         meta = read_sidecar(path)

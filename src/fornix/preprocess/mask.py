@@ -25,7 +25,8 @@ def brain_mask(dwi: DWI, *, method: str = "shells") -> DWI:
     notes = dwi.notes
     if not mask.any():
         raise FornixError(
-            f"no brain was found by {method!r}; give a mask with --mask, or try another --method"
+            f"no brain was found by {method!r}; give a mask with --mask, or try "
+            "another method (fornix mask --method)"
         )
     if doubt := _doubt(mask, dwi):
         notes = (*notes, tell(doubt))
