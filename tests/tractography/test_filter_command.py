@@ -79,7 +79,8 @@ def test_weights_and_tractograms_of_other_tools(folder: Path, tmp_path: Path):
     [
         (["--by", "colour"], "cannot be kept by 'colour'"),
         (["--keep", "0.5", "--threshold", "0.5"], "not both"),
-        (["--maps", "nowhere"], "holds no FOD"),
+        (["--maps", "nowhere"], "does not exist"),
+        (["--maps", "."], "holds no FOD"),
         (["-o", "kept.vtk"], "one of .trx, .tck, .trk"),
         (["--threshold", "1"], "no streamline is left"),
     ],

@@ -37,7 +37,7 @@ def notes(model: str, flags: NDArray[np.uint8], std_missing: bool = False) -> li
     lines = [
         f"{model}: {count} of {len(flags)} voxels {MEANING[bit]}"
         for bit, count in sorted(counts.items(), key=lambda item: -item[1])
-        if count > _USUAL * len(flags)
+        if count > (0 if bit & (BAD_DATA | EMPTY) else _USUAL * len(flags))
     ]
     if std_missing:
         lines.append(

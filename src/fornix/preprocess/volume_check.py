@@ -161,13 +161,16 @@ def _unlike(
     like = _correlation(ratio, attenuation)
     slope = like * float(np.std(ratio) / max(np.std(attenuation), 1e-9))
     contrast = excess / _CONTRAST
-    if abs(like) > 0.7 and excess > 0.06:
+    if like > 0.7 and excess > 0.06:
         contrast = max(contrast, 1.01 + excess)
+    # Noise of the reference makes b0s follow the attenuation a little, never run against it.
+    if like < -0.25:
+        contrast = max(contrast, 1.01 - like)
     level = max(abs(share) / _LEVEL, abs(share) / (len(others) + 1) / _MEAN_LEVEL)
     if contrast > 1:
         if like > 0.7 and 0.6 < slope < 1.4:
             why = "has the contrast of the weighted volumes (a mean or trace image)"
-        elif like < -0.6:
+        elif like < -0.25:
             why = "has the contrast of a diffusivity map (ADC)"
         else:
             why = (
