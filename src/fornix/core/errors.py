@@ -11,6 +11,10 @@ import warnings
 class FornixError(ValueError):
     """Bad input or an impossible request. The message says what is wrong, where, and what to do."""
 
+    def __init__(self, message: object = "") -> None:
+        # One line also where another library's words are part of it.
+        super().__init__(" ".join(str(message).split("\n")).strip())
+
 
 class FornixWarning(UserWarning):
     """Something was changed or looks wrong, but the job goes on. Shown on top of the report."""
