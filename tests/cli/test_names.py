@@ -105,3 +105,19 @@ def test_a_mask_corrected_by_hand_in_its_place_is_taken(good: Path, tmp_path: Pa
     ]
     assert CliRunner().invoke(app, words).exit_code == 0
     assert mask.read_bytes() == drawn
+
+
+@pytest.mark.parametrize(
+    "harm", ["", "{", "[]", '{"Steps": 3}', '{"Inputs": null, "Steps": {"mask": 1}}']
+)
+def test_harmed_records_are_made_anew(good: Path, tmp_path: Path, harm: str) -> None:
+    scan, out = put(good, tmp_path / "in", "sub-01"), tmp_path / "out"
+    words = ["microstructure", str(scan), "-o", str(out), "--method", "classical"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    for record in out.glob("*.json"):
+        record.write_text(harm)
+    # Sidecars say what Fornix made: without them the images might be another tool's.
+    for image in (*out.glob("*_mask.nii.gz"), *out.glob("*_dwimap.nii.gz")):
+        image.unlink()
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.exception

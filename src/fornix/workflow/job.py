@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from fornix.core.errors import FornixError
 from fornix.core.version import __version__
 from fornix.io.files import output_folder, sha256
 from fornix.io.sidecar import read_sidecar
@@ -73,11 +74,11 @@ class Job:
 
     def go_on_from(self, output: Path) -> None:
         """Take an output on disk as done: later steps' keys follow from its own."""
-        self.key = read_sidecar(output).get("StepKey", self.key)
+        self.key = _sidecar(output).get("StepKey", self.key)
 
     def made_here(self, output: Path) -> bool:
         """True where an output on disk is unharmed and was made from this job's inputs."""
-        side = read_sidecar(output) if output.exists() else {}
+        side = _sidecar(output) if output.exists() else {}
         return side.get("Inputs") == self.record.inputs and _unharmed(
             output, side.get("StepKey", "")
         )
@@ -132,8 +133,16 @@ class Job:
         return self.record.write(self.qc_path)
 
 
+def _sidecar(output: Path) -> dict[str, Any]:
+    """An output's sidecar; empty where it is missing or harmed, so that the step is done again."""
+    try:
+        return read_sidecar(output)
+    except FornixError:
+        return {}
+
+
 def _unharmed(path: Path, key: str) -> bool:
     if not path.exists():
         return False
-    side = read_sidecar(path)
+    side = _sidecar(path)
     return side.get("StepKey") == key and side.get("Sha256") == sha256(path)

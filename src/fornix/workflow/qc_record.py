@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fornix.core.errors import FornixError
 from fornix.core.version import __version__
 from fornix.io import read_json, write_json
 
@@ -53,10 +54,22 @@ class QcRecord:
     def read(cls, path: Path, inputs: Mapping[str, Any]) -> QcRecord:
         """The record on disk if it is of the same inputs, else a new one."""
         plain = json.loads(json.dumps(dict(inputs)))
-        found = read_json(path) if path.exists() else {}
-        if found.get("Inputs") != plain:
+        try:
+            found = read_json(path) if path.exists() else {}
+            if found.get("Inputs") != plain:
+                return cls(plain)
+            return cls(plain, cls._steps_of(found))
+        except (
+            FornixError,
+            AttributeError,
+            TypeError,
+            ValueError,
+        ):  # harmed: everything is done anew
             return cls(plain)
-        steps = {
+
+    @staticmethod
+    def _steps_of(found: Mapping[str, Any]) -> dict[str, StepRecord]:
+        return {
             name: StepRecord(
                 step.get("Key", ""), step.get("Seconds", 0.0), step.get("Summary", ""),
                 list(step.get("Outputs", [])), list(step.get("Warnings", [])),
@@ -64,7 +77,6 @@ class QcRecord:
             )
             for name, step in found.get("Steps", {}).items()
         }  # fmt: skip
-        return cls(plain, steps)
 
     @property
     def warnings(self) -> list[str]:
