@@ -60,8 +60,9 @@ def run_command(
       fornix run dwi.nii.gz -o out --preprocess full --threads 8
       fornix run dwi.nii.gz --bval x.bval --bvec x.bvec -o out --models dti,dki --streamlines 0
     """
-    from fornix.pipeline import Options, run
+    from fornix.pipeline import run
     from fornix.workflow.contents import contents
+    from fornix.workflow.options import Options
 
     o.check_tractogram(tractogram)
     show, start = Shown(), time.perf_counter()

@@ -82,7 +82,7 @@ class DWI:
     @property
     def voxel_size(self) -> NDArray[np.float64]:
         """Edge lengths in mm, (3,)."""
-        return np.linalg.norm(self.affine[:3, :3], axis=0)
+        return np.asarray(np.linalg.norm(self.affine[:3, :3], axis=0))
 
     def __repr__(self) -> str:
         size, voxel = " x ".join(map(str, self.grid)), " x ".join(f"{v:g}" for v in self.voxel_size)

@@ -265,7 +265,7 @@ def voxel_rotation(affine: ArrayLike) -> NDArray[np.float64]:
             "the affine is singular: the header gives no usable voxel axes; repair it"
         )
     left, _, right = np.linalg.svd(linear / np.linalg.norm(linear, axis=0))
-    return left @ right
+    return np.asarray(left @ right)
 
 
 def fsl_to_world(affine: ArrayLike) -> NDArray[np.float64]:

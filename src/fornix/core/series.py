@@ -44,7 +44,7 @@ class Series:
         self._scale = (np.float32(slope), np.float32(inter))
         self._blank: NDArray[np.bool_] | None = None
         self._file = tempfile.TemporaryFile(prefix="fornix-", buffering=0)  # noqa: SIM115
-        self._last: tuple[int, NDArray] | None = None
+        self._last: tuple[int, NDArray[Any]] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -61,13 +61,13 @@ class Series:
 
     # Writing: once, by whoever makes it.
 
-    def put_volume(self, volume: int, values: NDArray) -> None:
+    def put_volume(self, volume: int, values: NDArray[Any]) -> None:
         """Store a volume (X, Y, Z), in the file's number type and before scaling."""
         values = np.ascontiguousarray(values, dtype=self._stored)
         for x, plane in enumerate(values):
             self._write(plane, x * self._total + volume)
 
-    def put_planes(self, first: int, values: NDArray) -> None:
+    def put_planes(self, first: int, values: NDArray[Any]) -> None:
         """Store planes (n, Y, Z, N) from x = first on, in the file's number type and before scaling."""
         for x, plane in enumerate(values, start=first):
             self._write(
@@ -88,7 +88,7 @@ class Series:
             self._read(raw[x], x * self._total + int(self._volumes[volume]))
         slope, inter = self._scale
         found: NDArray[np.float32] = raw.astype(np.float32)
-        if (slope, inter) != (1, 0):
+        if slope != 1 or inter != 0:
             found = found * slope + inter
         if self._blank is not None:
             found[self._blank] = 0
@@ -143,13 +143,13 @@ class Series:
         found = found[0] if np.ndim(x) == 0 else found
         return found[..., 0] if not isinstance(last, slice) and np.ndim(last) == 0 else found
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return self.planes(0, self._grid[0]).astype(dtype or np.float32, copy=False)
 
     def _volumes_of(self, last: Any) -> NDArray[np.int64]:
         return np.atleast_1d(np.arange(len(self._volumes))[last])
 
-    def _plane(self, x: int, chosen: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.int64]]:
+    def _plane(self, x: int, chosen: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """The stored numbers of a plane, (volumes, Y Z), and the rows of the chosen volumes in it."""
         last = self._last
         if last is not None and last[0] == x:
@@ -166,9 +166,9 @@ class Series:
         return raw, chosen
 
     def _place(self, piece: int) -> int:
-        return piece * self._grid[1] * self._grid[2] * self._stored.itemsize
+        return int(piece * self._grid[1] * self._grid[2] * self._stored.itemsize)
 
-    def _read(self, target: NDArray, piece: int) -> None:
+    def _read(self, target: NDArray[Any], piece: int) -> None:
         view, place = target.reshape(-1).view(np.uint8).data, self._place(piece)
         done = 0
         while done < len(view):
@@ -177,7 +177,7 @@ class Series:
                 raise FornixError("the scratch file of the scan is shorter than it was written")
             done += count
 
-    def _write(self, values: NDArray, piece: int) -> None:
+    def _write(self, values: NDArray[Any], piece: int) -> None:
         view, place = values.reshape(-1).view(np.uint8).data, self._place(piece)
         done = 0
         try:
@@ -213,7 +213,7 @@ def room_like(
     return Series((*shape, count))
 
 
-def put_volume(out: NDArray[np.float32] | Series, volume: int, values: NDArray) -> None:
+def put_volume(out: NDArray[np.float32] | Series, volume: int, values: NDArray[Any]) -> None:
     """Store one volume (X, Y, Z) of a scan that is being made."""
     if isinstance(out, np.ndarray):
         out[..., volume] = values
@@ -221,7 +221,7 @@ def put_volume(out: NDArray[np.float32] | Series, volume: int, values: NDArray) 
         out.put_volume(volume, values)
 
 
-def put_planes(out: NDArray[np.float32] | Series, first: int, values: NDArray) -> None:
+def put_planes(out: NDArray[np.float32] | Series, first: int, values: NDArray[Any]) -> None:
     """Store planes (n, Y, Z, N) from x = first on of a scan that is being made."""
     if isinstance(out, np.ndarray):
         out[first : first + len(values)] = values

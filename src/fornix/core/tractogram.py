@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,7 +49,7 @@ class Tractogram:
 
     @classmethod
     def from_list(
-        cls, streamlines: list[NDArray], affine: ArrayLike, grid: tuple[int, int, int]
+        cls, streamlines: list[NDArray[Any]], affine: ArrayLike, grid: tuple[int, int, int]
     ) -> Tractogram:
         """From a list of (n, 3) world-space arrays."""
         lengths = [len(s) for s in streamlines]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 _TILE = 16
 
 
-def to_memory(raw: NDArray, slope: float, inter: float) -> NDArray[np.float32]:
+def to_memory(raw: NDArray[Any], slope: float, inter: float) -> NDArray[np.float32]:
     """Slope * raw + inter in float32 and C order, of an image (X, Y, Z, N) in Fortran order."""
     native = raw.astype(raw.dtype.newbyteorder("="), copy=False)
     out = np.empty(native.shape, dtype=np.float32)
@@ -18,7 +20,7 @@ def to_memory(raw: NDArray, slope: float, inter: float) -> NDArray[np.float32]:
     return out
 
 
-def to_file(data: NDArray, first: int, count: int) -> NDArray:
+def to_file(data: NDArray[Any], first: int, count: int) -> NDArray[Any]:
     """(n, Z, Y, X): the volumes from `first` on, at most `count`, of an image (X, Y, Z, N)."""
     data = np.ascontiguousarray(data)
     x, y, z, volumes = data.shape

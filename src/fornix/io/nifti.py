@@ -63,7 +63,7 @@ def open_image(path: str | Path, what: str = "image") -> tuple[Any, list[str]]:
     return image, notes + more
 
 
-def read_volume(path: str | Path, what: str = "image") -> tuple[NDArray[np.float32], NDArray]:
+def read_volume(path: str | Path, what: str = "image") -> tuple[NDArray[np.float32], NDArray[Any]]:
     """A whole image as float32, and its affine."""
     image, _ = open_image(path, what)
     return _scaled(_raw(image, path), image), np.asarray(image.affine)
@@ -84,7 +84,7 @@ def open_series(path: str | Path) -> tuple[Any, list[str]]:
 
 
 def write_image(
-    path: str | Path, data: NDArray | Series, affine: NDArray, like: Any | None = None
+    path: str | Path, data: NDArray[Any] | Series, affine: NDArray[Any], like: Any | None = None
 ) -> Path:
     """Write float32 (or uint8 for masks) NIfTI on the given affine, atomically."""
     path = Path(path)
@@ -104,7 +104,7 @@ def write_image(
     return path
 
 
-def _header_of(shape: tuple[int, ...], stored: np.dtype, affine: NDArray) -> bytes:
+def _header_of(shape: tuple[int, ...], stored: np.dtype, affine: NDArray[Any]) -> bytes:
     """The bytes before the numbers, as nibabel writes them."""
     image = nib.Nifti1Image(np.broadcast_to(np.zeros((), stored), shape), affine)
     image.header.set_xyzt_units("mm", "sec")
@@ -116,7 +116,7 @@ def _header_of(shape: tuple[int, ...], stored: np.dtype, affine: NDArray) -> byt
     return bytes(image.header.binaryblock) + bytes(4)
 
 
-def _raw(image: Any, path: str | Path) -> NDArray:
+def _raw(image: Any, path: str | Path) -> NDArray[Any]:
     """The stored numbers of the whole image, before scaling, in the order of the file."""
     proxy = image.dataobj
     if proxy.dtype.kind == "c":
@@ -143,7 +143,7 @@ def reading(path: str | Path) -> Iterator[BinaryIO]:
         ) from error
 
 
-def _scaled(raw: NDArray, image: Any) -> NDArray[np.float32]:
+def _scaled(raw: NDArray[Any], image: Any) -> NDArray[np.float32]:
     """float32 in C order, scaled by the header's slope and intercept."""
     slope, inter = image.dataobj.slope, image.dataobj.inter
     if raw.ndim == 4 and raw.dtype.kind in "iuf":
@@ -259,7 +259,7 @@ def _in_mm(image: Any) -> tuple[Any, list[str]]:
     return image, [f"lengths in the header are in {unit}; read as mm"]
 
 
-def _check_affine(affine: NDArray, path: str | Path) -> None:
+def _check_affine(affine: NDArray[Any], path: str | Path) -> None:
     linear = np.asarray(affine)[:3, :3]
     if not np.isfinite(affine).all() or abs(np.linalg.det(linear)) < 1e-12:
         raise FornixError(

@@ -68,7 +68,7 @@ def save_maps(
 
 def save_mask(
     mask: NDArray[np.bool_],
-    affine: NDArray,
+    affine: NDArray[Any],
     path: str | Path,
     provenance: Mapping[str, Any] | None = None,
 ) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,7 +121,7 @@ def _gradients(
     bval: str | Path | None,
     bvec: str | Path | None,
     grad: str | Path | None,
-    affine: NDArray,
+    affine: NDArray[Any],
     threshold: float,
     exclude: Sequence[int],
 ) -> Gradients:

@@ -96,7 +96,7 @@ class _Check:
         self._scale = np.float32(slope), np.float32(inter)
         self._negative = 0
 
-    def volume(self, volume: int, raw: NDArray) -> None:
+    def volume(self, volume: int, raw: NDArray[Any]) -> None:
         """Look at one volume (X, Y, Z), as stored."""
         lowest = raw.min(initial=0) if raw.dtype.kind in "iu" else None
         slope, inter = self._scale
@@ -120,7 +120,7 @@ class _Check:
             )
         self._negative += negative
 
-    def _overflow(self, volume: int, raw: NDArray) -> None:
+    def _overflow(self, volume: int, raw: NDArray[Any]) -> None:
         """Signed 16-bit volumes whose bright voxels wrapped around to strongly negative values."""
         wrapped = float((raw < -16384).mean())
         if wrapped > 1e-5 and raw.max() > 16384:
