@@ -102,6 +102,23 @@ def test_b_values_in_the_lengths_of_vectors(tmp_path: Path):
     assert any("lengths of the b-vectors" in note for note in made.notes)
 
 
+def test_b0s_in_a_coded_table(tmp_path: Path):
+    """All volumes have the largest b, the b0s a vector of no length."""
+    vectors = spread(12) * np.sqrt(np.tile([1 / 3, 2 / 3, 1.0], 4))[:, None]
+    np.savetxt(tmp_path / "a.bval", np.full(14, 3000.0)[None])
+    np.savetxt(tmp_path / "a.bvec", np.r_[np.zeros((2, 3)), vectors].T)
+    made = read_fsl(tmp_path / "a.bval", tmp_path / "a.bvec", AFFINE)
+    assert made.b0_mask.tolist() == [True, True] + [False] * 12
+    assert [s.b for s in made.shells] == pytest.approx([1000, 2000, 3000], rel=1e-3)
+
+
+def test_advice_that_would_make_everything_a_b0_is_not_given(tmp_path: Path):
+    np.savetxt(tmp_path / "a.bval", np.full(14, 1000.0)[None])
+    np.savetxt(tmp_path / "a.bvec", BVECS)
+    with pytest.raises(FornixError, match="write 0 for it in the table"):
+        read_fsl(tmp_path / "a.bval", tmp_path / "a.bvec", AFFINE)
+
+
 @pytest.mark.parametrize("text", ["", "\n\n", "a b c", "1 2\n3", "\x00\x01", "# only a remark"])
 def test_what_is_no_table_is_one_line(tmp_path: Path, text):
     (tmp_path / "a.bval").write_text(text)

@@ -126,6 +126,15 @@ def test_outlier_slices_are_found_and_no_others():
     assert len(found - dropped) <= 1
 
 
+def test_bright_slices_are_found_as_well():
+    phantom = simulate(protocol="dti30", snr=20, voxel_size=6.0, seed=4, threads=1)
+    dwi = phantom.dwi.with_(mask=phantom.mask)
+    data = np.array(dwi.data)
+    data[:, :, 14, 9] *= 1.6
+    assert (9, 14) in outlier_slices(slice_scores(dwi.with_(data=data)))
+    assert not outlier_slices(slice_scores(dwi))
+
+
 def test_motion_is_found_and_gradients_turn_with_the_head():
     """One volume turned by a known rotation comes back, and its gradient with it."""
     from scipy import ndimage

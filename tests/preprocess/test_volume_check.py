@@ -127,3 +127,31 @@ def test_scans_it_cannot_judge_are_passed_over(heads):
     dwi = heads["dti12", 30]
     assert check_volumes(dwi) == []  # no noise level
     assert check_volumes(replace(dwi.subset([0]), sigma=1.0)) == []
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    protocol=st.sampled_from(PROTOCOLS),
+    cut=st.floats(0.35, 0.65),
+    axis=st.integers(0, 2),
+    voxels=st.sampled_from([-2, -1, 1, 2]),
+)
+def test_joined_runs_of_another_head_position_are_named(heads, protocol, cut, axis, voxels):
+    dwi = heads[protocol, 30]
+    first = round(cut * len(dwi.gradients))
+    data = np.array(dwi.data)
+    data[..., first:] = np.roll(data[..., first:], voxels, axis=axis)
+    found = check(dwi.with_(data=data))
+    assert [f.kind for f in found] == ["moved"] and abs(found[0].volumes[0] - first) <= 1
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("factor", [0.5, 2.0, 3.0])
+def test_a_trace_image_of_another_b_is_named(heads, protocol, factor):
+    dwi = heads[protocol, 30]
+    shell = dwi.gradients.shells[0]
+    if any(abs(factor * shell.b - s.b) < 100 for s in dwi.gradients.shells[1:]):
+        pytest.skip("a shell of that b is there")
+    image, place = dwi.mean_of(np.array(shell.volumes)), 7
+    found = check(with_volume(dwi, image, factor * shell.b, np.array([0.0, 0.6, 0.8]), place))
+    assert [f.volumes for f in found] == [(place,)], [f.text for f in found]

@@ -13,7 +13,7 @@ from fornix.cli.scan_options import ScanOptions, reads_scan
 from fornix.cli.show import console
 
 
-@reads_scan("sigma")
+@reads_scan()
 def info_command(
     path: o.Input,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -30,6 +30,8 @@ def info_command(
       fornix info dwi.nii.gz
       fornix info dwi.nii.gz --bval other.bval --bvec other.bvec --json
     """
+    import numpy as np
+
     from fornix.core.compute import use_threads
     from fornix.io import read_mask
     from fornix.workflow.scan_facts import describe
@@ -37,6 +39,8 @@ def info_command(
     dwi = scan.load(path)
     if scan.mask is not None:
         dwi = dwi.with_(mask=read_mask(scan.mask, dwi))
+    if scan.sigma is not None:
+        dwi = dwi.with_(sigma=np.full(dwi.grid, scan.sigma, dtype=np.float32))
     with use_threads(scan.threads):
         facts = describe(dwi)
     if as_json:

@@ -305,7 +305,8 @@ def _decoded(
         return bvals, []
     if length.max() > 1.02 or length.max() < 0.98 or length.min() > 0.95:
         return bvals, []
-    scaled = np.where(weighted, bvals * np.minimum(lengths, 1.0) ** 2, bvals)
+    # A vector of no length in such a table codes b = 0.
+    scaled = np.where(bvals > threshold, bvals * np.minimum(lengths, 1.0) ** 2, bvals)
     levels = scaled[weighted]
     return scaled, [
         f"b-values were coded in the lengths of the b-vectors ({length.min():.2f} to 1, all at "
@@ -340,10 +341,15 @@ def _unit_directions(
     zero = norm < 1e-6
     if (zero & ~b0).any():
         missing = np.flatnonzero(zero & ~b0)
+        most, others = bvals[missing].max(), bvals[~zero & ~b0]
+        limit = (
+            f"raise the limit with --b0-threshold {np.ceil(most):g}"
+            if not len(others) or most < others.min()
+            else "write 0 for it in the table"
+        )
         raise FornixError(
             f"volume {numbers[missing[0]]} has b={bvals[missing[0]]:g} but a zero b-vector ({len(missing)} "
-            "such volume(s)); if it is a b0, raise the limit with --b0-threshold "
-            f"{np.ceil(bvals[missing].max()):g}; if it is a trace or mean volume, leave it out with "
+            f"such volume(s)); if it is a b0, {limit}; if it is a trace or mean volume, leave it out with "
             f"--exclude {_listed(numbers[missing])}"
         )
     there = norm[~zero & ~b0]

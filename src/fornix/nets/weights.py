@@ -79,11 +79,11 @@ def load(name: str, folder: Path = FOLDER) -> Weights:
     groups: dict[str, dict[str, torch.Tensor]] = {}
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("fornix", "{}"))
+            about = dict(json.loads((file.metadata() or {}).get("fornix", "{}")))
             for key in list(file.keys()):
                 group, _, rest = key.partition("/")
                 groups.setdefault(group, {})[rest] = file.get_tensor(key)
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, TypeError) as error:
         raise FornixError(f"the weights {path} cannot be read: {error}") from None
     if about.get("format") != FORMAT:
         raise FornixError(

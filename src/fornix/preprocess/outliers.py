@@ -58,6 +58,9 @@ def _slice_sums(
     return total.T, size.T
 
 
-def outlier_slices(scores: NDArray, threshold: float = -6.0) -> list[tuple[int, int]]:
-    """(volume, slice) pairs whose signal dropped beyond the threshold."""
-    return [(int(v), int(s)) for v, s in np.argwhere(scores < threshold)]
+def outlier_slices(scores: NDArray, threshold: float = 6.0) -> list[tuple[int, int]]:
+    """(volume, slice) pairs whose signal lies off the prediction by more than the threshold, robust z.
+
+    Darker is lost signal (motion, dropout), brighter a spike or a ghost.
+    """
+    return [(int(v), int(s)) for v, s in np.argwhere(np.abs(scores) > threshold)]

@@ -8,7 +8,6 @@ is compared with what noise and the other volumes of the same scan make likely.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,8 @@ from scipy.special import gammaincinv
 
 from fornix.core.dwi import DWI
 from fornix.core.signals import Signals
-from fornix.numerics import harmonics
+from fornix.preprocess.findings import VolumeFinding, percent
+from fornix.preprocess.run_check import check_runs
 from fornix.preprocess.signal_designs import signal_designs
 
 #: Voxels that are looked at; more would not change a median.
@@ -30,23 +30,8 @@ _CONTRAST = 0.13
 _WEIGHTED_LEVEL, _SIGMAS = 0.10, 8.0
 #: Share of the directional contrast that a volume must have of what the others predict for it.
 _DIRECTIONAL = 0.3
-#: A step in level between runs, and a drift over the series: share, and standard errors.
-_STEP, _DRIFT, _STEP_SIGMAS = 0.04, 0.06, 6.0
-
-
-@dataclass(frozen=True)
-class VolumeFinding:
-    """What is odd about some volumes.
-
-    Attributes:
-        volumes: Their numbers in the file.
-        kind: `b0-level`, `b0-contrast`, `level`, `no-direction`, `step` or `drift`.
-        text: One line that says what and what helps.
-    """
-
-    volumes: tuple[int, ...]
-    kind: str
-    text: str
+#: Share by which a volume whose b few others have may lie off the course of the signal along b.
+_COURSE = 0.25
 
 
 def check_volumes(dwi: DWI) -> list[VolumeFinding]:
@@ -69,11 +54,15 @@ def check_volumes(dwi: DWI) -> list[VolumeFinding]:
     noise = level * _scale(dwi, signals / level[:, None])
     found, odd = _odd_b0s(dwi, signals, noise)
     found += _odd_weighted(dwi, signals, noise)
-    odd |= {v for f in found if f.kind != "b0-level" for v in f.volumes}
-    steps = _steps(dwi, signals, noise, odd)
-    if any(f.kind == "step" for f in steps):  # which the levels of single volumes follow from
-        found = [f for f in found if f.kind not in ("b0-level", "level")]
-    found += steps
+    found += _off_course(dwi, signals, noise, odd)
+    odd |= {v for f in found if f.kind not in ("b0-level", "no-direction") for v in f.volumes}
+    runs = check_runs(dwi, signals, noise, odd)
+    kinds = {f.kind for f in runs}
+    if kinds & {"step", "moved"}:  # which the oddness of single volumes follows from
+        found = [f for f in found if f.kind not in ("b0-level", "level", "course")]
+    if "moved" in kinds:
+        found = [f for f in found if f.kind not in ("b0-contrast", "no-direction")]
+    found += runs
     return sorted(found, key=lambda f: f.volumes[0])
 
 
@@ -178,7 +167,7 @@ def _unlike(
                 "head position)"
             )
         return contrast + level, "b0-contrast", why
-    return level, "b0-level", f"is {_percent(share)} than the others"
+    return level, "b0-level", f"is {percent(share)} than the others"
 
 
 def _unlike_any_b0(signal: NDArray[np.float64], weighted: NDArray[np.float64]) -> float:
@@ -235,12 +224,65 @@ def _odd_weighted(
             number = int(table.numbers[index[k]])
             share = float(np.exp(level[k] - np.median(level)) - 1)
             text = (
-                f"volume {number} (b={table.bvals[index[k]]:.0f}) is {_percent(share)} than the others of "
+                f"volume {number} (b={table.bvals[index[k]]:.0f}) is {percent(share)} than the others of "
                 f"its b predict; leave it out with --exclude {number} if it is not what its label says"
             )
             found.append(VolumeFinding((number,), "level", text))
         found += _without_direction(table.numbers[index], table.bvals[index], group[seen],
                                     predicted[seen], noise[seen], found)  # fmt: skip
+    return found
+
+
+def _off_course(
+    dwi: DWI, signals: NDArray[np.float64], noise: NDArray[np.float64], odd: set[int]
+) -> list[VolumeFinding]:
+    """Volumes of a b that few others have, off the course that the signal takes along b.
+
+    ln S falls along b, and ever less steeply: between two measured b-values it lies below their chord and
+    above the line through the lower ones, within what kurtosis makes of it.
+    """
+    table, found = dwi.gradients, list[VolumeFinding]()
+    groups = [index for _, index in signal_designs(table) if not set(table.numbers[index]) <= odd]
+    seen = np.median(signals, axis=1) > 3 * noise
+    if len(groups) < 2 or seen.sum() < 100:
+        return []
+    course = [
+        (
+            float(table.b[index].mean()),
+            float(np.median(np.log(signals[seen][:, index].mean(1)))),
+            index,
+        )
+        for index in groups
+    ]
+    for b, level, index in course:
+        # A level of one or two volumes; what is known must be known better.
+        known = [
+            (x, y)
+            for x, y, other in course
+            if other is not index and len(other) >= max(3, len(index))
+        ]
+        b0 = [(x, y) for x, y, other in course if other is not index and table.b0_mask[other[0]]]
+        known = sorted({*known, *b0})
+        if len(index) > 2 or table.b0_mask[index[0]] or len(known) < 2:
+            continue
+        (low, high), (top, bottom) = known[0], min(known[1:], key=lambda k: abs(k[0] - b))
+        slope = (bottom - high) / max(top - low, 1e-6)
+        expected = high + slope * (b - low)
+        # The true course runs below the chord between known b-values, and beyond them above its line.
+        if b < top:
+            allowed = (0.3 * slope * min(b - low, top - b), 0.0)
+        else:
+            allowed = (0.0, -0.6 * slope * (b - top))
+        off = level - expected
+        beyond = max(off - allowed[1], 0.0) + min(off - allowed[0], 0.0)
+        if abs(beyond) > _COURSE:
+            numbers = [int(n) for n in table.numbers[index]]
+            text = (
+                f"volume {numbers[0]} (b={1000 * b:.0f}) is {percent(np.exp(beyond) - 1)} than the other "
+                "b-values make likely: its b-value is wrong, or it is a trace, mean or ADC image; leave it "
+                f"out with --exclude {','.join(map(str, numbers))}"
+            )
+            found.append(VolumeFinding(tuple(numbers), "course", text))
     return found
 
 
@@ -285,75 +327,6 @@ def _without_direction(
             )
             found.append(VolumeFinding((number,), "no-direction", text))
     return found
-
-
-def _steps(
-    dwi: DWI, signals: NDArray[np.float64], noise: NDArray[np.float64], odd: set[int]
-) -> list[VolumeFinding]:
-    """A step or a drift in level along the series: runs that were joined with another scale.
-
-    The level of each volume is explained by its group (b0s, shells), by its direction, and by a step after
-    any volume, or by a drift; what explains it best is judged by its standard error.
-    """
-    table = dwi.gradients
-    series, columns = np.full(len(table), np.nan), []
-    for _, index in signal_designs(table, lmax=2):
-        index = index[[int(table.numbers[v]) not in odd for v in index]]
-        if len(index) < 2:
-            continue
-        reference = np.median(signals[:, index], axis=1)
-        seen = reference > 3 * noise
-        if seen.sum() < 100:
-            continue
-        series[index] = np.log(np.median(signals[seen][:, index] / reference[seen, None], axis=0))
-        wide = 6 if len(index) >= 12 and not table.b0_mask[index[0]] else 1
-        block = np.zeros((len(table), wide))
-        block[index] = harmonics.evaluate(2, table.directions[index])[:, :wide] if wide > 1 else 1.0
-        columns.append(block)
-    use = np.flatnonzero(np.isfinite(series))
-    if len(use) < 8 or not columns:
-        return []
-    base = np.linalg.svd(np.concatenate(columns, axis=1)[use], full_matrices=False)
-    left = base[0][:, base[1] > 1e-6 * base[1][0]]
-    freedom = len(use) - left.shape[1] - 1
-    if freedom < 4:
-        return []
-    rest = series[use] - left @ (left.T @ series[use])
-
-    def explained(column: NDArray[np.float64]) -> tuple[float, float]:
-        """Size of a column's share, and its size in standard errors."""
-        own = column - left @ (left.T @ column)
-        power = float(own @ own)
-        if power < 0.5:  # the groups themselves explain it
-            return 0.0, 0.0
-        size = float(own @ rest) / power
-        error = np.sqrt(max(float(((rest - size * own) ** 2).sum()) / freedom, 4e-6) / power)
-        return size, abs(size) / error
-
-    cuts = [
-        (*explained((np.arange(len(use)) >= c).astype(float)), c) for c in range(2, len(use) - 1)
-    ]
-    size, sigmas, cut = max(cuts, key=lambda found: found[1])
-    drift, drift_sigmas = explained(np.linspace(0, 1, len(use)))
-    if abs(size) > _STEP and sigmas > max(_STEP_SIGMAS, 1.3 * drift_sigmas):
-        first, last = int(table.numbers[use[cut]]), int(table.numbers[-1])
-        text = (
-            f"from volume {first} on the signal is {_percent(np.exp(size) - 1)}: runs of another scale were "
-            "joined; bring them to one scale before joining (divide each by its mean b0), or leave one out "
-            f"with --exclude {first}-{last}"
-        )
-        return [VolumeFinding((first,), "step", text)]
-    if abs(drift) > _DRIFT and drift_sigmas > _STEP_SIGMAS:
-        text = (
-            f"the signal drifts by {100 * (np.exp(drift) - 1):+.0f}% from the first volume to the last; "
-            "diffusivities are biased where b-values are not spread over the series"
-        )
-        return [VolumeFinding((int(table.numbers[use[0]]),), "drift", text)]
-    return []
-
-
-def _percent(share: float) -> str:
-    return f"{abs(100 * share):.0f}% {'brighter' if share > 0 else 'darker'}"
 
 
 def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

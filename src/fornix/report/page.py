@@ -148,7 +148,10 @@ def _protocol(dwi: DWI, record: dict[str, Any]) -> str:
 
 def _quality(dwi: DWI, record: dict[str, Any]) -> str:
     outliers = record.get("OutlierSlices", [])
-    text = f"Slices that lost signal: {len(outliers)}." if outliers else "No slice lost signal."
+    text = (
+        f"Slices that lost or gained signal: {len(outliers)}." if outliers
+        else "No slice lost or gained signal."
+    )  # fmt: skip
     return _figure(
         f.quality(record),
         f"Signal to noise of the raw volumes, and slices that lost signal. {text}",

@@ -14,8 +14,9 @@ from fornix.core.maps import Maps
 from fornix.estimators.microstructure import microstructure
 from fornix.numerics.directions import condition, largest_gap
 from fornix.preprocess import brain_mask, estimate_noise, snr
+from fornix.preprocess.findings import VolumeFinding
 from fornix.preprocess.gradient_check import GradientCheck, check_gradients
-from fornix.preprocess.volume_check import VolumeFinding, check_volumes
+from fornix.preprocess.volume_check import check_volumes
 
 
 @dataclass(frozen=True)

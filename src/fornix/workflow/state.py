@@ -47,7 +47,7 @@ def input_record(
 
 
 def _refuse_foreign(folder: Path, stem: str) -> None:
-    """An error where the folder holds images under names of results that Fornix did not write.
+    """An error where the folder holds files under names of results that Fornix did not write.
 
     Tools that name their results after BIDS as well (`…_desc-brain_mask`) would lose theirs.
     """
@@ -55,9 +55,9 @@ def _refuse_foreign(folder: Path, stem: str) -> None:
         return
     for path in sorted(folder.iterdir()):
         rest = path.name.removeprefix(f"{stem}_")
-        if rest == path.name or not rest.endswith(".nii.gz"):
+        if rest == path.name or not rest.endswith((".nii.gz", ".trx", ".tck", ".trk")):
             continue
-        if rest.startswith(("model-", "param-")) or rest in _RESULTS:
+        if rest.startswith(("model-", "param-", "tractogram.")) or rest in _RESULTS:
             try:
                 ours = "FornixVersion" in read_sidecar(path)
             except FornixError:

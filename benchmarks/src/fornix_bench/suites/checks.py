@@ -43,17 +43,18 @@ def run_checks(
     """Write checks.csv and checks.md into `out`; quick: two protocols, one seed. Returns the rows."""
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    protocols, seeds = (PROTOCOLS[2:3], 1) if quick else (PROTOCOLS, 4)
+    protocols = PROTOCOLS[2:3] if quick else PROTOCOLS
     snrs = (5.0, 20.0) if quick else SNRS
     rows: list[Row] = []
     with use_threads(threads), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for protocol in protocols:
             for snr in snrs:
+                sizes = (5.0,) if quick else (5.0, 5.0, 5.0, 3.5)
                 heads = [
                     _head(protocol, snr, _FIRST_SEED + 10 * seed + k, size)
-                    for k in range(seeds) for size in ((5.0,) if quick else (5.0, 3.5))
-                ]  # fmt: skip
+                    for k, size in enumerate(sizes)
+                ]
                 rows.append(_gradient_row(protocol, snr, heads))
                 rows.append(_volume_row(protocol, snr, heads, seed))
     rows += _totals(rows)
@@ -78,7 +79,7 @@ def run_checks(
 _GRADIENT_COLUMNS = ("protocol", "snr", "scans", "false_alarms", "found", "named")
 _VOLUME_COLUMNS = (
     "protocol", "snr", "scans", "false_alarms", "slices", "adc as b0", "mean as b0", "trace in a shell",
-    "joined runs", "bright b0",
+    "joined runs", "bright b0", "moved run", "trace at half b",
 )  # fmt: skip
 
 
@@ -191,10 +192,27 @@ def _bright(dwi: DWI, rng: np.random.Generator) -> tuple[DWI, set[int]]:
     return _appended(dwi, image, 0.0, np.zeros(3))[0], {len(dwi.gradients) // 2, int(b0[0])}
 
 
+def _moved(dwi: DWI, rng: np.random.Generator) -> tuple[DWI, set[int]]:
+    """The second half a voxel further right."""
+    half = len(dwi.gradients) // 2
+    data = np.array(dwi.data)
+    data[..., half:] = np.roll(data[..., half:], 1, axis=0)
+    return dwi.with_(data=data, sigma=None), set(range(half - 1, half + 2))
+
+
+def _half(dwi: DWI, rng: np.random.Generator) -> tuple[DWI, set[int]]:
+    """The mean of the highest shell, labelled with half its b."""
+    shell = dwi.gradients.shells[-1]
+    image = dwi.mean_of(np.array(shell.volumes))
+    return _appended(dwi, image, 0.5 * shell.b, np.array([0.0, 0.0, 1.0]))
+
+
 FAULTS = (
     Spoilt("adc as b0", _adc),
     Spoilt("mean as b0", _mean),
     Spoilt("trace in a shell", _trace),
     Spoilt("joined runs", _joined),
     Spoilt("bright b0", _bright),
+    Spoilt("moved run", _moved),
+    Spoilt("trace at half b", _half),
 )

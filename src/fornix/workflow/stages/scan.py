@@ -120,8 +120,10 @@ def check_stage(job: Job, state: State) -> None:
         tell(finding.text)
     if outliers:
         share = 100 * len(outliers) / scores.size
+        bright = sum(scores[v, s] > 0 for v, s in outliers)
+        more = f", {bright} of them brighter than predicted" if bright else ""
         notes.append(
-            f"slices that lost signal: {len(outliers)} ({share:.1f}%); see the outlier figure"
+            f"slices that lost or gained signal: {len(outliers)} ({share:.1f}%{more}); see the outlier figure"
         )
     weighted = np.flatnonzero(~state.dwi.gradients.b0_mask)
     brain, sigma = state.dwi.brain(), np.broadcast_to(np.asarray(state.dwi.sigma), state.dwi.grid)
