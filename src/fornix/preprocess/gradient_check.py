@@ -190,23 +190,19 @@ def _path_lengths(
     width, height, depth = fa.shape
     sums = np.zeros((len(turns), blocks, 2))
     for n in prange(len(turns)):
-        turn = turns[n]
+        # Turned directions agree with each other as unturned ones do: only the way through the voxels turns.
+        onward = step * (to_voxel @ turns[n])
         place, way, ahead = np.empty(3), np.empty(3), np.empty(3)
         for m in range(len(seeds)):
             steps = 0
             for side in (1.0, -1.0):
-                start = v1[seeds[m, 0], seeds[m, 1], seeds[m, 2]]
                 for i in range(3):
                     place[i] = seeds[m, i]
-                    way[i] = side * (
-                        turn[i, 0] * start[0] + turn[i, 1] * start[1] + turn[i, 2] * start[2]
-                    )
+                    way[i] = side * v1[seeds[m, 0], seeds[m, 1], seeds[m, 2], i]
                 for _ in range(_STEPS):
                     for i in range(3):
-                        place[i] += step * (
-                            to_voxel[i, 0] * way[0]
-                            + to_voxel[i, 1] * way[1]
-                            + to_voxel[i, 2] * way[2]
+                        place[i] += (
+                            onward[i, 0] * way[0] + onward[i, 1] * way[1] + onward[i, 2] * way[2]
                         )
                     x, y, z = math.floor(place[0]), math.floor(place[1]), math.floor(place[2])
                     if x < 0 or y < 0 or z < 0 or x > width - 2 or y > height - 2 or z > depth - 2:
@@ -223,14 +219,11 @@ def _path_lengths(
                         if near <= 0.0:
                             continue
                         u = v1[x + a, y + b, z + c]
-                        p = turn[0, 0] * u[0] + turn[0, 1] * u[1] + turn[0, 2] * u[2]
-                        q = turn[1, 0] * u[0] + turn[1, 1] * u[1] + turn[1, 2] * u[2]
-                        r = turn[2, 0] * u[0] + turn[2, 1] * u[1] + turn[2, 2] * u[2]
-                        if p * way[0] + q * way[1] + r * way[2] < 0.0:
+                        if u[0] * way[0] + u[1] * way[1] + u[2] * way[2] < 0.0:
                             near = -near
-                        ahead[0] += near * p
-                        ahead[1] += near * q
-                        ahead[2] += near * r
+                        ahead[0] += near * u[0]
+                        ahead[1] += near * u[1]
+                        ahead[2] += near * u[2]
                         weight += abs(near)
                     size = math.sqrt(ahead[0] ** 2 + ahead[1] ** 2 + ahead[2] ** 2)
                     if weight < _FA or size < _AGREEMENT * weight:
