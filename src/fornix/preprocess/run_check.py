@@ -104,7 +104,8 @@ def _moved(dwi: DWI, groups: list[NDArray[np.int64]]) -> list[VolumeFinding]:
     places = np.zeros(dwi.grid, dtype=bool)
     places[tuple(slice(s.start, s.stop, stride) for s in box)] = True
     voxels = np.flatnonzero(places)
-    world = np.argwhere(places) @ dwi.affine[:3, :3].T
+    world = (np.argwhere(places) @ dwi.affine[:3, :3].T).astype(np.float32)
+    world -= world.mean(0)
     signals = Signals(dwi, voxels)[:]
     # Less the background, which stays where it is.
     signals = np.maximum(signals - np.percentile(signals[::4], 25, axis=0).astype(np.float32), 0)

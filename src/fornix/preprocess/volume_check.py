@@ -20,7 +20,7 @@ from fornix.preprocess.run_check import check_runs
 from fornix.preprocess.signal_designs import signal_designs
 
 #: Voxels that are looked at; more would not change a median.
-_VOXELS = 20_000
+_VOXELS = 10_000
 #: A b0 is odd in level beyond this share, or if it moves the mean b0 by the other: 4% of the b0 are 5% of
 #: the mean diffusivity at b = 1000.
 _LEVEL, _MEAN_LEVEL = 0.10, 0.03
@@ -102,10 +102,17 @@ def _odd_b0s(
     mean_weighted = signals[:, lowest].mean(1)
     left = b0.tolist()
     for _ in range(len(b0) // 2 + 1):  # the oddest first: the others are then compared without it
-        scores = {k: _unlike(signals, noise, seen, k, [o for o in left if o != k], mean_weighted)
-                  for k in left} if len(left) > 1 else {}  # fmt: skip
-        worst = max(scores, key=lambda k: scores[k][0], default=None)
-        if worst is None or scores[worst][0] <= 1.0:
+        if len(left) < 2:
+            break
+        # Of many, the median of all is that of the others.
+        common = np.median(signals[:, left], axis=1) if len(left) >= 5 else None
+        scores: dict[int, tuple[float, str, str]] = {}
+        for k in left:
+            others = [o for o in left if o != k]
+            reference = np.median(signals[:, others], axis=1) if common is None else common
+            scores[k] = _unlike(signals[:, k], reference, len(others), noise, seen, mean_weighted)
+        worst = max(scores, key=lambda k: scores[k][0])
+        if scores[worst][0] <= 1.0:
             break
         doubt = {k: _unlike_any_b0(signals[seen, k], mean_weighted[seen]) for k in left}
         if len(left) == 2:  # of two that differ, the one that is less like a b0
@@ -128,21 +135,22 @@ def _odd_b0s(
 
 
 def _unlike(
-    signals: NDArray[np.float64],
+    volume: NDArray[np.float64],
+    reference: NDArray[np.float64],
+    others: int,
     noise: NDArray[np.float64],
     seen: NDArray[np.bool_],
-    volume: int,
-    others: Sequence[int],
     mean_weighted: NDArray[np.float64],
 ) -> tuple[float, str, str]:
-    """How unlike the other b0s one is (odd above 1), in what, and in words."""
-    reference = np.median(signals[:, others], axis=1)
-    ratio = np.log(signals[seen, volume] / np.maximum(reference[seen], 1e-12))
+    """How unlike the others, of which `reference` is the median, a b0 is: odd above 1, in what, in words."""
+    ratio = np.log(volume[seen] / np.maximum(reference[seen], 1e-12))
     middle = float(np.median(ratio))
     share = np.exp(middle) - 1
-    expected = float(np.median(noise[seen] / reference[seen])) * np.sqrt(1 + 1.5 / len(others))
+    relative = float(np.median(noise[seen] / reference[seen]))
+    expected = relative * float(np.sqrt(1 + 1.5 / others))
     spread = 1.4826 * float(np.median(np.abs(ratio - middle)))
-    excess = np.sqrt(max(spread**2 - expected**2, 0.0))
+    # In much noise the logarithm has tails that its first order does not know.
+    excess = np.sqrt(max(spread**2 - ((1.1 + 0.6 * expected) * expected) ** 2, 0.0))
     # A direction's or a mean's contrast follows the attenuation of the weighted volumes.
     attenuation = np.log(
         np.maximum(mean_weighted[seen], 1e-12) / np.maximum(reference[seen], 1e-12)
@@ -155,7 +163,7 @@ def _unlike(
     # Noise of the reference makes b0s follow the attenuation a little, never run against it.
     if like < -0.25:
         contrast = max(contrast, 1.01 - like)
-    level = max(abs(share) / _LEVEL, abs(share) / (len(others) + 1) / _MEAN_LEVEL)
+    level = max(abs(share) / _LEVEL, abs(share) / (others + 1) / _MEAN_LEVEL)
     if contrast > 1:
         if like > 0.7 and 0.6 < slope < 1.4:
             why = "has the contrast of the weighted volumes (a mean or trace image)"
