@@ -156,7 +156,7 @@ def _unlike(
         np.maximum(mean_weighted[seen], 1e-12) / np.maximum(reference[seen], 1e-12)
     )
     like = _correlation(ratio, attenuation)
-    slope = like * float(np.std(ratio) / max(np.std(attenuation), 1e-9))
+    slope = like * float(np.std(ratio)) / max(float(np.std(attenuation)), 1e-9)
     contrast = excess / _CONTRAST
     if like > 0.7 and excess > 0.06:
         contrast = max(contrast, 1.01 + excess)
