@@ -25,7 +25,7 @@ _LEVEL, _LEAST_GAIN = 4.5, 0.05
 #: A table is called right where it wins by so many standard errors.
 _SURE = 2.0
 #: Paths that start, steps of half a voxel to each side, the least FA, and an FA that no fibre has.
-_SEEDS, _STEPS, _FA, _NO_FIBRE = 10_000, 60, 0.2, 0.98
+_SEEDS, _STEPS, _FA, _NO_FIBRE = 5_000, 50, 0.2, 0.98
 #: Largest turn of a step, degrees, and how well the voxels around must agree on where to go.
 _TURN, _AGREEMENT = 50.0, 0.75
 
@@ -103,16 +103,20 @@ def check_gradients(
     changes = table_changes()
     names = [name for name, _ in changes]
     turns = np.array([to_fsl.T @ change @ to_fsl for _, change in changes])
-    block, count = _blocks(seeds)
     step = 0.5 * float(np.linalg.norm(affine[:3, :3], axis=0).min())
-    sums = _path_lengths(
-        np.ascontiguousarray(v1, dtype=np.float32), np.where(inside, fa, 0).astype(np.float32), seeds,
-        block, count, turns, np.linalg.inv(affine[:3, :3]), step, math.cos(math.radians(_TURN)),
-    )  # fmt: skip
-    found, errors = _jackknife(sums, names.index("as given"))
-    scores = dict(zip(names, found.tolist()))
-    best = max(scores, key=lambda name: scores[name])
-    return GradientCheck(scores, best, int(inside.sum()), dict(zip(names, errors.tolist())))
+    field = np.ascontiguousarray(v1, dtype=np.float32), np.where(inside, fa, 0).astype(np.float32)
+    to_voxel, cosine = np.linalg.inv(affine[:3, :3]), math.cos(math.radians(_TURN))
+    for every in (4, 1):  # a fourth of the paths is enough for most scans
+        chosen = seeds[::every]
+        block, count = _blocks(chosen)
+        sums = _path_lengths(*field, chosen, block, count, turns, to_voxel, step, cosine)
+        found, errors = _jackknife(sums, names.index("as given"))
+        scores = dict(zip(names, found.tolist()))
+        best = max(scores, key=lambda name: scores[name])
+        check = GradientCheck(scores, best, int(inside.sum()), dict(zip(names, errors.tolist())))
+        if check.verdict != "open":
+            break
+    return check
 
 
 def table_changes() -> list[tuple[str, NDArray[np.float64]]]:

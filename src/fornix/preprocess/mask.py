@@ -79,8 +79,7 @@ def shells(dwi: DWI) -> NDArray[np.bool_]:
     if _background(dwi).mean() < _LEAST_BACKGROUND:
         return bright > 0.05
     # Lengths suit a human head; a mouse's is seen as one through a lens.
-    rough = _largest(bright > _cut(bright))
-    mm = head_scale(ndimage.binary_fill_holes(rough), dwi.voxel_size)
+    mm = _lens(bright, dwi)
     smooth = ndimage.gaussian_filter(bright, 1.5 * mm / dwi.voxel_size)
     threshold = _cut(smooth)
     core = _largest(_opened(smooth > threshold, dwi, 5.0 * mm))
@@ -92,6 +91,13 @@ def shells(dwi: DWI) -> NDArray[np.bool_]:
     # Smoothing carries the edge outwards: near it, a voxel must be bright itself.
     dark = (b0 < 0.3 * np.median(b0[brain])) & (bright < 0.3 * np.median(bright[brain]))
     return _largest(brain & ~(dark & ~_shrunk(brain, dwi, 5.0 * mm)))
+
+
+def _lens(bright: NDArray[np.float32], dwi: DWI) -> float:
+    """`head_scale` of what is bright, on every second voxel of large grids."""
+    every = np.array([2 if n >= 48 else 1 for n in dwi.grid])
+    coarse = bright[:: every[0], :: every[1], :: every[2]]
+    return head_scale(_largest(coarse > _cut(coarse)), dwi.voxel_size * every)
 
 
 def _cut(values: NDArray[np.float32]) -> float:

@@ -50,7 +50,7 @@ def run_checks(
         warnings.simplefilter("ignore")
         for protocol in protocols:
             for snr in snrs:
-                sizes = (5.0,) if quick else (5.0, 5.0, 5.0, 3.5)
+                sizes = (5.0,) if quick else (5.0, 5.0, 3.5)
                 heads = [
                     _head(protocol, snr, _FIRST_SEED + 10 * seed + k, size)
                     for k, size in enumerate(sizes)
