@@ -18,8 +18,8 @@ from fornix.preprocess.signal_designs import signal_designs
 #: Least step of the level and drift over the series (ln), step of the position (voxels, mm in a human head),
 #: and how many standard errors each must have.
 _STEP, _DRIFT, _VOXELS, _MM, _SIGMAS = 0.04, 0.06, 0.7, 1.5, 6.0
-#: Voxels of the image by which its position is known.
-_PLACES = 20_000
+#: Voxels of the image by which its position is known, and numbers in all.
+_PLACES, _NUMBERS = 20_000, 2_000_000
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,8 @@ def _levels(
 def _moved(dwi: DWI, groups: list[NDArray[np.int64]]) -> list[VolumeFinding]:
     """A step in the centre of the image's brightness, which moves with the head."""
     box = box_of(dwi.brain(), (3, 3, 3))
-    stride = max(1, round(np.cbrt(np.prod([s.stop - s.start for s in box]) / _PLACES)))
+    most = min(_PLACES, max(2000, _NUMBERS // len(dwi.gradients)))
+    stride = max(1, round(np.cbrt(np.prod([s.stop - s.start for s in box]) / most)))
     places = np.zeros(dwi.grid, dtype=bool)
     places[tuple(slice(s.start, s.stop, stride) for s in box)] = True
     voxels = np.flatnonzero(places)

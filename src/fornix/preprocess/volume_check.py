@@ -19,8 +19,8 @@ from fornix.preprocess.findings import VolumeFinding, percent
 from fornix.preprocess.run_check import check_runs
 from fornix.preprocess.signal_designs import signal_designs
 
-#: Voxels that are looked at; more would not change a median.
-_VOXELS = 10_000
+#: Voxels that are looked at, and numbers in all: more would not change a median.
+_VOXELS, _NUMBERS = 10_000, 1_500_000
 #: A b0 is odd in level beyond this share, or if it moves the mean b0 by the other: 4% of the b0 are 5% of
 #: the mean diffusivity at b = 1000.
 _LEVEL, _MEAN_LEVEL = 0.10, 0.03
@@ -46,7 +46,8 @@ def check_volumes(dwi: DWI) -> list[VolumeFinding]:
     if dwi.sigma is None or len(dwi.gradients) < 2:
         return []
     voxels = np.flatnonzero(dwi.brain())
-    voxels = voxels[:: max(1, len(voxels) // _VOXELS)]
+    most = min(_VOXELS, max(1000, _NUMBERS // len(dwi.gradients)))
+    voxels = voxels[:: max(1, len(voxels) // most)]
     signals = Signals(dwi, voxels)[:].astype(np.float64)
     level = np.broadcast_to(np.asarray(dwi.sigma, dtype=np.float64), dwi.grid).reshape(-1)[voxels]
     signals = np.maximum(signals, 1e-6 * max(float(signals.max(initial=0)), 1e-12))
