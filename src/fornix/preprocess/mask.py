@@ -45,7 +45,7 @@ def _doubt(mask: NDArray[np.bool_], dwi: DWI) -> str:
             f"the brain mask holds only {100 * mask.mean():.1f}% of the image; look at it in the report, or "
             "give --mask"
         )
-    dark = _background(dwi)
+    dark = _background(dwi.mean_b0())
     if dark.mean() >= _LEAST_BACKGROUND and (mask & dark).sum() > 0.5 * dark.sum():
         return (
             f"the brain mask fills {100 * mask.mean():.0f}% of the image, its dark background with it; look "
@@ -54,8 +54,7 @@ def _doubt(mask: NDArray[np.bool_], dwi: DWI) -> str:
     return ""
 
 
-def _background(dwi: DWI) -> NDArray[np.bool_]:
-    b0 = np.clip(dwi.mean_b0(), 0, None)
+def _background(b0: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray(b0 < 0.15 * np.percentile(b0, 90))
 
 
@@ -76,7 +75,7 @@ def shells(dwi: DWI) -> NDArray[np.bool_]:
         return b0 > 0
     bright = np.clip(bright / scale, 0, 1)
     # A crop inside the head has no background to tell from: keep all that has signal.
-    if _background(dwi).mean() < _LEAST_BACKGROUND:
+    if _background(b0).mean() < _LEAST_BACKGROUND:
         return bright > 0.05
     # Lengths suit a human head; a mouse's is seen as one through a lens.
     mm = _lens(bright, dwi)

@@ -20,7 +20,7 @@ from fornix.preprocess.run_check import check_runs
 from fornix.preprocess.signal_designs import signal_designs
 
 #: Voxels that are looked at, and numbers in all: more would not change a median.
-_VOXELS, _NUMBERS = 10_000, 1_500_000
+_VOXELS, _NUMBERS = 6_000, 1_500_000
 #: A b0 is odd in level beyond this share, or if it moves the mean b0 by the other: 4% of the b0 are 5% of
 #: the mean diffusivity at b = 1000.
 _LEVEL, _MEAN_LEVEL = 0.10, 0.03
