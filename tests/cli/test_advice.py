@@ -70,22 +70,9 @@ def test_options_named_in_messages_exist():
 
 
 @pytest.fixture(scope="module")
-def good(tmp_path_factory) -> Path:
+def good(simulated) -> Path:
     """A small head of three b0s and 30 directions, with its mask."""
-    folder = tmp_path_factory.mktemp("good")
-    words = [
-        "simulate",
-        "-o",
-        str(folder),
-        "--protocol",
-        "dti30",
-        "--voxel-size",
-        "8",
-        "--snr",
-        "30",
-    ]
-    assert CliRunner().invoke(app, words).exit_code == 0
-    return folder
+    return simulated("dti30", 8)
 
 
 def trace_at_the_end(scan: Path) -> None:

@@ -25,21 +25,8 @@ NAMES = [
 
 
 @pytest.fixture(scope="module")
-def good(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("good")
-    words = [
-        "simulate",
-        "-o",
-        str(folder),
-        "--protocol",
-        "dti12",
-        "--voxel-size",
-        "10",
-        "--snr",
-        "30",
-    ]
-    assert CliRunner().invoke(app, words).exit_code == 0
-    return folder
+def good(simulated) -> Path:
+    return simulated("dti12", 10)
 
 
 def put(good: Path, folder: Path, name: str) -> Path:

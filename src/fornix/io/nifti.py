@@ -241,7 +241,7 @@ def _in_mm(image: Any) -> tuple[Any, list[str]]:
     """The image with its affine in mm, by the unit that its header names."""
     try:
         unit = image.header.get_xyzt_units()[0]
-    except Exception:  # a code that is none
+    except KeyError:  # a code that is none
         unit = "unknown"
     scale = _UNITS.get(unit, 1.0)
     if scale == 1.0 or image.affine is None:
