@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import rotate
 
 from fornix.core.dwi import DWI
 from fornix.core.gradients import Gradients
@@ -64,6 +65,7 @@ def test_false_b0s_are_named_wherever_they_stand(heads, protocol, snr, kind, pla
     found = check(with_volume(dwi, image, 0.0, np.zeros(3), place))
     assert place in {v for f in found for v in f.volumes}
     named = next(f for f in found if place in f.volumes)
+    assert "ADC" in named.text or "mean" in named.text, named.text
     assert f"--exclude {place}" in named.text and "\n" not in named.text
 
 
@@ -143,6 +145,17 @@ def test_joined_runs_of_another_head_position_are_named(heads, protocol, cut, ax
     data[..., first:] = np.roll(data[..., first:], voxels, axis=axis)
     found = check(dwi.with_(data=data))
     assert [f.kind for f in found] == ["moved"] and abs(found[0].volumes[0] - first) <= 1
+
+
+@pytest.mark.parametrize(("axes", "degrees"), [((0, 1), 6), ((1, 2), 5), ((0, 2), 8)])
+def test_a_turned_run_is_named_and_its_b0s_are_not_taken_for_maps(heads, axes, degrees):
+    dwi = heads["dti30", 30]
+    first = len(dwi.gradients) // 2
+    data = np.array(dwi.data)
+    data[..., first:] = rotate(data[..., first:], degrees, axes=axes, reshape=False, order=1)
+    text = " ".join(f.text for f in check(dwi.with_(data=data)))
+    assert "turned by" in text or "the head moved" in text, text
+    assert "has the contrast of" not in text, text
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -15,9 +15,9 @@ from fornix.numerics import harmonics
 from fornix.preprocess.findings import VolumeFinding, percent
 from fornix.preprocess.signal_designs import signal_designs
 
-#: Least step of the level and drift over the series (ln), step of the position (voxels, mm in a human head),
-#: and how many standard errors each must have.
-_STEP, _DRIFT, _VOXELS, _MM, _SIGMAS = 0.04, 0.06, 0.7, 1.5, 6.0
+#: Least step of the level and drift over the series (ln), step of the position (voxels, mm in a human head,
+#: degrees), and how many standard errors each must have.
+_STEP, _DRIFT, _VOXELS, _MM, _DEGREES, _SIGMAS = 0.04, 0.06, 0.7, 1.5, 3.0, 6.0
 #: Voxels of the image by which its position is known, and numbers in all.
 _PLACES, _NUMBERS = 20_000, 2_000_000
 
@@ -98,7 +98,7 @@ def _levels(
 
 
 def _moved(dwi: DWI, groups: list[NDArray[np.int64]]) -> list[VolumeFinding]:
-    """A step in the centre of the image's brightness, which moves with the head."""
+    """A step in the centre of the image's brightness, or in how it leans, which follow the head."""
     box = box_of(dwi.brain(), (3, 3, 3))
     most = min(_PLACES, max(2000, _NUMBERS // len(dwi.gradients)))
     stride = max(1, round(np.cbrt(np.prod([s.stop - s.start for s in box]) / most)))
@@ -110,24 +110,39 @@ def _moved(dwi: DWI, groups: list[NDArray[np.int64]]) -> list[VolumeFinding]:
     signals = Signals(dwi, voxels)[:]
     # Less the background, which stays where it is.
     signals = np.maximum(signals - np.percentile(signals[::4], 25, axis=0).astype(np.float32), 0)
-    centres = (world.T @ signals) / np.maximum(signals.sum(0), 1e-12)
+    signals /= np.maximum(signals.sum(0), 1e-12)
+    centres = world.T @ signals
     size = float(dwi.voxel_size.max())
-    shift, best = np.zeros(3), None
-    for axis in range(3):
+
+    def step(values: NDArray[np.floating], least: float, error: float) -> Change | None:
+        """The change of one number per volume, where it steps by so much."""
         series = np.full(len(dwi.gradients), np.nan)
         for index in groups:
-            series[index] = centres[axis, index]
-        change = change_of(series, dwi.gradients, groups, least_error=0.01 * size)
-        if change is not None and change.steps(max(_VOXELS * size, min(_MM, size))):
-            shift[axis] = change.step
-            if best is None or change.step_sigmas > best.step_sigmas:
-                best = change
-    if best is None:
+            series[index] = values[index]
+        change = change_of(series, dwi.gradients, groups, least_error=error)
+        return change if change is not None and change.steps(least) else None
+
+    shifts = [step(centre, max(_VOXELS * size, min(_MM, size)), 0.01 * size) for centre in centres]
+    turns = []
+    for i, k in ((0, 1), (0, 2), (1, 2)):
+        spread = [(world[:, m] ** 2) @ signals - centres[m] ** 2 for m in (i, k)]
+        lean = (world[:, i] * world[:, k]) @ signals - centres[i] * centres[k]
+        # A turn by a small angle leans a head by the angle times how much longer it is one way.
+        longer = float(np.median(spread[0] - spread[1]))
+        if abs(longer) > 0.1 * float(np.median(spread[0] + spread[1])):
+            turns.append(step(np.degrees(lean / longer), _DEGREES, 0.05))
+    found = [change for change in (*shifts, *turns) if change is not None]
+    if not found:
         return []
-    first = int(dwi.gradients.numbers[best.first])
+    far = float(np.linalg.norm([change.step for change in shifts if change is not None] or [0.0]))
+    turned = max((abs(change.step) for change in turns if change is not None), default=0.0)
+    how = [f"lies {far:.1f} mm elsewhere"] * (far > 0) + [f"is turned by {turned:.0f} degrees"] * (
+        turned > 0
+    )
+    first = int(dwi.gradients.numbers[max(found, key=lambda change: change.step_sigmas).first])
     text = (
-        f"from volume {first} on the head lies {np.linalg.norm(shift):.1f} mm elsewhere: it moved, or runs "
-        "were joined without alignment; correct motion first (fornix run --preprocess full)"
+        f"from volume {first} on the head {' and '.join(how)}: it moved, or runs were joined without "
+        "alignment; correct motion first (fornix run --preprocess full)"
     )
     return [VolumeFinding((first,), "moved", text)]
 

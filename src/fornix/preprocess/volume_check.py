@@ -157,7 +157,6 @@ def _unlike(
         np.maximum(mean_weighted[seen], 1e-12) / np.maximum(reference[seen], 1e-12)
     )
     like = _correlation(ratio, attenuation)
-    slope = like * float(np.std(ratio)) / max(float(np.std(attenuation)), 1e-9)
     contrast = excess / _CONTRAST
     if like > 0.7 and excess > 0.06:
         contrast = max(contrast, 1.01 + excess)
@@ -166,15 +165,14 @@ def _unlike(
         contrast = max(contrast, 1.01 - like)
     level = max(abs(share) / _LEVEL, abs(share) / (others + 1) / _MEAN_LEVEL)
     if contrast > 1:
-        if like > 0.7 and 0.6 < slope < 1.4:
+        # A head that moved follows the attenuation as well, either way: only what is clear is named.
+        darker = float((volume[seen] < 1.05 * mean_weighted[seen]).mean())
+        if like > 0.7 and darker > 0.5:
             why = "has the contrast of the weighted volumes (a mean or trace image)"
-        elif like < -0.25:
+        elif like < -0.6:
             why = "has the contrast of a diffusivity map (ADC)"
         else:
-            why = (
-                f"differs from the others by {100 * excess:.0f}% from voxel to voxel (another contrast or "
-                "head position)"
-            )
+            why = "differs from the others from voxel to voxel (the head moved, or it is a mean or an ADC map)"
         return contrast + level, "b0-contrast", why
     return level, "b0-level", f"is {percent(share)} than the others"
 
