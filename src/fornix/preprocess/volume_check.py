@@ -172,7 +172,7 @@ def _unlike(
         elif like < -0.6:
             why = "has the contrast of a diffusivity map (ADC)"
         else:
-            why = "differs from the others from voxel to voxel (the head moved, or it is a mean or an ADC map)"
+            why = "differs from the others from voxel to voxel (the head moved, or a mean or an ADC map)"
         return contrast + level, "b0-contrast", why
     return level, "b0-level", f"is {percent(share)} than the others"
 
