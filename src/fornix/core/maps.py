@@ -15,7 +15,7 @@ from fornix.core.errors import FornixError
 UNITS = {
     "md": "mm^2/s", "ad": "mm^2/s", "rd": "mm^2/s", "tensor": "mm^2/s", "s0": "arbitrary",
     "fa": "1", "v1": "1", "mk": "1", "ak": "1", "rk": "1", "kfa": "1",
-    "ndi": "1", "odi": "1", "fwf": "1", "direction": "1",
+    "ndi": "1", "odi": "1", "odiw": "1", "fwf": "1", "direction": "1",
     "ood": "1", "source": "1",
 }  # fmt: skip
 

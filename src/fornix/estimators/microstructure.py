@@ -50,7 +50,8 @@ DESCRIPTIONS = {
     },
     "noddi": {
         "ndi": "neurite density index: intra-neurite fraction of the tissue",
-        "odi": "orientation dispersion index of the neurites",
+        "odi": "orientation dispersion index of all neurites of the voxel together",
+        "odiw": "orientation dispersion index within each fibre population, mean weighted by their shares",
         "fwf": "free-water fraction",
         "direction": "mean neurite direction in world (RAS+) axes",
         "s0": "signal without diffusion weighting from the NODDI fit",
@@ -266,6 +267,8 @@ def _to_maps(
     flags = np.concatenate([p.flags for p in parts])
     maps = {}
     for param, description in DESCRIPTIONS[model].items():
+        if param not in parts[0].columns:
+            continue
         units = UNITS[param]
         scale = _FILE_SCALE.get(units, 1.0)
         values = np.concatenate([p[param] for p in parts]) * np.float32(scale)

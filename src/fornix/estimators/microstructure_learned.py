@@ -23,6 +23,7 @@ from fornix.models.base import Fit, Progress
 from fornix.nets import weights as shipped
 from fornix.nets.adaptation import adapt_to_scan
 from fornix.nets.build import build_network
+from fornix.nets.features import microstructure_features
 from fornix.nets.fusion import Quantiles, precision_fusion, reliable_params, shrink_to_fit
 from fornix.nets.likelihoods import signal_likelihood
 from fornix.nets.microstructure_estimator import (
@@ -45,7 +46,8 @@ _SAMPLE, _COMPARED = 800, 1800
 #: Voxels that are fitted at once: their signals are in memory.
 _FITTED = 65536
 _DKI_COLUMNS = {"mk": slice(0, 1), "ak": slice(1, 2), "rk": slice(2, 3), "kfa": slice(3, 4)}
-_COLUMNS = {"dti": tensor.COLUMNS, "dki": _DKI_COLUMNS, "noddi": noddi.COLUMNS}
+_NODDI_COLUMNS = {**noddi.COLUMNS, "odiw": slice(7, 8)}
+_COLUMNS = {"dti": tensor.COLUMNS, "dki": _DKI_COLUMNS, "noddi": _NODDI_COLUMNS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +110,7 @@ def read_scan(
     Returns:
         Estimates block by block, and notes.
     """
-    code = estimator.scan_code(view.typical())
+    code = estimator.scan_code(view.typical(microstructure_features))
     notes = []
     if adapt:
         shift, note = adapt_to_scan(view, estimator.network, signal_likelihood, seed=seed)
@@ -262,11 +264,12 @@ def _classical(model: str, view: ScanView, rows: NDArray[np.int64]) -> Fit:
 def _with_fit_in(fit: Fit, model: str, view: ScanView, rows: NDArray[np.int64]) -> Fit:
     """The estimates with the classical fit in some of the view's voxels."""
     classical = _classical(model, view, rows)
-    width = fit.values.shape[1]
+    # What only the network gives, its last columns, stays.
+    width = min(fit.values.shape[1], classical.values.shape[1])
     assert fit.std is not None and classical.std is not None
     values, std = fit.values.copy(), fit.std.copy()
-    values[view.usable[rows]] = classical.values[:, :width]
-    std[view.usable[rows]] = np.nan_to_num(classical.std[:, :width])
+    values[view.usable[rows], :width] = classical.values[:, :width]
+    std[view.usable[rows], :width] = np.nan_to_num(classical.std[:, :width])
     return replace(fit, values=values, std=std)
 
 

@@ -30,6 +30,8 @@ def attend(
     index: np.ndarray,
     offsets: np.ndarray,
     far: np.ndarray,
+    alike: np.ndarray,
+    shared: np.ndarray,
     projected: np.ndarray,
     sigma: np.ndarray,
     log_s0: np.ndarray,
@@ -47,6 +49,7 @@ def attend(
     own_out: np.ndarray,
     made: np.ndarray,
     noise: np.ndarray,
+    unlike: np.ndarray,
 ) -> None:
     """Averages of n voxels over their neighbours.
 
@@ -54,12 +57,14 @@ def attend(
         place: (n, 3) in `index` (X, Y, Z), which holds the number of each voxel or -1.
         offsets: (K, 3)
         far: (K,) their lengths in mm.
+        alike: (K,) correlation of their noise with the voxel's; shared: (K + 1, K + 1) among all of them,
+            the voxel first.
         projected: (n, R).
         guide: (n, C), guide_noise: (n,) what is compared.
         variance: (C,).
         raw: (n, K) comparison of the first pass, written if `first`. score_*: (H, 8), (H,), (H + 1,)
             the weighing network, its last bias at the end of score_out; own_*: the same with 2 inputs.
-        made: (n, R), noise: (n,) receive the averages.
+        made: (n, R), noise: (n,), unlike: (n, 2) receive the averages, see `Average`.
     """
     near, width, compared = len(offsets), len(score_bias), guide.shape[1]
     whole = math.sqrt(2.0 * compared)
@@ -67,6 +72,8 @@ def attend(
     for block in prange((len(place) + chunk - 1) // chunk):
         telling = np.empty(compared, np.float32)
         who = np.empty(near, np.int64)
+        which = np.zeros(near + 1, np.int64)
+        level, differs = np.empty(near + 1), np.empty(near)
         logit = np.empty(near + 1)
         hidden, gate, scratch = (np.empty(near * width), np.empty(near * width),
                                  np.empty(near * width))  # fmt: skip
@@ -108,7 +115,8 @@ def attend(
                     d *= d
                     total += d
                     weighted += telling[c] * d
-                both = max(own_variance + guide_noise[u] * guide_noise[u], 1e-8)
+                both = own_variance + guide_noise[u] * guide_noise[u]
+                both = max(both * (1.0 - alike[k]), 1e-8)
                 inputs[0] = math.asinh((weighted / both - expected) / spread / 2.0)
                 inputs[1] = math.asinh((total / both - compared) / whole / 2.0)
                 if first:
@@ -125,7 +133,7 @@ def attend(
                     for p in range(8):
                         value += score_in[h, p] * inputs[p]
                     hidden[found * width + h] = value
-                who[found] = u
+                who[found], which[found], differs[found] = u, k + 1, inputs[0]
                 found += 1
             used = found * width
             _silu(hidden[:used], gate[:used], scratch[:used])
@@ -146,11 +154,19 @@ def attend(
             share = np.float32(logit[found] / norm)
             for r in range(projected.shape[1]):
                 made[v, r] = share * projected[v, r]
-            left = share * share * sigma[v] * sigma[v]
+            level[found], which[found] = share * sigma[v], 0
+            unlike[v, 0], unlike[v, 1] = 0.0, share
             for k in range(found):
                 share = np.float32(logit[k] / norm)
                 u = who[k]
                 for r in range(projected.shape[1]):
                     made[v, r] += share * projected[u, r]
-                left += share * share * sigma[u] * sigma[u]
+                level[k] = share * sigma[u]
+                unlike[v, 0] += share * differs[k]
+            left = 0.0
+            for k in range(found + 1):
+                left += level[k] * level[k]
+                twice = 2.0 * level[k]
+                for m in range(k):
+                    left += twice * level[m] * shared[which[k], which[m]]
             noise[v] = math.sqrt(left)

@@ -60,6 +60,11 @@ class ScanNetwork(Protocol):
 
     scan_encoder: ScanEncoder
 
+    @property
+    def reads(self) -> Callable[..., Features]:
+        """What it reads of voxels, a function of `nets.features`."""
+        ...
+
     def __call__(self, features: Features, code: torch.Tensor) -> Any:
         """What it predicts of voxels, given the code."""
 
@@ -126,7 +131,7 @@ def adapt_to_scan(
     band = slice(max(0, middle - BAND // 2), middle + BAND // 2)
     count = len(view.voxels[band])
     chosen = np.sort(np.random.default_rng(_SEED + seed).permutation(count)[:SAMPLE])
-    folds = [_fold(view, lot, band, chosen) for lot in lots]
+    folds = [_fold(view, lot, band, chosen, network.reads) for lot in lots]
     found = adapt(network, folds, likelihood, nuisance)
     return found.shift, found.note
 
@@ -222,14 +227,18 @@ def _kept(
 
 @torch.no_grad()
 def _fold(
-    view: ScanView, hidden: NDArray[np.int64], band: slice, chosen: NDArray[np.int64]
+    view: ScanView,
+    hidden: NDArray[np.int64],
+    band: slice,
+    chosen: NDArray[np.int64],
+    reads: Callable[..., Features],
 ) -> Fold:
     part = view.without(hidden, band)
     seen = part.encoded.take(torch.as_tensor(chosen))
     measured = view.signals(np.arange(len(view))[band][chosen])[:, hidden]
     device = view.encoder.device
     return Fold(
-        part.features(chosen),
+        part.features(chosen, reads),
         part.encoder.qspace,
         view.dwi.gradients.subset(hidden),
         torch.as_tensor(measured, device=device) / seen.scale[:, None],

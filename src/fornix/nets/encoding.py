@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from fornix.core.compute import pick_device
+from fornix.core.design import quadratic_form
 from fornix.core.gradients import Gradients
-from fornix.models.base import Fit
-from fornix.models.tensor import fit_tensor
+from fornix.models.tensor import COLUMNS, fit_tensor
+from fornix.models.tensor_on_device import wls_on_device
+from fornix.numerics.directions import fibonacci
 from fornix.qspace.encoder import Encoder
 from fornix.qspace.prior import SignalPrior
 
@@ -24,6 +27,11 @@ _PARAMS = ("fa", "md", "ad", "rd")
 _TOP = (1.0, 4.0, 5.0, 4.0)
 #: How many numbers describe a protocol.
 PROTOCOL_SIZE = 5
+#: b-value that the networks' tensor describes, ms/µm².
+TENSOR_B = 1.0
+#: Axes per b-value on which a tensor's signal is read, at most so many b-values, and the noise that the
+#: reading allows it.
+_TENSOR_AXES, _TENSOR_LEVELS, _TENSOR_NOISE = 45, 3, 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +46,11 @@ class EncodedVoxels:
         fit: (n, 4) FA, MD, AD, RD of the tensor fit, µm²/ms.
         fit_std: (n, 4) their standard deviations.
         tensor: (n, 6) the fitted tensor Dxx Dyy Dzz Dxy Dxz Dyz, µm²/ms, world axes.
+        tensor_s0: (n,) S0 of that fit over `scale`.
         nonphysical: (n,) 1 where the tensor fit was not physical, else 0.
         misfit: (n,) squared residual of the q-space encoder over its expectation.
+        unlike: (n, 2) of averages over neighbours, see `neighbour_attention.Average`; 0 and 1 of voxels
+            themselves.
     """
 
     projected: torch.Tensor
@@ -49,8 +60,10 @@ class EncodedVoxels:
     fit: torch.Tensor
     fit_std: torch.Tensor
     tensor: torch.Tensor
+    tensor_s0: torch.Tensor
     nonphysical: torch.Tensor
     misfit: torch.Tensor
+    unlike: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.scale)
@@ -90,6 +103,8 @@ class ProtocolEncoder:
     Attributes:
         qspace: The q-space encoder of this protocol.
         protocol: (PROTOCOL_SIZE,) numbers that describe the protocol.
+        foreign: How far its tensor's b-values lie from `TENSOR_B`, 0 to 1: noise apart, so far may a
+            tensor fit be off.
 
     Raises:
         FornixError: The protocol gives no tensor, or has b-values beyond the prior's.
@@ -108,35 +123,44 @@ class ProtocolEncoder:
         self._rows = np.flatnonzero(keep)
         self._for_tensor = gradients.subset(keep)
         self.protocol = self._describe()
+        away = np.abs(self._for_tensor.b[~self._for_tensor.b0_mask] - TENSOR_B)
+        self.foreign = float(np.clip(0.05 + away.mean() / 0.4, 0, 1))
 
-    def encode(self, signals: NDArray[np.float32], sigma: NDArray) -> EncodedVoxels:
+    def encode(
+        self, signals: NDArray[np.float32] | torch.Tensor, sigma: NDArray | torch.Tensor
+    ) -> EncodedVoxels:
         """What the networks read of some voxels.
 
         Args:
             signals: (n, N) in any unit, finite and not all zero.
             sigma: (n,) noise standard deviation in the same unit.
         """
-        sigma = np.asarray(sigma, dtype=np.float64)
-        part = signals if len(self._rows) == signals.shape[1] else signals[:, self._rows]
-        fit = fit_tensor(part, self._for_tensor, "wls", sigma=sigma)
-        scale = self._scale(signals, fit["s0"], sigma)
-        relative = np.clip(sigma / scale, 2e-3, 1.0)
-        values = np.clip(signals / scale[:, None], 0, 5)
-        y, level = self._tensor(values), self._tensor(relative)
-        projected = self.qspace.project(y)
-        s0_std = np.nan_to_num(fit.std_of("s0") / scale, nan=1.0)
+        y = torch.as_tensor(signals, device=self.device)
+        noise = torch.as_tensor(sigma, device=self.device).double()
+        values, std, nonphysical = self._fitted(self._of_tensor(y), noise)
+        s0 = COLUMNS["s0"].start
+        scale = self._scale(y, values[:, s0], noise)
+        level = (noise / scale).clamp(2e-3, 1.0).float()
+        over = (y / scale[:, None]).clamp(0, 5)
+        projected = self.qspace.project(over)
+        s0_std = torch.nan_to_num(std[:, s0] / scale, nan=1.0, posinf=1.0).clamp(0, 1)
         return EncodedVoxels(
             projected=projected,
-            scale=self._tensor(scale),
+            scale=scale,
             sigma=level,
-            s0_std=self._tensor(np.clip(s0_std, 0, 1)),
-            nonphysical=self._tensor(fit.flags != 0),
-            misfit=self.qspace.misfit(y, projected, level),
-            **self._tensor_part(fit),
+            s0_std=s0_std,
+            nonphysical=nonphysical,
+            misfit=self.qspace.misfit(over, projected, level),
+            unlike=torch.stack([torch.zeros_like(scale), torch.ones_like(scale)], 1),
+            **_tensor_part(values, std, scale),
         )
 
     def averaged(
-        self, seen: EncodedVoxels, projected: torch.Tensor, sigma: torch.Tensor
+        self,
+        seen: EncodedVoxels,
+        projected: torch.Tensor,
+        sigma: torch.Tensor,
+        unlike: torch.Tensor | None = None,
     ) -> EncodedVoxels:
         """The same voxels seen through averages over their neighbours.
 
@@ -144,35 +168,65 @@ class ProtocolEncoder:
             seen: The voxels themselves.
             projected: (n, R) averaged coordinates.
             sigma: (n,) noise left in them, over S0.
+            unlike: (n, 2) of the average; the voxels' own if absent.
 
         Returns:
             The voxels with these coordinates and the tensor fitted to them.
         """
-        signals = self.qspace.restore(projected, self._rows).cpu().numpy()
-        noise = sigma.cpu().numpy().astype(np.float64)
-        fit = fit_tensor(signals, self._for_tensor, "wls", sigma=noise)
-        return replace(seen, projected=projected, sigma=sigma, **self._tensor_part(fit))
+        signals = self.qspace.restore(projected, self._rows)
+        values, std, _ = self._fitted(signals, sigma.double())
+        part = _tensor_part(values, std, torch.ones_like(sigma))
+        differs = seen.unlike if unlike is None else unlike
+        return replace(seen, projected=projected, sigma=sigma, unlike=differs, **part)
 
-    def _tensor_part(self, fit: Fit) -> dict[str, torch.Tensor]:
-        """FA, MD, AD, RD, their standard deviations and the tensor, none beyond what is possible."""
-        top = np.array(_TOP)
-        means = np.stack([fit[p] for p in _PARAMS], 1)
-        errors = np.stack([fit.std_of(p) for p in _PARAMS], 1)
-        errors = np.where(np.isfinite(errors), errors, top)
-        return {
-            "fit": self._tensor(np.clip(means, 0, top)),
-            "fit_std": self._tensor(np.clip(errors, 1e-4, top)),
-            "tensor": self._tensor(_bounded(fit["tensor"])),
-        }
+    def tensor_features(self, seen: EncodedVoxels) -> torch.Tensor:
+        """(n, F) q-space features of the signal that the voxels' tensors give at the b-values they were
+        fitted to: the tensor knows how the signal goes on between few directions, the Gaussian process
+        does not.
+        """
+        b, design, encoder = self._tensor_reading
+        exponent = seen.tensor @ design
+        signals = seen.tensor_s0[:, None] * torch.exp(-exponent * b)
+        level = torch.full_like(seen.sigma[:1], _TENSOR_NOISE)
+        z: torch.Tensor = encoder.encode(signals.clamp(0, 5), level).z
+        return z
 
-    def _scale(self, signals: NDArray, s0: NDArray, sigma: NDArray) -> NDArray:
+    @cached_property
+    def _tensor_reading(self) -> tuple[torch.Tensor, torch.Tensor, Encoder]:
+        """b (M,) in ms/µm², what turns tensors into exponents (6, M), and the encoder of those gradients."""
+        measured = np.sort(self._for_tensor.b[~self._for_tensor.b0_mask])
+        levels = [float(part.mean()) for part in np.split(measured, _jumps(measured))]
+        axes = fibonacci(_TENSOR_AXES)
+        b = np.r_[0.0, np.repeat(levels, len(axes))]
+        directions = np.vstack([np.zeros((1, 3)), np.tile(axes, (len(levels), 1))])
+        encoder = Encoder(Gradients(1000 * b, directions), self.qspace.prior, self.device)
+        return self._tensor(b), self._tensor(quadratic_form(directions).T), encoder
+
+    def _of_tensor(self, signals: torch.Tensor) -> torch.Tensor:
+        """The volumes that the tensor is fitted to."""
+        return signals if len(self._rows) == signals.shape[1] else signals[:, self._rows]
+
+    def _fitted(
+        self, signals: torch.Tensor, sigma: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Values and standard deviations (n, 14) of the weighted fit, and where it was not physical."""
+        if self.device.type != "cpu":
+            found = wls_on_device(signals, self._for_tensor, sigma)
+            return found["values"], found["std"], found["nonphysical"]
+        fit = fit_tensor(signals.numpy(), self._for_tensor, "wls", sigma=sigma.numpy())
+        assert fit.std is not None
+        return torch.from_numpy(fit.values), torch.from_numpy(fit.std), self._tensor(fit.flags != 0)
+
+    def _scale(
+        self, signals: torch.Tensor, s0: torch.Tensor, sigma: torch.Tensor
+    ) -> torch.Tensor:
         """The tensor fit's S0 uses every volume; kept near the b0s' mean and above the noise."""
         b0 = self.gradients.b0_mask
         if b0.any():
-            mean = signals[:, b0].mean(1)
-            s0 = np.clip(s0, 0.5 * mean, 2.0 * mean)
-        scale = np.maximum(s0, 2 * sigma)
-        return np.where(scale > 0, scale, 1.0).astype(np.float32)
+            mean = signals[:, torch.from_numpy(np.flatnonzero(b0)).to(self.device)].mean(1)
+            s0 = torch.minimum(torch.maximum(s0, 0.5 * mean), 2.0 * mean)
+        scale = torch.maximum(s0.double(), 2 * sigma)
+        return torch.where(scale > 0, scale, 1.0).float()
 
     def _describe(self) -> torch.Tensor:
         """(PROTOCOL_SIZE,) numbers of order 1: counts of volumes and b0s, largest, mean and spread
@@ -192,7 +246,29 @@ class ProtocolEncoder:
         return torch.as_tensor(np.asarray(array, dtype=np.float32), device=self.device)
 
 
-def _bounded(tensor: NDArray) -> NDArray:
+def _tensor_part(
+    values: torch.Tensor, std: torch.Tensor, scale: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """FA, MD, AD, RD, their standard deviations and the tensor, none beyond what is possible."""
+    top = torch.tensor(_TOP, device=values.device)
+    columns = [COLUMNS[p].start for p in _PARAMS]
+    errors = torch.where(std[:, columns].isfinite(), std[:, columns], top)
+    return {
+        "fit": torch.minimum(values[:, columns].clamp(min=0), top),
+        "fit_std": torch.minimum(errors.clamp(min=1e-4), top),
+        "tensor": _bounded(values[:, COLUMNS["tensor"]]),
+        "tensor_s0": (values[:, COLUMNS["s0"].start] / scale).clamp(0, 5),
+    }
+
+
+def _bounded(tensor: torch.Tensor) -> torch.Tensor:
     """Tensors (n, 6) at most 5 µm²/ms long; shortened as a whole, which rotation does not change."""
-    length = np.sqrt((tensor[:, :3] ** 2).sum(1) + 2 * (tensor[:, 3:] ** 2).sum(1))
-    return np.asarray(tensor * np.minimum(1, 5 / np.maximum(length, 1e-6))[:, None])
+    length = (tensor[:, :3].square().sum(1) + 2 * tensor[:, 3:].square().sum(1)).sqrt()
+    return tensor * (5 / length.clamp(min=1e-6)).clamp(max=1)[:, None]
+
+
+def _jumps(b: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Where sorted b-values part into levels: at the largest gaps of more than 0.15 ms/µm²."""
+    gaps = np.diff(b)
+    largest = np.argsort(-gaps)[: _TENSOR_LEVELS - 1]
+    return np.sort(largest[gaps[largest] > 0.15]) + 1

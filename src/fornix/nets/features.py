@@ -18,6 +18,7 @@ from scipy.interpolate import CubicSpline
 from fornix.core.design import quadratic_form
 from fornix.nets.encoding import PROTOCOL_SIZE, EncodedVoxels, ProtocolEncoder
 from fornix.numerics import harmonics
+from fornix.numerics.eigen3 import eigen3
 from fornix.qspace.prior import SignalPrior, default_prior
 
 #: b-value whose signal gives the axes, ms/µm².
@@ -46,6 +47,46 @@ class Features:
     anchor: torch.Tensor
     anchor_std: torch.Tensor
     tensor: torch.Tensor
+
+
+@dataclass(eq=False)
+class MicrostructureFeatures(Features):
+    """What the microstructure network reads: of `invariants` there are `more_size()` more, which say how far
+    the averages may have blurred and how the tensor's signal differs from the encoder's.
+
+    Attributes:
+        tensor_blocks: Like `blocks`, of the signal that the last view's tensor gives.
+        own_tensor: (n, 6) fitted to the voxel itself.
+        foreign: How far a tensor fit of this protocol lies from one at the b-value that the network's
+            tensor describes, 0 to 1.
+    """
+
+    tensor_blocks: tuple[torch.Tensor, ...]
+    own_tensor: torch.Tensor
+    foreign: float
+
+
+def more_size(sources: int = 1, prior: SignalPrior | None = None) -> int:
+    """How many invariants `MicrostructureFeatures` have more."""
+    return sum(len(f) for f in (prior or default_prior()).factors) + 2 * (sources - 1)
+
+
+def microstructure_features(
+    encoder: ProtocolEncoder, seen: EncodedVoxels, context: tuple[EncodedVoxels, ...] = ()
+) -> MicrostructureFeatures:
+    """As `extract`, with what the microstructure network reads beside."""
+    base = extract(encoder, seen, context)
+    last = context[-1] if context else seen
+    tensor_blocks = split(encoder.tensor_features(last), encoder.qspace.prior)
+    apart = [
+        (t - b).square().mean(2).add(1e-4).sqrt()
+        for t, b in zip(tensor_blocks, base.blocks, strict=True)
+    ]
+    more = torch.cat([base.invariants, *apart, *(view.unlike for view in context)], 1)
+    return MicrostructureFeatures(
+        **{**base.__dict__, "invariants": more},
+        tensor_blocks=tensor_blocks, own_tensor=seen.tensor, foreign=encoder.foreign,
+    )  # fmt: skip
 
 
 def view_size(prior: SignalPrior | None = None) -> int:
@@ -140,8 +181,7 @@ def matrix(six: torch.Tensor) -> torch.Tensor:
 def eigen(six: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Eigenvalues (n, 3), ascending, and vectors (n, 3, 3) as columns, of tensors (n, 6)."""
     if six.device.type != "cpu":
-        values, vectors = torch.linalg.eigh(matrix(six))
-        return values, vectors
+        return eigen3(matrix(six))
     from fornix.numerics.algebra import eigen_rows
 
     values, vectors = six.new_empty(len(six), 3), six.new_empty(len(six), 3, 3)

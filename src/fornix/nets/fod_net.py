@@ -25,7 +25,7 @@ import torch
 from scipy.integrate import lebedev_rule
 from torch import nn
 
-from fornix.nets.features import Features, size
+from fornix.nets.features import Features, extract, size
 from fornix.nets.microstructure_net import Trunk
 from fornix.nets.scan_encoder import ScanEncoder
 from fornix.numerics import harmonics
@@ -143,6 +143,8 @@ class FodNet(nn.Module):
         width: Of the perceptron.
         depth: See `width`.
     """
+
+    reads = staticmethod(extract)
 
     def __init__(
         self, width: int = 192, depth: int = 3, sources: int = 1, prior: SignalPrior | None = None

@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from fornix.nets import weights as shipped
 from fornix.nets.build import build_network
 from fornix.nets.encoding import EncodedVoxels, ProtocolEncoder
-from fornix.nets.features import Features, eigen, extract
+from fornix.nets.features import (
+    Features,
+    MicrostructureFeatures,
+    eigen,
+    microstructure_features,
+)
 from fornix.nets.microstructure_net import MicrostructureNet, MicrostructurePrediction
 from fornix.nets.reference_b import TRAINED_B, tensor_change
 from fornix.nets.scan_view import Rows, ScanView
@@ -97,14 +102,15 @@ class MicrostructureEstimator:
         """
         own, near = view.context(rows)
         prediction, evidence = predict_with_evidence(
-            self.network, view.encoder, own, near, view.signals(rows), code, self.scorer.distance
-        )
+            self.network, view.encoder, own, microstructure_features(view.encoder, own, near),
+            view.signals(rows), code, self.scorer.distance,
+        )  # fmt: skip
+        mean = prediction.mean
         stratum = strata(view.encoder.gradients, own.sigma.cpu().numpy())
-        raw_mean, raw_std = prediction.mean.cpu().numpy(), prediction.std.cpu().numpy()
-        top = upper(prediction.mean).cpu().numpy()
+        raw_mean, raw_std = mean.cpu().numpy(), prediction.std.cpu().numpy()
+        top = upper(mean).cpu().numpy()
         found = self.calibration.quantiles(raw_mean, raw_std, stratum, levels)
         std = self.calibration.scaled(raw_mean, raw_std, stratum)
-        mean = prediction.mean
         if reference_b != TRAINED_B:
             change = tensor_change(view.encoder.qspace, prediction.z, reference_b)
             mean = torch.cat([mean[:, :4] + change.metrics, mean[:, 4:]], 1)
@@ -133,9 +139,9 @@ def predict_with_evidence(
     net: torch.nn.Module,
     encoder: ProtocolEncoder,
     own: EncodedVoxels,
-    near: tuple[EncodedVoxels, ...],
-    signals: NDArray[np.float32],
-    code: torch.Tensor | None = None,
+    features: MicrostructureFeatures,
+    signals: NDArray[np.float32] | torch.Tensor,
+    code: torch.Tensor,
     distance: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> tuple[MicrostructurePrediction, Evidence]:
     """A network's prediction and the evidence for or against it.
@@ -144,13 +150,12 @@ def predict_with_evidence(
         net: A `MicrostructureNet`.
         encoder: Of the protocol.
         own: n voxels.
-        near: The same averaged over their neighbours.
+        features: What the network reads of them.
         signals: (n, N) as measured.
-        code: Of the scan; None reads it from these voxels.
+        code: Of the scan.
         distance: Of invariants (n, F) to the training's, (n,); None leaves that evidence at 0.
     """
-    features = extract(encoder, own, near)
-    prediction = net(features, features.invariants if code is None else code)
+    prediction = net(features, code)
     y = torch.as_tensor(signals, device=encoder.device) / own.scale[:, None]
     y = y.clamp(0, 5)
     predicted, std = encoder.qspace.leave_one_out(y, own.sigma)

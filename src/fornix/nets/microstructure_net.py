@@ -12,12 +12,20 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from fornix.nets.features import Features, joined, order2_to_six, size
+from fornix.nets.features import (
+    MicrostructureFeatures,
+    joined,
+    microstructure_features,
+    more_size,
+    order2_to_six,
+    size,
+)
 from fornix.nets.scan_encoder import ScanEncoder
 from fornix.nets.targets import ANCHORED, METRICS, linked, mixed
 from fornix.qspace.prior import SignalPrior, default_prior
 
-#: Covariant tensors: the order-2 features, two axes and the fitted tensor's anisotropic part.
+#: Covariant tensors beside the order-2 features: two axes and the last view's fitted tensor without its
+#: trace. The voxel's own fit stands apart.
 _FIT_AND_AXES = 3
 
 
@@ -83,37 +91,42 @@ class MicrostructureNet(nn.Module):
         prior: That of the encoder.
     """
 
+    reads = staticmethod(microstructure_features)
+
     def __init__(
         self, width: int = 256, depth: int = 4, sources: int = 1, prior: SignalPrior | None = None
     ) -> None:
         super().__init__()
         counts = [len(f) for f in (prior or default_prior()).factors]
         self.counts = counts
-        self.scan_encoder = ScanEncoder(size(sources, prior))
-        self.trunk = Trunk(size(sources, prior), width, depth, self.scan_encoder.places)
+        read = size(sources, prior) + more_size(sources, prior)
+        self.scan_encoder = ScanEncoder(read)
+        self.trunk = Trunk(read, width, depth, self.scan_encoder.places)
         self.scalars = nn.Linear(width, 2 * len(METRICS))
         tensors = counts[1] + _FIT_AND_AXES
-        self.tensor = nn.Linear(width, tensors + 2)
-        self.dyad = nn.Linear(width, tensors)
-        self.signal = nn.Linear(width, counts[0] + sum(k * (k + 3) for k in counts[1:]))
+        self.tensor = nn.Linear(width, tensors + 3)
+        self.dyad = nn.Linear(width, tensors + 1)
+        # Mixes of each order's factors, of the axes, and of what the tensor's signal has more.
+        mixes = [k * (k + 3) for k in counts[1:]]
+        self.signal = nn.Linear(width, counts[0] + sum(mixes) + sum(k * k for k in counts))
         self.anchor = nn.Linear(width, sources * ANCHORED)
         for head in (self.scalars, self.tensor, self.dyad, self.signal, self.anchor):
             nn.init.normal_(head.weight, std=0.01)
             nn.init.zeros_(head.bias)
 
-    def forward(self, seen: Features, scan: torch.Tensor) -> MicrostructurePrediction:
+    def forward(self, seen: MicrostructureFeatures, scan: torch.Tensor) -> MicrostructurePrediction:
         """scan: what is known of the whole scan, `ScanEncoder`'s (P,), or invariants (k, `size()`) of
         some of its voxels.
         """
         known = self.scan_encoder(scan) if scan.ndim == 2 else scan
         hidden = self.trunk(seen.invariants, known)
-        raw, log_std = self.scalars(hidden).chunk(2, 1)
+        raw, log_std = self.scalars(hidden).unflatten(1, (-1, 2)).unbind(2)
         anchor, anchor_std = mixed(seen.anchor, seen.anchor_std, self.anchor(hidden))
-        mean, std = linked(raw, log_std, anchor, anchor_std)
+        mean, std = linked(raw, log_std, anchor, anchor_std, seen.foreign)
 
-        trace = seen.tensor[:, :3].mean(1, keepdim=True)
         isotropic = torch.tensor([1.0, 1, 1, 0, 0, 0]).to(seen.tensor)
-        fitted = seen.tensor - trace * isotropic
+        trace, fitted = _parted(seen.tensor, isotropic)
+        own_trace, own_fitted = _parted(seen.own_tensor, isotropic)
         shapes = torch.cat(
             [
                 order2_to_six(seen.blocks[1]) * 0.5,
@@ -122,19 +135,24 @@ class MicrostructureNet(nn.Module):
             ],
             1,
         )
+        count = shapes.shape[1]
         weights = self.tensor(hidden)
+        own = weights[:, -1:]
         # The last shape is the fit itself, kept unless the network takes from it.
-        kept = torch.cat([torch.zeros_like(weights[:, :-3]), torch.ones_like(trace)], 1)
-        tensor = ((weights[:, :-2] + kept)[..., None] * shapes).sum(1)
-        tensor = tensor + (trace + weights[:, -2:-1]) * isotropic
-        tensor_std = 0.3 * torch.exp(weights[:, -1].clamp(-5, 3)) + 1e-3
-        dyad = (self.dyad(hidden)[..., None] * shapes).sum(1) + isotropic / 3
+        kept = torch.cat([torch.zeros_like(weights[:, : count - 1]), torch.ones_like(trace)], 1)
+        tensor = ((weights[:, :count] + kept)[..., None] * shapes).sum(1)
+        tensor = tensor + (trace + weights[:, count : count + 1]) * isotropic
+        tensor = tensor + own * (own_fitted - fitted + (own_trace - trace) * isotropic)
+        tensor_std = 0.3 * torch.exp(weights[:, count + 1].clamp(-5, 3)) + 1e-3
+        weights = self.dyad(hidden)
+        dyad = (weights[:, :count, None] * shapes).sum(1) + isotropic / 3
+        dyad = dyad + weights[:, count:] * own_fitted
 
         return MicrostructurePrediction(
             mean, std, tensor, tensor_std, dyad, self._signal(hidden, seen)
         )
 
-    def _signal(self, hidden: torch.Tensor, seen: Features) -> torch.Tensor:
+    def _signal(self, hidden: torch.Tensor, seen: MicrostructureFeatures) -> torch.Tensor:
         weights = self.signal(hidden)
         made = [seen.blocks[0] + weights[:, : self.counts[0], None]]
         start = self.counts[0]
@@ -144,4 +162,14 @@ class MicrostructureNet(nn.Module):
             block = seen.blocks[i + 1]
             made.append(block + mix @ block + axes @ seen.axes[i])
             start += k * k + 3 * k
+        for i, k in enumerate(self.counts):
+            mix = weights[:, start : start + k * k].unflatten(1, (k, k))
+            made[i] = made[i] + mix @ (seen.tensor_blocks[i] - seen.blocks[i])
+            start += k * k
         return joined(made)
+
+
+def _parted(tensor: torch.Tensor, isotropic: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A third of the trace (n, 1) of tensors (n, 6), and the rest."""
+    trace = tensor[:, :3].mean(1, keepdim=True)
+    return trace, tensor - trace * isotropic

@@ -12,6 +12,7 @@ Non-local means (Buades et al., CVPR 2005) with a learned kernel, on q-space coo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ REACH = 2
 #: Averages that are made, each of neighbours compared by the one before.
 PASSES = 2
 _INPUTS = 8
+#: Noise that neighbours do not share.
+WHITE = (0.0, 0.0, 0.0)
 
 
 def offsets(radius_squared: int = 5) -> list[tuple[int, int, int]]:
@@ -49,6 +52,7 @@ class Neighbourhood:
         inside: (B, X, Y, Z) bool.
         variance: (R,) of the coordinates over all tissue.
         size: Voxel edges in mm.
+        correlation: Of the noise of two voxels beside each other, per axis; see `noise_correlation`.
     """
 
     projected: torch.Tensor
@@ -58,6 +62,18 @@ class Neighbourhood:
     inside: torch.Tensor
     variance: torch.Tensor
     size: tuple[float, float, float]
+    correlation: tuple[float, float, float] = WHITE
+
+
+def noise_correlation(
+    offsets: NDArray[np.int64], correlation: tuple[float, float, float]
+) -> NDArray[np.float64]:
+    """Correlation (…) of the noise of voxels that lie offsets (…, 3) apart.
+
+    As a Gaussian kernel leaves it that gives `correlation` to voxels beside each other along each axis.
+    """
+    base = np.clip(np.asarray(correlation, dtype=np.float64), 1e-6, 0.95)
+    return np.asarray(np.prod(base ** (np.asarray(offsets) ** 2), axis=-1))
 
 
 def neighbourhood(
@@ -67,6 +83,7 @@ def neighbourhood(
     count: int,
     grid: tuple[int, int, int],
     size: tuple[float, float, float],
+    correlation: tuple[float, float, float] = WHITE,
 ) -> Neighbourhood:
     """EncodedVoxels voxels (n) put on `count` grids at place (n, 4); variance: `Encoder.variance`."""
     where = tuple(place.T)
@@ -80,11 +97,31 @@ def neighbourhood(
     inside[where] = True
     return Neighbourhood(
         put(seen.projected), put(seen.sigma, 1.0), put(seen.scale, 1.0), put(seen.s0_std, 1.0),
-        inside, variance, size,
+        inside, variance, size, correlation,
     )  # fmt: skip
 
 
-Average = tuple[torch.Tensor, torch.Tensor]
+@dataclass(eq=False)  # not frozen: Fabric wraps what passes through a network
+class Average:
+    """Voxels averaged with their like.
+
+    Attributes:
+        projected: (…, R) averaged coordinates.
+        noise: (…) standard deviation of the noise left in them, over S0.
+        unlike: (…, 2) mean over the neighbours, weighted as they were averaged, of how far they differ
+            beyond noise, and the share of the voxel itself: how far the average may have blurred.
+    """
+
+    projected: torch.Tensor
+    noise: torch.Tensor
+    unlike: torch.Tensor
+
+    def __getitem__(self, index: Any) -> Average:
+        return Average(self.projected[index], self.noise[index], self.unlike[index])
+
+    def to(self, device: torch.device) -> Average:
+        """The same on another device."""
+        return Average(self.projected.to(device), self.noise.to(device), self.unlike.to(device))
 
 
 class NeighbourAttention(nn.Module):
@@ -108,9 +145,9 @@ class NeighbourAttention(nn.Module):
         raw: list[torch.Tensor] = []
         passes: list[Average] = []
         for score, own in zip(self.scores, self.own):
-            made, noise = self._pass(score, own, seen, guide, guide_noise, raw, not passes)
-            guide, guide_noise = made[..., :compared], noise
-            passes.append((made, noise))
+            average = self._pass(score, own, seen, guide, guide_noise, raw, not passes)
+            guide, guide_noise = average.projected[..., :compared], average.noise
+            passes.append(average)
         return passes
 
     def first_pass(self) -> NeighbourAttention:
@@ -141,15 +178,18 @@ class NeighbourAttention(nn.Module):
         s0 = torch.log(seen.scale.clamp(min=1e-6))
         padded = _Padded(guide, guide_noise.square(), s0, seen.s0_std, seen.inside)
         logits = [own(torch.stack([log_noise, known], -1))[..., 0]]
+        differs: list[torch.Tensor] = []
+        alike = noise_correlation(np.array(near), seen.correlation)
         for k, offset in enumerate(near):
             g, v, s, e, inside = padded.at(offset)
             squares = (guide - g).square()
-            noise = (guide_noise.square() + v).clamp(min=1e-8)
+            noise = ((guide_noise.square() + v) * (1 - float(alike[k]))).clamp(min=1e-8)
             excess = ((squares * telling).sum(-1) / noise - expected) / width
             excess = torch.asinh(excess / 2)
             over_all = torch.asinh((squares.sum(-1) / noise - count) / (2 * count) ** 0.5 / 2)
             if first:
                 raw.append(excess)
+            differs.append(excess)
             jump = (s0 - s).abs() / (seen.s0_std.square() + e.square()).sqrt().clamp(min=1e-3)
             mm = sum((o * edge) ** 2 for o, edge in zip(offset, seen.size)) ** 0.5
             far = torch.full_like(log_noise, mm / 3)
@@ -158,14 +198,25 @@ class NeighbourAttention(nn.Module):
             logit = score(torch.stack(inputs, -1))[..., 0]
             logits.append(torch.where(inside, logit, -1e4))
         weights = torch.softmax(torch.stack(logits), 0)
-        average = _Padded(seen.projected, seen.sigma.square())
+        average = _Padded(seen.projected, seen.sigma)
         made = weights[0][..., None] * seen.projected
-        total = weights[0].square() * seen.sigma.square()
+        parts = [weights[0] * seen.sigma]
         for k, offset in enumerate(near):
-            p, v = average.at(offset)
+            p, level = average.at(offset)
             made = made + weights[k + 1][..., None] * p
-            total = total + weights[k + 1].square() * v
-        return made, total.sqrt()
+            parts.append(weights[k + 1] * level)
+        every = torch.stack(parts)
+        shared = torch.as_tensor(shared_noise(seen.correlation)).to(every)
+        total = (every * torch.einsum("kl,l...->k...", shared, every)).sum(0)
+        others = torch.where(seen.inside, (weights[1:] * torch.stack(differs)).sum(0), 0.0)
+        unlike = torch.stack([others, weights[0]], -1)
+        return Average(made, total.clamp(min=1e-12).sqrt(), unlike)
+
+
+def shared_noise(correlation: tuple[float, float, float]) -> NDArray[np.float64]:
+    """(K + 1, K + 1) correlation of the noise among a voxel (first) and its neighbours."""
+    points = np.array([(0, 0, 0), *offsets()])
+    return noise_correlation(points[:, None] - points[None], correlation)
 
 
 def averages(
@@ -174,8 +225,9 @@ def averages(
     variance: torch.Tensor,
     place: NDArray[np.int64],
     size: tuple[float, float, float],
+    correlation: tuple[float, float, float] = WHITE,
 ) -> list[Average]:
-    """What `attention` makes of the voxels (n) of one scan at place (n, 3): per pass (n, R) and (n,).
+    """What `attention` makes of the voxels (n) of one scan at place (n, 3), per pass.
 
     Compiled, on the CPU, on all threads numba is set to use.
     """
@@ -191,15 +243,19 @@ def averages(
     compared = min(COMPARED, projected.shape[1])
     guide, guide_noise = np.ascontiguousarray(projected[:, :compared]), sigma
     raw = np.empty((len(place), len(near)), dtype=np.float32)
+    alike = noise_correlation(near, correlation)
+    shared = shared_noise(correlation)
     passes: list[Average] = []
     for score, own in zip(attention.scores, attention.own):
         made, noise = np.empty_like(projected), np.empty_like(sigma)
+        unlike = np.empty((len(sigma), 2), dtype=np.float32)
         attend(
-            place - low, index, near, far, projected, sigma, log_s0, s0_std, guide, guide_noise,
+            place - low, index, near, far, alike, shared, projected, sigma, log_s0, s0_std, guide, guide_noise,
             _f32(variance)[:compared], raw, not passes, *_layers(score), *_layers(own), made, noise,
+            unlike,
         )  # fmt: skip
         guide, guide_noise = np.ascontiguousarray(made[:, :compared]), noise
-        passes.append((torch.from_numpy(made), torch.from_numpy(noise)))
+        passes.append(Average(*(torch.from_numpy(v) for v in (made, noise, unlike))))
     return passes
 
 

@@ -5,9 +5,10 @@ Tissue maps, fibre orientations and predicted signals all start here, so that th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from fornix.nets.scan_encoder import ENOUGH
 from fornix.qspace.prior import BMAX
 
 Rows = NDArray[np.int64] | slice
+F = TypeVar("F", bound=Features)
 #: Voxels that are encoded at once: few enough to stay in a core's cache.
 _BLOCK = 2048
 
@@ -126,17 +128,18 @@ class ScanView:
         index = rows if isinstance(rows, slice) else torch.as_tensor(rows)
         own = self.encoded.take(index)
         near = (
-            self.encoder.averaged(own, mean[index], noise[index]) for mean, noise in self.neighbours
+            self.encoder.averaged(own, near.projected[index], near.noise[index], near.unlike[index])
+            for near in self.neighbours
         )
         return own, tuple(near)
 
-    def features(self, rows: Rows) -> Features:
-        """What a network reads of some of the voxels."""
-        return extract(self.encoder, *self.context(rows))
+    def features(self, rows: Rows, reads: Callable[..., F] = extract) -> F:
+        """What a network reads of some of the voxels; reads: the network's own, see `nets.features`."""
+        return reads(self.encoder, *self.context(rows))
 
-    def typical(self) -> Features:
+    def typical(self, reads: Callable[..., F] = extract) -> F:
         """Features of voxels that show what the scan is like, for a `ScanEncoder`."""
-        return self.features(typical_voxels(self.voxels, self.asked))
+        return self.features(typical_voxels(self.voxels, self.asked), reads)
 
     def without(self, volumes: NDArray[np.int64], rows: slice) -> ScanView:
         """A band of the voxels as they would be seen had these volumes not been measured."""
@@ -214,4 +217,4 @@ def _averaged(
     place = np.stack(np.unravel_index(voxels, dwi.grid), 1)
     x, y, z = (float(v) for v in dwi.voxel_size)
     found = averages(attention, encoded, encoder.qspace.variance, place, (x, y, z))
-    return [(mean.to(encoder.device), noise.to(encoder.device)) for mean, noise in found]
+    return [average.to(encoder.device) for average in found]

@@ -11,7 +11,7 @@ import torch
 METRICS = (
     "dti_fa", "dti_md", "dti_ad", "dti_rd",
     "dki_mk", "dki_ak", "dki_rk", "dki_kfa",
-    "noddi_ndi", "noddi_odi", "noddi_fwf",
+    "noddi_ndi", "noddi_odi", "noddi_fwf", "noddi_odiw",
 )  # fmt: skip
 #: How many of them, the first, start from the tensor fit's value.
 ANCHORED = 4
@@ -20,11 +20,12 @@ UPPER = {
     "dti_fa": 1.0, "dti_md": 4.0, "dti_ad": 5.0, "dti_rd": 4.0,
     "dki_mk": 5.0, "dki_ak": 5.0, "dki_rk": 10.0, "dki_kfa": 1.0,
     "noddi_ndi": 1.0, "noddi_odi": 1.0, "noddi_fwf": 1.0,
+    "noddi_odiw": 1.0,
 }  # fmt: skip
 #: Standard deviation of each over the training voxels, roughly: the scale of its output.
-SPREAD = (0.2, 0.35, 0.45, 0.35, 0.35, 0.25, 0.6, 0.2, 0.2, 0.2, 0.25)
+SPREAD = (0.2, 0.35, 0.45, 0.35, 0.35, 0.25, 0.6, 0.2, 0.2, 0.2, 0.25, 0.15)
 #: Smallest standard deviation that is ever given, as a share of `SPREAD`.
-SMALLEST_STD = 0.01
+SMALLEST_STD = 0.005
 
 
 def upper(like: torch.Tensor) -> torch.Tensor:
@@ -38,7 +39,11 @@ def spread(like: torch.Tensor) -> torch.Tensor:
 
 
 def linked(
-    raw: torch.Tensor, log_std: torch.Tensor, anchor: torch.Tensor, anchor_std: torch.Tensor
+    raw: torch.Tensor,
+    log_std: torch.Tensor,
+    anchor: torch.Tensor,
+    anchor_std: torch.Tensor,
+    foreign: float = 1.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Means and standard deviations (n, M) from a network's raw outputs (n, M) each.
 
@@ -49,9 +54,10 @@ def linked(
             plus a correction in units of its uncertainty, so that a certain fit is kept. The others are
             0 to their largest value through a sigmoid or softplus.
         anchor_std: See `anchor`.
+        foreign: How far the fit may be off beside its noise, see `ProtocolEncoder.foreign`.
     """
     scale = spread(raw)
-    reach = (anchor_std.square() + (0.1 * scale[:ANCHORED]).square()).sqrt()
+    reach = (anchor_std.square() + (0.1 * foreign * scale[:ANCHORED]).square()).sqrt()
     reach = torch.minimum(reach, 2 * scale[:ANCHORED])
     fitted = anchor + reach * raw[:, :ANCHORED]
     free = raw[:, ANCHORED:]

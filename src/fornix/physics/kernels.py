@@ -39,10 +39,20 @@ def zonal(x: torch.Tensor, lmax: int) -> torch.Tensor:
         x: B times (d_par - d_perp), dimensionless, of any sign; differentiable.
         lmax: Highest harmonic order, even.
     """
-    t, weights = quadrature(NODES if lmax <= 16 else NODES + lmax)
-    table = torch.as_tensor(weights[:, None] * legendre_table(lmax, t)).to(x)
-    squares = torch.as_tensor(t**2).to(x)
+    squares, table = _projection(lmax, x.dtype, x.device)
     return torch.exp(-x[..., None] * squares) @ table
+
+
+@lru_cache(maxsize=64)
+def _projection(
+    lmax: int, dtype: torch.dtype, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Squared nodes (Q,), and weights times polynomials (Q, lmax/2 + 1)."""
+    t, weights = quadrature(NODES if lmax <= 16 else NODES + lmax)
+    table = weights[:, None] * legendre_table(lmax, t)
+    made = (torch.as_tensor(v).to(dtype=dtype, device=device) for v in (t**2, table))
+    squares, projection = made
+    return squares, projection
 
 
 @lru_cache(maxsize=256)

@@ -135,16 +135,31 @@ def kernel(fwhm: float) -> torch.Tensor:
     return taps / taps.square().sum().sqrt()
 
 
-def smooth(fields: torch.Tensor, fwhm: float) -> torch.Tensor:
-    """Correlate (C, X, Y, Z) white noise along all three axes, standard deviation kept (wraps round)."""
-    taps = kernel(fwhm)
-    reach = len(taps) // 2
-    for axis in (1, 2, 3):
+def smooth(fields: torch.Tensor, fwhm: float | tuple[float, float, float]) -> torch.Tensor:
+    """Correlate (C, X, Y, Z) white noise, standard deviation kept (wraps round).
+
+    Args:
+        fields: White noise.
+        fwhm: Of the kernel in voxels, along all axes or along each; below 0.3 an axis is left white.
+    """
+    widths = (fwhm,) * 3 if isinstance(fwhm, float | int) else fwhm
+    for axis, width in zip((1, 2, 3), widths, strict=True):
+        if width < 0.3:
+            continue
+        taps = kernel(width)
+        reach = len(taps) // 2
         made = torch.zeros_like(fields)
         for weight, shift in zip(taps.tolist(), range(-reach, reach + 1)):
             made += weight * torch.roll(fields, shift, axis)
         fields = made
     return fields
+
+
+def fwhm_of(correlation: float) -> float:
+    """Width in voxels of the kernel that leaves voxels beside each other with this correlation."""
+    if correlation < 0.01:
+        return 0.0
+    return float(2.3548 / np.sqrt(-4 * np.log(min(correlation, 0.95))))
 
 
 def moments(signal: np.ndarray, sigma: float, coils: int = 1) -> tuple[np.ndarray, np.ndarray]:

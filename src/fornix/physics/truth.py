@@ -190,11 +190,12 @@ def cumulants(tissue: Tissue, directions: torch.Tensor) -> tuple[torch.Tensor, t
 
 
 def noddi(tissue: Tissue) -> dict[str, torch.Tensor]:
-    """noddi_ndi, noddi_odi, noddi_fwf, (n,) each.
+    """noddi_ndi, noddi_odi, noddi_fwf, noddi_odiw, (n,) each.
 
     ndi is the mean over populations. odi is that of the one Watson distribution whose largest
     eigenvalue of <u uᵀ> equals that of all populations together: exact for one population, and
-    what a single-population fit sees of a crossing.
+    what a single-population fit sees of a crossing. odiw is the dispersion within the populations,
+    each about its own axis: their mean, weighted by their shares; equal to odi for one population.
     """
     w = watson.moments(tissue.odi, 2)[..., 1]
     outer = tissue.mu[..., :, None] * tissue.mu[..., None, :]
@@ -207,6 +208,7 @@ def noddi(tissue: Tissue) -> dict[str, torch.Tensor]:
     ndi = (tissue.fraction * tissue.ndi).sum(1)
     return {
         "noddi_ndi": ndi, "noddi_odi": torch.as_tensor(odi).to(w), "noddi_fwf": tissue.fwf,
+        "noddi_odiw": (tissue.fraction * tissue.odi).sum(1),
     }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from fornix.nets import weights
 from fornix.nets.build import build_network
 from fornix.nets.features import Features
 from fornix.nets.fod_net import FodNet
+from fornix.nets.microstructure_net import MicrostructureNet
 from fornix.training.calibrate import calibrate, held_out_stream
 from fornix.training.calibrate_fod import calibrate_fod
 from fornix.training.data.fod_voxels import FodVoxels
@@ -134,6 +135,7 @@ def make(
         context = task.context if isinstance(task, SpatialTask) else None
         stream = held_out_stream(task, wanted.seed, where)
         fitted = trained.model.to(where)
+        assert isinstance(fitted, MicrostructureNet)
         groups |= calibrate(fitted, stream, context, protocols, tell=tell)
     earlier = [] if before is None else [*before.about.get("earlier", []), _run_of(before)]
     about = {

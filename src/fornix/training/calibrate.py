@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from fornix.nets.encoding import EncodedVoxels
-from fornix.nets.features import extract
+from fornix.nets.features import MicrostructureFeatures, microstructure_features
 from fornix.nets.microstructure_estimator import predict_with_evidence
+from fornix.nets.microstructure_net import MicrostructureNet
 from fornix.nets.neighbour_attention import NeighbourAttention
 from fornix.training.data.patches import PatchStream
 from fornix.training.data.voxels import Batch, VoxelStream
-from fornix.training.tasks.microstructure import around
+from fornix.training.tasks.microstructure import spatial_batch
 from fornix.uncertainty.conformal import Calibration, strata
 from fornix.uncertainty.ood import Evidence, OODScorer
 
@@ -25,7 +24,7 @@ _SEED = 90_000
 
 @torch.inference_mode()
 def calibrate(
-    network: nn.Module,
+    network: MicrostructureNet,
     stream: VoxelStream | PatchStream,
     context: NeighbourAttention | None,
     protocols: int = 240,
@@ -37,16 +36,15 @@ def calibrate(
     evidence: list[np.ndarray] = []
     invariants: list[np.ndarray] = []
     for k in range(protocols):
-        batch, chosen, near = _next(stream, context, per_protocol)
+        batch, chosen, features = _next(stream, context, per_protocol)
         seen = batch.seen.take(chosen)
-        rows = chosen.cpu().numpy()
-        features = extract(batch.encoder, seen, near)
+        code = network.scan_encoder(features.invariants)
         answer, found = predict_with_evidence(
-            network, batch.encoder, seen, near, batch.signals[rows]
+            network, batch.encoder, seen, features, batch.signals[chosen], code
         )
         collected["mean"].append(answer.mean.cpu().numpy())
         collected["std"].append(answer.std.cpu().numpy())
-        collected["truth"].append(batch.voxels.metrics[chosen.cpu()].numpy())
+        collected["truth"].append(batch.voxels.metrics[chosen].cpu().numpy())
         collected["stratum"].append(strata(batch.encoder.gradients, seen.sigma.cpu().numpy()))
         evidence.append(np.stack([found.misfit, found.worst, found.residual], 1))
         invariants.append(features.invariants.cpu().numpy())
@@ -77,13 +75,12 @@ def held_out_stream(task: Any, seed: int, device: torch.device) -> VoxelStream |
 
 def _next(
     stream: VoxelStream | PatchStream, context: NeighbourAttention | None, count: int
-) -> tuple[Batch, torch.Tensor, tuple[EncodedVoxels, ...]]:
-    """A scan: its voxels, those chosen of them, and their context."""
+) -> tuple[Batch, torch.Tensor, MicrostructureFeatures]:
+    """A scan: its voxels, those chosen of them, and what the network reads of these."""
     if isinstance(stream, VoxelStream):
         batch = stream.batch(count)
-        return batch, torch.arange(count, device=batch.encoder.device), ()
+        chosen = torch.arange(count, device=batch.encoder.device)
+        return batch, chosen, microstructure_features(batch.encoder, batch.seen)
     assert context is not None
-    made = stream.batch(1)
-    inner = ((made.place[:, 1:] > 0) & (made.place[:, 1:] < stream.edge - 1)).all(1)
-    chosen = inner.nonzero()[:, 0][:count]
-    return made.batch, chosen, around(made, context, chosen)
+    made = spatial_batch(stream.batch(1), context)
+    return made.batch, made.inner, made.features

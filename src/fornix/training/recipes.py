@@ -59,7 +59,7 @@ RECIPES = {
         ),
         Recipe(
             "spatial", "spatial", "as voxelwise, from a voxel and its neighbours",
-            width=256, depth=4, steps=6_600, batch=2, bank=6, renew=250, rate=1.5e-3, workers=2,
+            width=256, depth=4, steps=2_565, batch=16, bank=6, renew=4, rate=1.5e-3,
             needs=("context", "voxelwise"),
         ),
         Recipe(

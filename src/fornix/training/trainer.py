@@ -88,7 +88,9 @@ def train(
     optimiser = torch.optim.AdamW(plain.parameters(), lr=recipe.rate, weight_decay=1e-4)
     model, optimiser = fabric.setup(plain, optimiser)
     average = {k: v.detach().clone() for k, v in plain.state_dict().items()}
-    start, spent = _resume(out, plain, optimiser, average, where)
+    name = torch.cuda.get_device_name(where) if where.type == "cuda" else "CPU"
+    start, spent, before = _resume(out, plain, optimiser, average, where)
+    name = before if start >= recipe.steps and before else name
     tell(f"{recipe.name}: {count:,} parameters, from step {start} of {recipe.steps}, on {where}")
 
     batches = _background(
@@ -119,7 +121,7 @@ def train(
             if (now - saved > checkpoint_every or step + 1 == recipe.steps) and (
                 fabric.is_global_zero
             ):
-                _save(out, plain, optimiser, average, step + 1, spent + now - began)
+                _save(out, plain, optimiser, average, step + 1, spent + now - began, name)
                 saved = now
     batches.close()
     seconds = spent + time.perf_counter() - began
@@ -127,18 +129,33 @@ def train(
         _plot(out / "log.csv", out / "log.png")
     plain.load_state_dict(average)
     rate = voxels / max(time.perf_counter() - began, 1e-9)
-    name = torch.cuda.get_device_name(where) if where.type == "cuda" else "CPU"
     return Trained(plain.cpu().eval(), recipe.steps, seconds, rate, name)
 
 
 def _begin(model: nn.Module, state: dict[str, torch.Tensor], tell: Callable[[str], None]) -> None:
     """Take over the weights that fit; say which parts begin anew."""
     own = model.state_dict()
-    fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+    fitting = {k: _grown(own[k], v) for k, v in state.items() if k in own and _fits(own[k], v)}
     anew = sorted({k.rpartition(".")[0] for k in own if k not in fitting})
     model.load_state_dict(own | fitting)
     if anew:
         tell(f"begun anew, since the given weights do not hold them: {', '.join(anew)}")
+
+
+def _fits(own: torch.Tensor, given: torch.Tensor) -> bool:
+    """Whether the given weights are the own ones or their first rows and columns."""
+    return own.ndim == given.ndim and all(a >= b for a, b in zip(own.shape, given.shape))
+
+
+def _grown(own: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+    """The given weights with new rows as they begin, and nothing of new columns."""
+    if own.shape == given.shape:
+        return given
+    made = own.clone()
+    if own.ndim == 2:
+        made[: len(given)] = 0
+    made[tuple(slice(n) for n in given.shape)] = given
+    return made
 
 
 def _schedule(step: int, steps: int) -> float:
@@ -161,11 +178,13 @@ def _background(
     workers = workers_for(recipe, device)
     ready: queue.Queue[Any] = queue.Queue(maxsize=2 * workers)
     stop = threading.Event()
+    streams: list[Any] = []
 
     def work(worker: int) -> None:
         try:
             with _OneThread() as threads:
                 stream = task.stream(seed + 31 * worker, device)
+                streams.append(stream)
                 made = 0
                 while not stop.is_set():
                     threads.keep()
@@ -195,6 +214,9 @@ def _background(
         stop.set()
         for thread in threads:
             thread.join(timeout=30)
+        for stream in streams:
+            if hasattr(stream, "close"):
+                stream.close()
 
 
 class _OneThread:
@@ -221,6 +243,7 @@ class _OneThread:
 
 
 def _count(made: Any) -> int:
+    """Voxels of what a task prepared."""
     batch = made[0] if isinstance(made, tuple) else made.batch
     return len(batch.voxels)
 
@@ -232,12 +255,13 @@ def _save(
     average: dict[str, torch.Tensor],
     step: int,
     seconds: float,
+    where: str,
 ) -> None:
     temporary = out / "checkpoint.tmp"
     torch.save(
         {
             "model": model.state_dict(), "average": average, "optimiser": optimiser.state_dict(),
-            "step": step, "seconds": seconds,
+            "step": step, "seconds": seconds, "where": where,
         },
         temporary,
     )  # fmt: skip
@@ -247,10 +271,10 @@ def _save(
 def _resume(
     out: Path, model: nn.Module, optimiser: Any, average: dict[str, torch.Tensor],
     device: torch.device,
-) -> tuple[int, float]:  # fmt: skip
+) -> tuple[int, float, str]:  # fmt: skip
     path = out / "checkpoint.pt"
     if not path.exists():
-        return 0, 0.0
+        return 0, 0.0, ""
     kept = torch.load(path, map_location=device, weights_only=True)
     try:
         model.load_state_dict(kept["model"])
@@ -261,7 +285,7 @@ def _resume(
     optimiser.load_state_dict(kept["optimiser"])
     for name, value in kept["average"].items():
         average[name].copy_(value)
-    return int(kept["step"]), float(kept["seconds"])
+    return int(kept["step"]), float(kept["seconds"]), str(kept.get("where", ""))
 
 
 def _log(

@@ -15,7 +15,7 @@ from fornix.physics import anatomy
 from fornix.physics.tissue import Tissue, signal
 from fornix.training.data.coherent_bundles import coherent
 from fornix.training.data.fod_voxels import FEW, SERIES, FodVoxels, white_share, with_truth
-from fornix.training.data.patches import _noisy
+from fornix.training.data.patches import noisy_patches
 from fornix.training.data.tissue import (
     join_tissue,
     shift_subject_parameters,
@@ -82,6 +82,7 @@ class FodPatchStream:
     ) -> None:
         self.noise, self.device, self.edge = noise, device, edge
         self._rng = np.random.default_rng([seed, 608])
+        self._draw = torch.Generator().manual_seed(1000 * seed + 608)
         self._source = source_anatomy(folder, seed)
         self._seed, self._made = seed, 0
         self._protocols = Protocols(self._rng, _REUSED, FEW)
@@ -127,7 +128,9 @@ class FodPatchStream:
         turned = gradients.rotated(turn)
         clean = signal(tissue, turned, lmax=SERIES)
         grid, scan = (self.edge,) * 3, Conditions.draw(self.noise, rng)
-        signals, sigma = _noisy(clean, place, count, grid, self.noise, scan, rng)
+        signals, sigma = noisy_patches(
+            clean, place, count, grid, self.noise, scan, rng, self._draw
+        )
         encoder = ProtocolEncoder(turned, self.device)
         voxels = with_truth(tissue, white)
         seen = encoder.encode(signals, sigma)

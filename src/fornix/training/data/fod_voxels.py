@@ -70,8 +70,8 @@ class FodBatch:
     encoder: ProtocolEncoder
     seen: EncodedVoxels
     voxels: FodVoxels
-    signals: np.ndarray
-    sigma: np.ndarray
+    signals: torch.Tensor
+    sigma: torch.Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +168,7 @@ def seen_through(
     turn = Rotation.random(random_state=int(rng.integers(2**31))).as_matrix()
     turned = gradients.rotated(turn)
     clean = signal(voxels.tissue, turned, lmax=SERIES)
-    signals, sigma = noisy(clean, noise, Conditions.draw(noise, rng), rng)
+    draw = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    signals, sigma = noisy(clean, noise, Conditions.draw(noise, rng), rng, draw)
     encoder = ProtocolEncoder(turned, device)
     return FodBatch(encoder, encoder.encode(signals, sigma), voxels, signals, sigma)

@@ -43,6 +43,13 @@ class Voxels:
     def __len__(self) -> int:
         return len(self.metrics)
 
+    def to(self, device: torch.device) -> Voxels:
+        """The same on another device."""
+        return Voxels(
+            self.tissue.to(device), self.metrics.to(device), self.tensor.to(device),
+            self.v1.to(device),
+        )  # fmt: skip
+
     def __getitem__(self, index: torch.Tensor) -> Voxels:
         return Voxels(self.tissue[index], self.metrics[index], self.tensor[index], self.v1[index])
 
@@ -244,6 +251,10 @@ class SimulatedSubject:
     voxels: Voxels
     index: torch.Tensor
     size: tuple[float, float, float]
+
+    def to(self, device: torch.device) -> SimulatedSubject:
+        """The same on another device."""
+        return SimulatedSubject(self.voxels.to(device), self.index.to(device), self.size)
 
 
 def source_anatomy(folder: str | Path | None, seed: int) -> Anatomy:

@@ -11,7 +11,7 @@ from torch import nn
 from fornix.nets.encoding import EncodedVoxels
 from fornix.nets.features import FIT_SCALE, Features, extract, size, view_size
 from fornix.nets.fod_net import SPATIAL_VIEWS, FodNet, FodPrediction
-from fornix.nets.neighbour_attention import REACH, NeighbourAttention, averages
+from fornix.nets.neighbour_attention import REACH, Average, NeighbourAttention, averages
 from fornix.training.data.fod_patches import FodPatches, FodPatchStream
 from fornix.training.data.fod_voxels import FodVoxels
 from fornix.training.recipes import Recipe
@@ -54,9 +54,9 @@ class FodSpatialTask:
         made = stream.batch(self.recipe.batch)
         inner = ((made.place[:, 1:] > 0) & (made.place[:, 1:] < made.edge - 1)).all(1)
         chosen = inner.nonzero()[:, 0]
-        mean, noise = _averaged(made, self.context)
+        average = _averaged(made, self.context)[chosen]
         seen = made.seen.take(chosen)
-        near = made.encoder.averaged(seen, mean[chosen], noise[chosen])
+        near = made.encoder.averaged(seen, average.projected, average.noise)
         return Chosen(made.voxels[chosen]), extract(made.encoder, seen, (near,))
 
     def loss(
@@ -83,8 +83,8 @@ def with_context(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return made
 
 
-def _averaged(made: FodPatches, context: NeighbourAttention) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every voxel of the patches averaged with its like: (n, R) and its noise (n,)."""
+def _averaged(made: FodPatches, context: NeighbourAttention) -> Average:
+    """Every voxel of the patches averaged with its like."""
     # Patches side by side in one grid, too far apart to be neighbours.
     place = made.place[:, 1:].clone()
     place[:, 0] += made.place[:, 0] * (made.edge + REACH)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +12,14 @@ from torch import nn
 
 from fornix.core.compute import available_threads
 from fornix.nets.encoding import EncodedVoxels
-from fornix.nets.features import FIT_SCALE, Features, extract, size, view_size
+from fornix.nets.features import (
+    FIT_SCALE,
+    MicrostructureFeatures,
+    microstructure_features,
+    more_size,
+    size,
+    view_size,
+)
 from fornix.nets.fod_net import FodNet
 from fornix.nets.microstructure_net import MicrostructureNet
 from fornix.nets.neighbour_attention import REACH, NeighbourAttention, averages
@@ -60,21 +68,26 @@ class VoxelwiseTask:
         return MicrostructureNet(self.recipe.width, self.recipe.depth)
 
     def stream(self, seed: int, device: torch.device) -> VoxelStream:
-        return VoxelStream(self.anatomy, self.recipe.bank, seed, self.recipe.noise, device)
+        return VoxelStream(
+            self.anatomy, self.recipe.bank, seed, self.recipe.noise, device,
+            workers=simulators(device),
+        )  # fmt: skip
 
     def unlike(self, seed: int, device: torch.device) -> VoxelStream:
         """As `stream`, of tissue and noise farther from the common: for the calibration."""
         noise = self.recipe.noise.calibration_noise()
         return VoxelStream(self.anatomy, self.recipe.bank, seed, noise, device, CALIBRATION_SHIFT)
 
-    def prepare(self, stream: VoxelStream) -> tuple[Batch, Features]:
+    def prepare(self, stream: VoxelStream) -> tuple[Batch, MicrostructureFeatures]:
         batch = stream.batch(self.recipe.batch)
-        return batch, extract(batch.encoder, batch.seen)
+        return batch, microstructure_features(batch.encoder, batch.seen)
 
-    def loss(self, model: nn.Module, made: tuple[Batch, Features]) -> tuple[torch.Tensor, Parts]:
+    def loss(
+        self, model: nn.Module, made: tuple[Batch, MicrostructureFeatures]
+    ) -> tuple[torch.Tensor, Parts]:
         batch, features = made
         answer = model(features, shown_voxels(features.invariants, self._draw))
-        return answer_loss(answer, batch, loss=self.recipe.loss)
+        return answer_loss(answer, batch, features, loss=self.recipe.loss)
 
 
 class ContextTask:
@@ -87,7 +100,10 @@ class ContextTask:
         return NeighbourAttention(self.recipe.width, self.recipe.depth)
 
     def stream(self, seed: int, device: torch.device) -> PatchStream:
-        return PatchStream(self.anatomy, self.recipe.bank, _SMALL, seed, self.recipe.noise, device)
+        return PatchStream(
+            self.anatomy, self.recipe.bank, _SMALL, seed, self.recipe.noise, device,
+            workers=simulators(device),
+        )  # fmt: skip
 
     def prepare(self, stream: PatchStream) -> PatchBatch:
         return stream.batch(self.recipe.batch)
@@ -105,13 +121,25 @@ class ContextTask:
 
         # In units of the noise variance; where scanners told a wrong level, by what there was.
         before = left(seen.projected).mean().clamp(min=0.02)
-        passes = [left(average[where]) / before for average, _ in model(made.neighbourhood())]
+        passes = [left(p.projected[where]) / before for p in model(made.neighbourhood())]
         means = [error.clamp(max=20).mean() for error in passes]
         total = torch.stack(means).mean()
         return total, {f"left{i + 1}": float(m.detach()) for i, m in enumerate(means)}
 
 
-Spatial = tuple[Batch, Features, torch.Tensor]
+@dataclass(frozen=True, eq=False)
+class SpatialBatch:
+    """Patches ready for the network.
+
+    Attributes:
+        batch: Their voxels.
+        features: What the network reads of those that count.
+        inner: Their numbers: voxels at the faces lack neighbours.
+    """
+
+    batch: Batch
+    features: MicrostructureFeatures
+    inner: torch.Tensor
 
 
 class SpatialTask:
@@ -136,27 +164,31 @@ class SpatialTask:
         made = MicrostructureNet(self.recipe.width, self.recipe.depth, sources)
         state = {k: v.clone() for k, v in self.start.state_dict().items()}
         # Views stand first, the widest average last of them, then their fits, then what they share.
-        first = state["trunk.first.weight"]
-        wide = first.new_zeros((first.shape[0], size(sources)))
-        view, fit = view_size(), 2 * len(FIT_SCALE)
-        wide[:, (sources - 1) * view : sources * view] = first[:, :view]
-        wide[:, sources * view + (sources - 1) * fit :] = first[:, view:]
-        state["trunk.first.weight"] = wide
-        each = state["scan_encoder.voxel_mlp.0.weight"]
-        wide = each.new_zeros((each.shape[0], size(sources)))
-        wide[:, :view], wide[:, sources * view :][:, :fit] = each[:, :view], each[:, view:][:, :fit]
-        wide[:, sources * (view + fit) :] = each[:, view + fit :]
-        state["scan_encoder.voxel_mlp.0.weight"] = wide
+        view, fit, read, total = view_size(), 2 * len(FIT_SCALE), size(1), size(sources)
+        for name in ("trunk.first.weight", "scan_encoder.voxel_mlp.0.weight"):
+            narrow = state[name]
+            wide = narrow.new_zeros((len(narrow), total + more_size(sources)))
+            # The scan is described by the voxels themselves.
+            at = sources - 1 if name.startswith("trunk") else 0
+            wide[:, at * view : (at + 1) * view] = narrow[:, :view]
+            fits = sources * view + at * fit
+            wide[:, fits : fits + fit] = narrow[:, view : view + fit]
+            wide[:, sources * (view + fit) : total] = narrow[:, view + fit : read]
+            wide[:, total : total + more_size(1)] = narrow[:, read:]
+            state[name] = wide
         for part in ("weight", "bias"):
             grown = made.state_dict()[f"anchor.{part}"].clone()
             grown[-len(state[f"anchor.{part}"]) :] = state[f"anchor.{part}"]
             state[f"anchor.{part}"] = grown
-        made.load_state_dict(state)
+        made.load_state_dict(made.state_dict() | state)
         return made
 
     def stream(self, seed: int, device: torch.device) -> PatchStream:
         self.context.to(device)
-        return PatchStream(self.anatomy, self.recipe.bank, _LARGE, seed, self.recipe.noise, device)
+        return PatchStream(
+            self.anatomy, self.recipe.bank, _LARGE, seed, self.recipe.noise, device,
+            workers=simulators(device),
+        )  # fmt: skip
 
     def unlike(self, seed: int, device: torch.device) -> PatchStream:
         """As `stream`, of tissue and noise farther from the common: for the calibration."""
@@ -166,20 +198,23 @@ class SpatialTask:
             self.anatomy, self.recipe.bank, _LARGE, seed, noise, device, CALIBRATION_SHIFT
         )
 
-    def prepare(self, stream: PatchStream) -> Spatial:
-        made = stream.batch(self.recipe.batch)
-        inner = ((made.place[:, 1:] > 0) & (made.place[:, 1:] < stream.edge - 1)).all(1)
-        chosen = inner.nonzero()[:, 0]
-        encoder = made.batch.encoder
-        features = extract(
-            encoder, made.batch.seen.take(chosen), around(made, self.context, chosen)
-        )
-        return made.batch, features, chosen
+    def prepare(self, stream: PatchStream) -> SpatialBatch:
+        return spatial_batch(stream.batch(self.recipe.batch), self.context)
 
-    def loss(self, model: nn.Module, made: Spatial) -> tuple[torch.Tensor, Parts]:
-        batch, features, chosen = made
+    def loss(self, model: nn.Module, made: SpatialBatch) -> tuple[torch.Tensor, Parts]:
+        features = made.features
         answer = model(features, shown_voxels(features.invariants, self._draw))
-        return answer_loss(answer, batch, chosen, self.recipe.loss)
+        return answer_loss(answer, made.batch, features, made.inner, self.recipe.loss)
+
+
+@torch.no_grad()
+def spatial_batch(made: PatchBatch, context: NeighbourAttention) -> SpatialBatch:
+    """What the network reads of some patches."""
+    at, last = made.place[:, 1:], made.grid[0] - 1
+    inner = ((at > 0) & (at < last)).all(1).nonzero()[:, 0]
+    near = around(made, context, inner)
+    features = microstructure_features(made.batch.encoder, made.batch.seen.take(inner), near)
+    return SpatialBatch(made.batch, features, inner)
 
 
 @torch.no_grad()
@@ -192,13 +227,15 @@ def around(
         # Patches side by side in one grid, too far apart to be neighbours.
         place = made.place[:, 1:].clone()
         place[:, 0] += made.place[:, 0] * (made.grid[0] + REACH)
-        wide = averages(context, seen, encoder.qspace.variance, place.numpy(), made.size)
-        passes = [(mean[chosen], noise[chosen]) for mean, noise in wide]
+        wide = averages(
+            context, seen, encoder.qspace.variance, place.numpy(), made.size, made.correlation
+        )
+        passes = [average[chosen] for average in wide]
     else:
         where = tuple(made.place[chosen].T)
-        passes = [(mean[where], noise[where]) for mean, noise in context(made.neighbourhood())]
+        passes = [average[where] for average in context(made.neighbourhood())]
     some = seen.take(chosen)
-    return tuple(encoder.averaged(some, mean, noise) for mean, noise in passes)
+    return tuple(encoder.averaged(some, p.projected, p.noise, p.unlike) for p in passes)
 
 
 def task_of(
@@ -221,5 +258,10 @@ def task_of(
 
 
 def workers_for(recipe: Recipe, device: torch.device) -> int:
-    """Threads that simulate: the recipe's beside a CPU, all but two for a GPU."""
-    return recipe.workers if device.type == "cpu" else max(1, available_threads() - 2)
+    """Threads that prepare batches: the recipe's beside a CPU; a GPU's are launched by one."""
+    return recipe.workers if device.type == "cpu" else 1
+
+
+def simulators(device: torch.device) -> int:
+    """Processes that simulate heads and protocols ahead, none beside a CPU that trains."""
+    return 0 if device.type == "cpu" else max(1, available_threads() - 4)
