@@ -27,8 +27,6 @@ _PARAMS = ("fa", "md", "ad", "rd")
 _TOP = (1.0, 4.0, 5.0, 4.0)
 #: How many numbers describe a protocol.
 PROTOCOL_SIZE = 5
-#: b-value that the networks' tensor describes, ms/µm².
-TENSOR_B = 1.0
 #: Axes per b-value on which a tensor's signal is read, at most so many b-values, and the noise that the
 #: reading allows it.
 _TENSOR_AXES, _TENSOR_LEVELS, _TENSOR_NOISE = 45, 3, 0.01
@@ -103,8 +101,6 @@ class ProtocolEncoder:
     Attributes:
         qspace: The q-space encoder of this protocol.
         protocol: (PROTOCOL_SIZE,) numbers that describe the protocol.
-        foreign: How far its tensor's b-values lie from `TENSOR_B`, 0 to 1: noise apart, so far may a
-            tensor fit be off.
 
     Raises:
         FornixError: The protocol gives no tensor, or has b-values beyond the prior's.
@@ -123,8 +119,6 @@ class ProtocolEncoder:
         self._rows = np.flatnonzero(keep)
         self._for_tensor = gradients.subset(keep)
         self.protocol = self._describe()
-        away = np.abs(self._for_tensor.b[~self._for_tensor.b0_mask] - TENSOR_B)
-        self.foreign = float(np.clip(0.05 + away.mean() / 0.4, 0, 1))
 
     def encode(
         self, signals: NDArray[np.float32] | torch.Tensor, sigma: NDArray | torch.Tensor
@@ -193,7 +187,7 @@ class ProtocolEncoder:
 
     @cached_property
     def _tensor_reading(self) -> tuple[torch.Tensor, torch.Tensor, Encoder]:
-        """b (M,) in ms/µm², what turns tensors into exponents (6, M), and the encoder of those gradients."""
+        """Of the reading: b (M,) in ms/µm², exponents of tensors (6, M), and the encoder of those gradients."""
         measured = np.sort(self._for_tensor.b[~self._for_tensor.b0_mask])
         levels = [float(part.mean()) for part in np.split(measured, _jumps(measured))]
         axes = fibonacci(_TENSOR_AXES)

@@ -57,13 +57,10 @@ class MicrostructureFeatures(Features):
     Attributes:
         tensor_blocks: Like `blocks`, of the signal that the last view's tensor gives.
         own_tensor: (n, 6) fitted to the voxel itself.
-        foreign: How far a tensor fit of this protocol lies from one at the b-value that the network's
-            tensor describes, 0 to 1.
     """
 
     tensor_blocks: tuple[torch.Tensor, ...]
     own_tensor: torch.Tensor
-    foreign: float
 
 
 def more_size(sources: int = 1, prior: SignalPrior | None = None) -> int:
@@ -85,8 +82,9 @@ def microstructure_features(
     more = torch.cat([base.invariants, *apart, *(view.unlike for view in context)], 1)
     return MicrostructureFeatures(
         **{**base.__dict__, "invariants": more},
-        tensor_blocks=tensor_blocks, own_tensor=seen.tensor, foreign=encoder.foreign,
-    )  # fmt: skip
+        tensor_blocks=tensor_blocks,
+        own_tensor=seen.tensor,
+    )
 
 
 def view_size(prior: SignalPrior | None = None) -> int:

@@ -122,7 +122,7 @@ class MicrostructureNet(nn.Module):
         hidden = self.trunk(seen.invariants, known)
         raw, log_std = self.scalars(hidden).unflatten(1, (-1, 2)).unbind(2)
         anchor, anchor_std = mixed(seen.anchor, seen.anchor_std, self.anchor(hidden))
-        mean, std = linked(raw, log_std, anchor, anchor_std, seen.foreign)
+        mean, std = linked(raw, log_std, anchor, anchor_std)
 
         isotropic = torch.tensor([1.0, 1, 1, 0, 0, 0]).to(seen.tensor)
         trace, fitted = _parted(seen.tensor, isotropic)

@@ -25,7 +25,7 @@ UPPER = {
 #: Standard deviation of each over the training voxels, roughly: the scale of its output.
 SPREAD = (0.2, 0.35, 0.45, 0.35, 0.35, 0.25, 0.6, 0.2, 0.2, 0.2, 0.25, 0.15)
 #: Smallest standard deviation that is ever given, as a share of `SPREAD`.
-SMALLEST_STD = 0.005
+SMALLEST_STD = 0.01
 
 
 def upper(like: torch.Tensor) -> torch.Tensor:
@@ -39,11 +39,7 @@ def spread(like: torch.Tensor) -> torch.Tensor:
 
 
 def linked(
-    raw: torch.Tensor,
-    log_std: torch.Tensor,
-    anchor: torch.Tensor,
-    anchor_std: torch.Tensor,
-    foreign: float = 1.0,
+    raw: torch.Tensor, log_std: torch.Tensor, anchor: torch.Tensor, anchor_std: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Means and standard deviations (n, M) from a network's raw outputs (n, M) each.
 
@@ -54,10 +50,9 @@ def linked(
             plus a correction in units of its uncertainty, so that a certain fit is kept. The others are
             0 to their largest value through a sigmoid or softplus.
         anchor_std: See `anchor`.
-        foreign: How far the fit may be off beside its noise, see `ProtocolEncoder.foreign`.
     """
     scale = spread(raw)
-    reach = (anchor_std.square() + (0.1 * foreign * scale[:ANCHORED]).square()).sqrt()
+    reach = (anchor_std.square() + (0.1 * scale[:ANCHORED]).square()).sqrt()
     reach = torch.minimum(reach, 2 * scale[:ANCHORED])
     fitted = anchor + reach * raw[:, :ANCHORED]
     free = raw[:, ANCHORED:]
