@@ -6,8 +6,20 @@ import numpy as np
 import pytest
 import torch
 
+from fornix.core.design import quadratic_form
+from fornix.core.gradients import Gradients
 from fornix.nets.encoding import ProtocolEncoder
-from fornix.nets.features import eigen, extract, joined, matrix, order2_to_six, size, split
+from fornix.nets.features import (
+    eigen,
+    extract,
+    joined,
+    matrix,
+    microstructure_features,
+    more_size,
+    order2_to_six,
+    size,
+    split,
+)
 from fornix.nets.microstructure_net import MicrostructureNet
 from fornix.nets.scan_encoder import ScanEncoder
 from fornix.numerics import harmonics
@@ -15,10 +27,11 @@ from fornix.qspace.prior import default_prior
 from helpers.streams import turned
 
 
+@pytest.mark.parametrize("reads", [extract, microstructure_features])
 @pytest.mark.parametrize("name", ["dti6", "dti12", "bench96", "dsi"])
-def test_invariants_do_not_turn(name):
+def test_invariants_do_not_turn(name, reads):
     _, (a, seen_a), (b, seen_b) = turned(name)
-    one, two = extract(a, seen_a).invariants, extract(b, seen_b).invariants
+    one, two = reads(a, seen_a).invariants, reads(b, seen_b).invariants
     torch.testing.assert_close(one, two, atol=1e-4, rtol=0)
 
 
@@ -40,7 +53,10 @@ def test_the_network_is_equivariant(name):
     with torch.no_grad():
         for head in (network.scalars, network.tensor, network.dyad, network.signal):
             head.weight.mul_(10)  # an untrained network says little: make it speak up
-        one, two = (network(f, f.invariants) for f in (extract(a, seen_a), extract(b, seen_b)))
+        one, two = (
+            network(f, f.invariants)
+            for f in (microstructure_features(a, seen_a), microstructure_features(b, seen_b))
+        )
     torch.testing.assert_close(one.mean, two.mean, atol=1e-4, rtol=0)
     torch.testing.assert_close(one.std, two.std, atol=1e-4, rtol=0)
     turn = torch.from_numpy(rotation).float()
@@ -77,6 +93,22 @@ def test_size_counts_the_invariants(sight):
     near = encoder.averaged(seen, seen.projected, 0.5 * seen.sigma)
     assert extract(encoder, seen).invariants.shape[1] == size(1)
     assert extract(encoder, seen, (near,)).invariants.shape[1] == size(2)
+    made = microstructure_features(encoder, seen, (near,))
+    assert made.invariants.shape[1] == size(2) + more_size(2)
+
+
+def test_features_of_the_tensor_give_its_signal_back(sight):
+    """At the b-values that it was fitted to, on axes that were not measured."""
+    encoder, seen, _ = sight
+    table = encoder.gradients
+    low = table.subset(table.bvals < 1100)
+    directions = np.random.default_rng(0).standard_normal((len(low), 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    there = Gradients(low.bvals, directions)
+    exponent = seen.tensor @ torch.as_tensor(quadratic_form(directions)).float().T
+    true = seen.tensor_s0[:, None] * torch.exp(-exponent * torch.as_tensor(low.b).float())
+    found = encoder.qspace.signal(encoder.tensor_features(seen), there)
+    assert float((found - true).square().mean().sqrt()) < 0.01
 
 
 def test_an_average_of_one_voxel_is_the_voxel(sight):

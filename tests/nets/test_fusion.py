@@ -12,7 +12,8 @@ from fornix.nets.fusion import MODEL_ERROR, precision_fusion, reliable_params, s
 from fornix.nets.targets import METRICS
 from fornix.physics import signal
 from fornix.physics.protocol import scheme
-from fornix.training.data.tissue import shift_subject_parameters, source_anatomy, with_truth
+from fornix.training.data.subjects import source_anatomy
+from fornix.training.data.tissue import shift_subject_parameters, with_truth
 
 COLUMNS = {"mk": slice(0, 1), "rk": slice(1, 2)}
 COUNT = 20_000

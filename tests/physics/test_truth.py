@@ -161,7 +161,8 @@ def test_maps_have_file_units_and_names(mixed: Tissue) -> None:
     maps = truth.maps(mixed, mask, np.eye(4))
     assert {
         "dti_fa", "dti_md", "dti_ad", "dti_rd", "dti_tensor", "dti_v1", "dti_s0", "dki_mk",
-        "dki_ak", "dki_rk", "dki_kfa", "noddi_ndi", "noddi_odi", "noddi_fwf", "fod", "peaks",
+        "dki_ak", "dki_rk", "dki_kfa", "noddi_ndi", "noddi_odi", "noddi_odiw", "noddi_fwf", "fod",
+        "peaks",
     } == set(maps)  # fmt: skip
     assert maps["md"].units == "mm^2/s" and 2e-4 < maps["md"].data[mask].mean() < 3e-3
     assert maps["fod"].data.shape == (5, 4, 3, 45) and maps["peaks"].data.shape == (5, 4, 3, 9)

@@ -18,9 +18,11 @@ from fornix.physics import anatomy
 from fornix.physics.anatomy import Anatomy
 from fornix.physics.protocol import scheme
 from fornix.training.build import make
-from fornix.training.data import patches
+from fornix.training.data import patches, subjects
 from fornix.training.data import voxels as stream
+from fornix.training.data.farm import Farm
 from fornix.training.data.patches import PatchStream
+from fornix.training.data.subjects import random_subject
 from fornix.training.data.tissue import (
     CALIBRATION_SHIFT,
     TRAIN_SHIFT,
@@ -28,7 +30,6 @@ from fornix.training.data.tissue import (
     jitter_voxel_parameters,
     join,
     prior_voxels,
-    random_subject,
     shift_subject_parameters,
 )
 from fornix.training.data.voxels import (
@@ -159,8 +160,10 @@ def test_training_protocols_are_many_and_usable():
 def test_noise_is_as_told_on_average():
     rng = np.random.default_rng(0)
     clean = torch.full((4000, 20), 2.0)
-    scan = Conditions(snr=40.0, coils=1, sigma_factor=1.0, fwhm=0.0)
-    signals, told = noisy(clean, NoiseRange(artefacts=0.0), scan, rng)
+    white = (0.0, 0.0, 0.0)
+    scan = Conditions(40.0, 1, 1.0, white, white)
+    draw = torch.Generator().manual_seed(0)
+    signals, told = noisy(clean, NoiseRange(artefacts=0.0), scan, rng, draw)
     assert abs((signals - 2).std() / told.mean() - 1) < 0.1
 
 
@@ -174,7 +177,7 @@ def test_truth_belongs_to_the_voxels_it_stands_with():
         noise,
         PriorBalancer(voxels.metrics),
         np.random.default_rng(0),
-        "cpu",
+        torch.Generator().manual_seed(0),
     )
     error = (batch.seen.fit[:, 0] - batch.voxels.metrics[:, 0]).abs()
     assert error.median() < 0.01
@@ -188,6 +191,44 @@ def test_patches_hold_their_own_voxels():
     error = (made.batch.seen.projected - made.clean).square().mean(1).sqrt()
     ratio = error / made.batch.seen.sigma
     assert 0.3 < float(ratio.median()) < 3
+
+
+def test_noise_of_patches_is_shared_as_the_scan_has_it():
+    rng, draw = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    place = torch.ones((1, 14, 14, 14), dtype=torch.bool).nonzero()
+    true = (0.6, 0.3, 0.0)
+    scan = Conditions(20.0, 1, 1.0, true, true)
+    clean = torch.full((len(place), 40), 5.0)
+    noise = NoiseRange(artefacts=0.0)
+    made, _ = patches.noisy_patches(clean, place, 1, (14, 14, 14), noise, scan, rng, draw)
+    left = (made - made.mean()).view(14, 14, 14, 40)
+    for axis, expected in enumerate(true):
+        one, two = left.narrow(axis, 0, 13), left.narrow(axis, 1, 13)
+        assert float((one * two).mean() / left.square().mean()) == pytest.approx(expected, abs=0.05)
+
+
+def test_processes_make_what_one_makes():
+    """In the order of their seeds, whoever makes them."""
+    alone, ahead = Farm(stream.protocol_lot, 3), Farm(stream.protocol_lot, 3, workers=1)
+    for _ in range(2):
+        one, two = alone.next(), ahead.next()
+        assert [len(g) for g in one] == [len(g) for g in two]
+        assert all((a.directions == b.directions).all() for a, b in zip(one, two, strict=True))
+    ahead.close()
+
+
+def test_axes_of_smoothed_heads_turn_slowly():
+    """Smoothing brings axes of neighbours nearer to each other and stays near the head's own."""
+    head = small_head()
+    made = subjects._smoothed_axes(head, 1.0)
+    inside = head.mask & np.roll(head.mask, 1, 0) & (head.fraction[..., 0] > 0.8)
+
+    def alike(mu):
+        return np.abs((mu[..., 0, :] * np.roll(mu, 1, 0)[..., 0, :]).sum(-1))[inside].mean()
+
+    assert alike(made) >= alike(head.mu)
+    assert np.abs((made * head.mu).sum(-1))[inside][:, 0].mean() > 0.9
+    np.testing.assert_allclose(np.linalg.norm(made[head.mask], axis=-1), 1, atol=1e-5)
 
 
 def test_streams_repeat_with_their_seed():

@@ -19,7 +19,7 @@ from fornix.core.design import quadratic_form
 from fornix.core.gradients import Gradients
 from fornix.models.tensor import COLUMNS, fit_tensor
 from fornix.models.tensor_on_device import wls_on_device
-from fornix.numerics.directions import fibonacci
+from fornix.numerics.directions import quadrature
 from fornix.qspace.encoder import Encoder
 from fornix.qspace.prior import SignalPrior
 
@@ -27,9 +27,9 @@ _PARAMS = ("fa", "md", "ad", "rd")
 _TOP = (1.0, 4.0, 5.0, 4.0)
 #: How many numbers describe a protocol.
 PROTOCOL_SIZE = 5
-#: Axes per b-value on which a tensor's signal is read, at most so many b-values, and the noise that the
-#: reading allows it.
-_TENSOR_AXES, _TENSOR_LEVELS, _TENSOR_NOISE = 45, 3, 0.01
+#: A tensor's signal is read at so many b-values at most, on axes that integrate polynomials of this degree
+#: exactly, and counts as this many axes with this noise.
+_TENSOR_LEVELS, _TENSOR_DEGREE, _TENSOR_AXES, _TENSOR_NOISE = 3, 19, 45, 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,23 +178,34 @@ class ProtocolEncoder:
         fitted to: the tensor knows how the signal goes on between few directions, the Gaussian process
         does not.
         """
-        b, design, encoder = self._tensor_reading
-        exponent = seen.tensor @ design
-        signals = seen.tensor_s0[:, None] * torch.exp(-exponent * b)
-        level = torch.full_like(seen.sigma[:1], _TENSOR_NOISE)
-        z: torch.Tensor = encoder.encode(signals.clamp(0, 5), level).z
-        return z
+        b, exponents, operator, mean = self._tensor_reading
+        signals = seen.tensor_s0[:, None] * torch.exp(-(seen.tensor @ exponents) * b)
+        return (signals.clamp(0, 5) - mean) @ operator
 
     @cached_property
-    def _tensor_reading(self) -> tuple[torch.Tensor, torch.Tensor, Encoder]:
-        """Of the reading: b (M,) in ms/µm², exponents of tensors (6, M), and the encoder of those gradients."""
+    def _tensor_reading(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Gradients on which tensors are read: b (M,), what makes exponents of tensors (6, M), what makes
+        features of their signals (M, F), and the prior's mean there (M,).
+
+        The axes are those of a quadrature, so that reading commutes with rotations.
+        """
         measured = np.sort(self._for_tensor.b[~self._for_tensor.b0_mask])
         levels = [float(part.mean()) for part in np.split(measured, _jumps(measured))]
-        axes = fibonacci(_TENSOR_AXES)
+        axes, weights = quadrature(_TENSOR_DEGREE)
         b = np.r_[0.0, np.repeat(levels, len(axes))]
         directions = np.vstack([np.zeros((1, 3)), np.tile(axes, (len(levels), 1))])
-        encoder = Encoder(Gradients(1000 * b, directions), self.qspace.prior, self.device)
-        return self._tensor(b), self._tensor(quadratic_form(directions).T), encoder
+        counts = (
+            _TENSOR_AXES * np.r_[1 / _TENSOR_AXES, np.tile(weights / weights.sum(), len(levels))]
+        )
+        prior = self.qspace.prior
+        design = prior.design(b, directions)
+        weighted = design.T * counts
+        ridge = _TENSOR_NOISE**2 * np.eye(design.shape[1])
+        operator = np.linalg.solve(weighted @ design + ridge, weighted)
+        return (
+            self._tensor(b), self._tensor(quadratic_form(directions).T), self._tensor(operator.T),
+            self._tensor(prior.mean_at(b)),
+        )  # fmt: skip
 
     def _of_tensor(self, signals: torch.Tensor) -> torch.Tensor:
         """The volumes that the tensor is fitted to."""
@@ -211,9 +222,7 @@ class ProtocolEncoder:
         assert fit.std is not None
         return torch.from_numpy(fit.values), torch.from_numpy(fit.std), self._tensor(fit.flags != 0)
 
-    def _scale(
-        self, signals: torch.Tensor, s0: torch.Tensor, sigma: torch.Tensor
-    ) -> torch.Tensor:
+    def _scale(self, signals: torch.Tensor, s0: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         """The tensor fit's S0 uses every volume; kept near the b0s' mean and above the noise."""
         b0 = self.gradients.b0_mask
         if b0.any():

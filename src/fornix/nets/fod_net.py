@@ -22,13 +22,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.integrate import lebedev_rule
 from torch import nn
 
 from fornix.nets.features import Features, extract, size
 from fornix.nets.microstructure_net import Trunk
 from fornix.nets.scan_encoder import ScanEncoder
 from fornix.numerics import harmonics
+from fornix.numerics.directions import quadrature
 from fornix.physics.fod_truth import LMAX
 from fornix.qspace.prior import SignalPrior, default_prior
 
@@ -74,19 +74,6 @@ class FodPrediction:
         shape = (-1, *[1] * (amplitude.ndim - 1))
         relative = self.std_relative.view(shape) * amplitude
         return (self.std_floor.view(shape).square() + relative.square()).sqrt()
-
-
-def quadrature(degree: int) -> tuple[np.ndarray, np.ndarray]:
-    """Axes (P, 3) and weights (P,) that integrate even functions up to an odd `degree` exactly.
-
-    Lebedev's rule, one of each pair of opposite points.
-    """
-    points, weights = lebedev_rule(degree)
-    points = np.asarray(points).T
-    # The first coordinate that is not zero is positive in one of two opposite points.
-    sign = np.sign(np.where(np.abs(points) > 1e-9, points, 0))
-    kept = (sign * [4, 2, 1]).sum(1) > 0
-    return points[kept], 2 * np.asarray(weights)[kept]
 
 
 class SHLinear(nn.Module):

@@ -250,8 +250,9 @@ def averages(
         made, noise = np.empty_like(projected), np.empty_like(sigma)
         unlike = np.empty((len(sigma), 2), dtype=np.float32)
         attend(
-            place - low, index, near, far, alike, shared, projected, sigma, log_s0, s0_std, guide, guide_noise,
-            _f32(variance)[:compared], raw, not passes, *_layers(score), *_layers(own), made, noise,
+            place - low, index, near, far, alike, shared, projected, sigma, log_s0, s0_std, guide,
+            guide_noise, _f32(variance)[:compared], raw, not passes,
+            *_layers(score), *_layers(own), made, noise,
             unlike,
         )  # fmt: skip
         guide, guide_noise = np.ascontiguousarray(made[:, :compared]), noise

@@ -106,3 +106,18 @@ def best_subset(directions: ArrayLike, count: int, seed: int = 0) -> NDArray[np.
         if current < best_cond:
             best, best_cond = np.sort(chosen), current
     return best
+
+
+def quadrature(degree: int) -> tuple[np.ndarray, np.ndarray]:
+    """Axes (P, 3) and weights (P,) that integrate even functions up to an odd `degree` exactly.
+
+    Lebedev's rule, one of each pair of opposite points.
+    """
+    from scipy.integrate import lebedev_rule
+
+    points, weights = lebedev_rule(degree)
+    points = np.asarray(points).T
+    # The first coordinate that is not zero is positive in one of two opposite points.
+    sign = np.sign(np.where(np.abs(points) > 1e-9, points, 0))
+    kept = (sign * [4, 2, 1]).sum(1) > 0
+    return points[kept], 2 * np.asarray(weights)[kept]

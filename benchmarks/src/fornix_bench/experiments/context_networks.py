@@ -14,7 +14,7 @@ from torch import nn
 from fornix.core.gradients import Gradients
 from fornix.nets import losses
 from fornix.nets.encoding import ProtocolEncoder
-from fornix.nets.features import Features, extract, size
+from fornix.nets.features import Features, extract, microstructure_features, size
 from fornix.nets.microstructure_net import MicrostructureNet
 from fornix.nets.neighbour_attention import NeighbourAttention, averages
 from fornix.nets.targets import possible
@@ -104,11 +104,13 @@ class MetricsTask(Fixed):
 def read(kind: str, made: PatchBatch, attention: NeighbourAttention | None) -> Any:
     """What a network of this kind reads of some patches."""
     encoder, seen = made.batch.encoder, made.batch.seen
-    if kind != ATTENTION:
-        features = extract(encoder, seen)
-        return on_grid(features, made.place, made.count, made.grid) if kind == CNN else features
+    if kind == CNN:
+        return on_grid(extract(encoder, seen), made.place, made.count, made.grid)
+    if kind == VOXELWISE:
+        return microstructure_features(encoder, seen)
     assert attention is not None
-    return extract(encoder, seen, around(made, attention, torch.arange(len(made.place))))
+    near = around(made, attention, torch.arange(len(made.place)))
+    return microstructure_features(encoder, seen, near)
 
 
 def said(model: nn.Module, seen: Any) -> Said:
@@ -136,11 +138,12 @@ def on_scan(
         assert attention is not None
         x, y, z = (float(v) for v in scan.dwi.voxel_size)
         passes = averages(attention, seen, encoder.qspace.variance, place[:, 1:].numpy(), (x, y, z))
-        near = tuple(encoder.averaged(seen, mean, left) for mean, left in passes)
-        made = extract(encoder, seen, near)
+        near = tuple(encoder.averaged(seen, p.projected, p.noise, p.unlike) for p in passes)
+        made = microstructure_features(encoder, seen, near)
+    elif kind == CNN:
+        made = on_grid(extract(encoder, seen), place, 1, grid)
     else:
-        made = extract(encoder, seen)
-        made = on_grid(made, place, 1, grid) if kind == CNN else made
+        made = microstructure_features(encoder, seen)
     return possible(said(model, made)[0]).double().numpy()
 
 

@@ -14,7 +14,7 @@ from fornix.core.gradients import Gradients
 from fornix.models.tensor import fit_tensor
 from fornix.nets import losses
 from fornix.nets.encoding import ProtocolEncoder
-from fornix.nets.features import extract, matrix
+from fornix.nets.features import matrix, microstructure_features
 from fornix.nets.microstructure_net import MicrostructureNet, MicrostructurePrediction
 from fornix.nets.targets import METRICS, possible
 from fornix.physics.protocol import shells
@@ -93,7 +93,7 @@ class LossTask:
             target = clean_signals(batch)
         else:
             target = _labels(batch, self.variant.labels)
-        return batch, (extract(encoder, seen), target)
+        return batch, (microstructure_features(encoder, seen), target)
 
     def loss(
         self, model: nn.Module, made: tuple[Batch, tuple[Any, Any]]
@@ -132,7 +132,7 @@ def ask(variant: Variant, model: nn.Module, scan: Scan) -> dict[str, NDArray[np.
     """fa, md (n,) and v1 (n, 3) of a scan's voxels: outputs, or fits of the predicted signal."""
     encoder = ProtocolEncoder(scan.dwi.gradients, "cpu")
     seen = encoder.encode(scan.dwi.signals(), scan.sigma[scan.dwi.brain()])
-    features = extract(encoder, seen)
+    features = microstructure_features(encoder, seen)
     answer = model(features, features.invariants)
     if variant.on_signal:
         return fitted(encoder.qspace.signal(answer.z, READ_AT).numpy(), READ_AT)
@@ -184,6 +184,6 @@ def _split(batch: Batch, rng: np.random.Generator) -> tuple[ProtocolEncoder, Any
         count += 1
     rest = np.sort(weighted[count:])
     encoder = ProtocolEncoder(gradients.subset(shown), batch.encoder.device)
-    seen = encoder.encode(np.ascontiguousarray(batch.signals[:, shown]), batch.sigma)
+    seen = encoder.encode(batch.signals[:, torch.as_tensor(shown)], batch.sigma)
     measured = _measured(batch, seen.scale)[:, torch.as_tensor(rest)]
     return encoder, seen, (gradients.subset(rest), measured, seen.sigma)

@@ -19,7 +19,7 @@ from fornix.nets.targets import METRICS, SMALLEST_STD, spread, upper
 from fornix.qspace.prior import SignalPrior, default_prior
 
 #: Where outputs start, as shares of their largest value: about the mean of each over tissue.
-_START = (0.3, 0.22, 0.22, 0.18, 0.15, 0.12, 0.1, 0.4, 0.5, 0.3, 0.1)
+_START = (0.3, 0.22, 0.22, 0.18, 0.15, 0.12, 0.1, 0.4, 0.5, 0.3, 0.1, 0.1)
 #: Largest element of the Cholesky factor, so that a tensor's diagonal stays below 3 * 3.24 µm²/ms.
 _LONGEST = 1.8
 #: Smallest eigenvalue of a tensor, µm²/ms.

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
 from fornix.core.gradients import Gradients
 from fornix.nets.features import matrix
+from fornix.physics import Anatomy
 from fornix.physics.tissue import signal
 from fornix.training.data.patches import PatchBatch, PatchStream
-from fornix.training.data.tissue import (
+from fornix.training.data.subjects import (
     SimulatedSubject,
-    Voxels,
     anatomical_voxels,
-    prior_voxels,
     random_subject,
+    source_anatomy,
 )
+from fornix.training.data.tissue import SubjectShift, Voxels, prior_voxels
 from fornix.training.data.voxels import Batch, VoxelStream
 from fornix.training.recipes import Recipe
 from fornix_bench.experiments.heads import somewhere, training_anatomy, turned
@@ -36,11 +41,13 @@ class FixedVoxels(VoxelStream):
         self._gradients, self._block = gradients, block
         super().__init__(training_anatomy(), recipe.bank, seed, recipe.noise, device)
 
-    def _new_lot(self) -> tuple[Voxels, Voxels]:
-        seed = 1000 * (self._seed + 1) + self._made
-        self._made += 1
-        half = self._lot_size // 2
-        piece = somewhere(self._source, self._block, seed)
+    def _maker(
+        self, folder: str | Path | None, size: int, shift: SubjectShift
+    ) -> Callable[[int], tuple[Voxels, Voxels]]:
+        return partial(self._lot, source_anatomy(folder, 0), size // 2)
+
+    def _lot(self, source: Anatomy, half: int, seed: int) -> tuple[Voxels, Voxels]:
+        piece = somewhere(source, self._block, seed)
         turn = Rotation.random(half, random_state=seed).as_matrix().astype(np.float32)
         made = (prior_voxels(half, seed), anatomical_voxels(piece, half, seed))
         return turned_voxels(made[0], torch.from_numpy(turn)), turned_voxels(
@@ -66,10 +73,14 @@ class FixedPatches(PatchStream):
         self._gradients, self._block = gradients, block
         super().__init__(training_anatomy(), recipe.bank, edge, seed, recipe.noise, device)
 
-    def _new_head(self) -> SimulatedSubject:
-        self._made += 1
-        seed = 1000 * (self._seed + 1) + self._made
-        return random_subject(somewhere(self._source, self._block, seed), seed)
+    def _maker(
+        self, folder: str | Path | None, shift: SubjectShift
+    ) -> Callable[[int], tuple[SimulatedSubject, Voxels]]:
+        return partial(self._lot, source_anatomy(folder, 0))
+
+    def _lot(self, source: Anatomy, seed: int) -> tuple[SimulatedSubject, Voxels]:
+        head = random_subject(somewhere(source, self._block, seed), seed)
+        return head, prior_voxels(2000, seed + 77)
 
     def batch(self, count: int = 2, gradients: Gradients | None = None) -> PatchBatch:
         return super().batch(count, gradients or self._gradients)

@@ -16,11 +16,10 @@ from fornix.physics.tissue import Tissue, signal
 from fornix.training.data.coherent_bundles import coherent
 from fornix.training.data.fod_voxels import FEW, SERIES, FodVoxels, white_share, with_truth
 from fornix.training.data.patches import noisy_patches
+from fornix.training.data.subjects import smoothed, source_anatomy
 from fornix.training.data.tissue import (
     join_tissue,
     shift_subject_parameters,
-    smoothed,
-    source_anatomy,
     spatially_vary_parameters,
 )
 from fornix.training.data.voxels import Conditions, NoiseRange, Protocols
@@ -128,9 +127,7 @@ class FodPatchStream:
         turned = gradients.rotated(turn)
         clean = signal(tissue, turned, lmax=SERIES)
         grid, scan = (self.edge,) * 3, Conditions.draw(self.noise, rng)
-        signals, sigma = noisy_patches(
-            clean, place, count, grid, self.noise, scan, rng, self._draw
-        )
+        signals, sigma = noisy_patches(clean, place, count, grid, self.noise, scan, rng, self._draw)
         encoder = ProtocolEncoder(turned, self.device)
         voxels = with_truth(tissue, white)
         seen = encoder.encode(signals, sigma)

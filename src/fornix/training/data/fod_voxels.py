@@ -19,11 +19,11 @@ from fornix.physics import Anatomy, anatomy, random_tissue
 from fornix.physics.fod_truth import true_fod
 from fornix.physics.tissue import Tissue, signal
 from fornix.training.data.crossings import crossings
+from fornix.training.data.subjects import source_anatomy
 from fornix.training.data.tissue import (
     jitter_voxel_parameters,
     join_tissue,
     shift_subject_parameters,
-    source_anatomy,
     spatially_vary_parameters,
 )
 from fornix.training.data.voxels import Conditions, NoiseRange, Protocols, noisy

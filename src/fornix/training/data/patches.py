@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,16 +17,8 @@ from fornix.nets.encoding import ProtocolEncoder
 from fornix.nets.neighbour_attention import Neighbourhood, neighbourhood
 from fornix.physics.noise import fwhm_of, smooth
 from fornix.training.data.farm import Farm
-from fornix.training.data.tissue import (
-    TRAIN_SHIFT,
-    SimulatedSubject,
-    SubjectShift,
-    Voxels,
-    join,
-    prior_voxels,
-    random_subject,
-    source_anatomy,
-)
+from fornix.training.data.subjects import SimulatedSubject, random_subject, source_anatomy
+from fornix.training.data.tissue import TRAIN_SHIFT, SubjectShift, Voxels, join, prior_voxels
 from fornix.training.data.voxels import (
     Batch,
     Conditions,
@@ -69,6 +62,10 @@ class PatchBatch:
         )
 
 
+#: A head, and voxels unlike its own.
+Lot = tuple[SimulatedSubject, Voxels]
+
+
 class PatchStream:
     """Batches of patches from simulated subjects, with lesions and unusual blobs of sharp edges.
 
@@ -97,7 +94,7 @@ class PatchStream:
         self.noise, self.device, self.edge = noise, pick_device(device), edge
         self._rng = np.random.default_rng([seed, 506])
         self._draw = torch.Generator(self.device).manual_seed(1000 * seed + 506)
-        self._farm = Farm(partial(head_lot, folder, shift), 1000 * (seed + 1) + 1, workers)
+        self._farm = Farm(self._maker(folder, shift), 1000 * (seed + 1) + 1, workers)
         self._protocols = Farm(protocol_lot, 1000 * (seed + 1) + 500, min(workers, 2))
         self._waiting: list[Gradients] = []
         self._heads: list[SimulatedSubject] = []
@@ -105,6 +102,10 @@ class PatchStream:
         for _ in range(heads):
             self._add()
         self._balance = PriorBalancer(join([h.voxels for h in self._heads]).metrics)
+
+    def _maker(self, folder: str | Path | None, shift: SubjectShift) -> Callable[[int], Lot]:
+        """What makes a head from a seed."""
+        return partial(head_lot, folder, shift)
 
     def _add(self) -> None:
         head, unusual = self._farm.next()
@@ -169,16 +170,12 @@ class PatchStream:
         return join([voxels, unusual[kind]])[order]
 
 
-def head_lot(
-    folder: str | Path | None, shift: SubjectShift, seed: int
-) -> tuple[SimulatedSubject, Voxels]:
+def head_lot(folder: str | Path | None, shift: SubjectShift, seed: int) -> Lot:
     """One head and voxels unlike its own; what a process makes ahead."""
     return random_subject(source_anatomy(folder, 0), seed, shift), prior_voxels(2000, seed + 77)
 
 
-def _crops(
-    index: torch.Tensor, edge: int, count: int, rng: np.random.Generator
-) -> torch.Tensor:
+def _crops(index: torch.Tensor, edge: int, count: int, rng: np.random.Generator) -> torch.Tensor:
     """(count, edge, edge, edge) of an index around random voxels of the brain; -1 outside."""
     inside = (index >= 0).nonzero()
     centres = inside[torch.as_tensor(rng.integers(len(inside), size=count), device=index.device)]
@@ -205,7 +202,7 @@ def noisy_patches(
     draw: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """As `voxels.noisy`, with a level that drifts in space and noise that neighbours share."""
-    n, volumes = clean.shape
+    volumes = clean.shape[1]
     slope = torch.as_tensor(rng.normal(0, 0.15, 3) / max(grid), device=clean.device)
     middle = place[:, 1:] - torch.tensor(grid, device=clean.device) / 2
     level = (torch.exp(middle @ slope.float()) / scan.snr)[:, None]

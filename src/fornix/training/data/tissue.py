@@ -7,15 +7,13 @@ made once and seen often: every time turned otherwise, at another protocol, with
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from fornix.nets.targets import METRICS
-from fornix.physics import anatomy, random_tissue, truth
+from fornix.physics import random_tissue, truth
 from fornix.physics.anatomy import Anatomy
 from fornix.physics.anatomy.variation import smooth_field
 from fornix.physics.noise import stream
@@ -91,6 +89,11 @@ def _of(tissue: Tissue, name: str) -> torch.Tensor:
         return torch.as_tensor(value)
     ones = torch.ones_like(tissue.fwf)
     return ones if name == "s0" else 0 * ones
+
+
+def s0_of(tissue: Tissue) -> torch.Tensor:
+    """(n,) signal at b = 0; 1 where none was set."""
+    return _of(tissue, "s0")
 
 
 def prior_voxels(count: int, seed: int) -> Voxels:
@@ -186,32 +189,6 @@ def shift_subject_parameters(
     )  # fmt: skip
 
 
-def smoothed(head: Anatomy, rng: np.random.Generator) -> Anatomy:
-    """A head with its microstructure smoothed over up to a voxel or so, by chance not at all.
-
-    Maps fitted to a scan are as rough as its noise; real tissue, seen through a scanner, is smoother.
-    How rough it is decides how far averages over neighbours are off: networks must meet both.
-    """
-    width = float(rng.uniform(-0.4, 1.2))
-    if width <= 0.3:
-        return head
-    inside = ndimage.gaussian_filter(head.mask.astype(np.float32), width)
-
-    def blurred(values: NDArray[np.floating]) -> NDArray[np.floating]:
-        over = values.reshape(*head.grid, -1)
-        made = np.empty_like(over)
-        for k in range(over.shape[3]):
-            held = np.where(head.mask, over[..., k], 0)
-            made[..., k] = ndimage.gaussian_filter(held, width) / np.maximum(inside, 1e-3)
-        return np.where(head.mask[..., None], made, over).reshape(values.shape)
-
-    names = ("ndi", "odi", "fwf", "d_par", "d_perp", "s0", "fraction")
-    made = {name: blurred(getattr(head, name)) for name in names}
-    total = made["fraction"].sum(-1, keepdims=True)
-    made["fraction"] = made["fraction"] / np.maximum(total, 1e-6)
-    return head.with_(**{k: v.astype(np.float32) for k, v in made.items()})
-
-
 def spatially_vary_parameters(head: Anatomy, rng: np.random.Generator) -> Anatomy:
     """A head whose microstructure drifts in space, each property by a smooth field of its own.
 
@@ -237,65 +214,3 @@ def spatially_vary_parameters(head: Anatomy, rng: np.random.Generator) -> Anatom
         "d_perp": d_perp,
     }
     return head.with_(**{k: v.astype(np.float32) for k, v in made.items()})
-
-
-@dataclass(frozen=True, eq=False)
-class SimulatedSubject:
-    """A head whose every voxel has its truth.
-
-    Attributes:
-        index: (X, Y, Z) place of each voxel in `voxels`, -1 outside the brain.
-        size: Voxel edges, mm.
-    """
-
-    voxels: Voxels
-    index: torch.Tensor
-    size: tuple[float, float, float]
-
-    def to(self, device: torch.device) -> SimulatedSubject:
-        """The same on another device."""
-        return SimulatedSubject(self.voxels.to(device), self.index.to(device), self.size)
-
-
-def source_anatomy(folder: str | Path | None, seed: int) -> Anatomy:
-    """The anatomy to vary: a subject's where a folder is given, else the embedded one."""
-    return anatomy.embedded(2.5, seed) if folder is None else anatomy.from_subject(folder)
-
-
-def random_subject(
-    source: Anatomy, seed: int, shift: SubjectShift = TRAIN_SHIFT
-) -> SimulatedSubject:
-    """A variation of a subject: smoothed, deformed, perturbed, aged, with lesions, its parameters varied in
-    space and shifted as a whole.
-    """
-    rng = np.random.default_rng([seed, 503])
-    lesions = int(rng.integers(3, 14))
-    varied = spatially_vary_parameters(
-        anatomy.vary(smoothed(source, rng), seed, lesions=lesions), rng
-    )
-    tissue = varied.tissue()
-    tissue = shift_subject_parameters(tissue, rng, shift).with_(
-        s0=_of(tissue, "s0") / varied.reference
-    )
-    index = torch.full(varied.grid, -1, dtype=torch.long)
-    mask = torch.as_tensor(varied.mask)
-    index[mask] = torch.arange(int(mask.sum()))
-    size = np.linalg.norm(varied.affine[:3, :3], axis=0)
-    return SimulatedSubject(
-        with_truth(tissue), index, (float(size[0]), float(size[1]), float(size[2]))
-    )
-
-
-def anatomical_voxels(
-    source: Anatomy, count: int, seed: int, shift: SubjectShift = TRAIN_SHIFT
-) -> Voxels:
-    """Voxels of one varied and shifted head, drawn at random, some of them jitter_voxel_parameters."""
-    rng = np.random.default_rng([seed, 507])
-    varied = spatially_vary_parameters(anatomy.vary(source, seed, lesions=10), rng)
-    tissue = varied.tissue()
-    some = torch.randint(len(tissue), (count,), generator=stream(seed, 504))
-    tissue = tissue[some]
-    scaled = shift_subject_parameters(tissue, rng, shift).with_(
-        s0=_of(tissue, "s0") / varied.reference
-    )
-    return with_truth(jitter_voxel_parameters(scaled, seed))

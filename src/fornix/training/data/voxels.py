@@ -18,16 +18,8 @@ from fornix.nets.targets import ANCHORED
 from fornix.physics.protocol import SCHEMES, random_protocol, scheme
 from fornix.physics.tissue import signal
 from fornix.training.data.farm import Farm
-from fornix.training.data.tissue import (
-    TRAIN_SHIFT,
-    SubjectShift,
-    Voxels,
-    anatomical_voxels,
-    join,
-    prior_voxels,
-    source_anatomy,
-)
-
+from fornix.training.data.subjects import anatomical_voxels, source_anatomy
+from fornix.training.data.tissue import TRAIN_SHIFT, SubjectShift, Voxels, join, prior_voxels
 
 #: Fewer weighted volumes than this leave the noise's level and correlation to be guessed.
 FEW_VOLUMES = 10
@@ -260,6 +252,10 @@ class PriorBalancer:
         return ((metrics - self._low) / self._step).long().clamp(0, bins - 1)
 
 
+#: Voxels of no place, and voxels of one head.
+Lot = tuple[Voxels, Voxels]
+
+
 class VoxelStream:
     """Batches of voxels of every kind, for voxel-wise networks.
 
@@ -287,17 +283,21 @@ class VoxelStream:
         self.noise, self.device = noise, pick_device(device)
         self._rng = np.random.default_rng([seed, 505])
         self._draw = torch.Generator(self.device).manual_seed(1000 * seed + 505)
-        make = partial(voxel_lot, folder, size // 8, shift)
-        self._farm = Farm(make, 1000 * (seed + 1), workers)
+        self._farm = Farm(self._maker(folder, size // 8, shift), 1000 * (seed + 1), workers)
         self._protocols = Farm(protocol_lot, 1000 * (seed + 1) + 500, min(workers, 2))
         self._waiting: list[Gradients] = []
-        self._lots: list[tuple[Voxels, Voxels]] = []
+        self._lots: list[Lot] = []
         for _ in range(8):
             self._lots.append(self._new_lot())
         self._balance = PriorBalancer(join([part for lot in self._lots for part in lot]).metrics)
 
-    def _new_lot(self) -> tuple[Voxels, Voxels]:
-        """Voxels of no place, and voxels of one head."""
+    def _maker(
+        self, folder: str | Path | None, size: int, shift: SubjectShift
+    ) -> Callable[[int], Lot]:
+        """What makes an eighth of the bank from a seed."""
+        return partial(voxel_lot, folder, size, shift)
+
+    def _new_lot(self) -> Lot:
         loose, head = self._farm.next()
         return loose.to(self.device), head.to(self.device)
 
@@ -332,9 +332,7 @@ class VoxelStream:
         return observed(join(parts)[order], gradients, self.noise, self._balance, rng, self._draw)
 
 
-def voxel_lot(
-    folder: str | Path | None, count: int, shift: SubjectShift, seed: int
-) -> tuple[Voxels, Voxels]:
+def voxel_lot(folder: str | Path | None, count: int, shift: SubjectShift, seed: int) -> Lot:
     """Half of the voxels of no place, half of one head; what a process makes ahead."""
     half = count // 2
     source = source_anatomy(folder, 0)
