@@ -149,7 +149,7 @@ def test_held_out_volumes_are_not_seen() -> None:
     rng = np.random.default_rng(0)
     voxels = prior_voxels(30, 1)
     balance = PriorBalancer(voxels.metrics)
-    batch = observed(voxels, scheme("dti30"), NoiseRange(), balance, rng, "cpu")
+    batch = observed(voxels, scheme("dti30"), NoiseRange(), balance, rng, torch.Generator())
     shares = []
     for _ in range(8):
         encoder, seen, (rest, measured, sigma) = _split(batch, rng)

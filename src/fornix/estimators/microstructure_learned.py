@@ -34,6 +34,7 @@ from fornix.nets.microstructure_estimator import (
 from fornix.nets.neighbour_attention import NeighbourAttention
 from fornix.nets.reference_b import TRAINED_B, checked_reference_b
 from fornix.nets.scan_view import ScanView, typical_voxels
+from fornix.preprocess.noise_correlation import noise_correlation
 
 #: Signals whose out-of-distribution score is above this are left to the classical fit.
 OOD_SIGNALS = 3.0
@@ -170,7 +171,8 @@ def learned_microstructure(
             progress(count * len(models) * here // total, count * len(models))
 
     estimator = MicrostructureEstimator(weights, device)
-    view = ScanView.of(dwi, voxels, sigma, device, context_attention(weights))
+    shared = noise_correlation(dwi, voxels)
+    view = ScanView.of(dwi, voxels, sigma, device, context_attention(weights), shared)
     estimates, notes = read_scan(view, estimator, block, quantiles, adapt, done, seed, at)
     usable, flags = view.usable, view.flags.copy()
     scores = np.concatenate([e.ood for e in estimates])

@@ -16,16 +16,19 @@ from fornix.core.gradients import Gradients
 from fornix.core.maps import Map
 from fornix.core.methods import Method, MethodTable
 from fornix.estimators.microstructure_learned import context_attention, read_scan
+from fornix.estimators.mixture import mixture_of, signals_of
+from fornix.nets.features import microstructure_features
 from fornix.nets.microstructure_estimator import MicrostructureEstimator
 from fornix.nets.scan_view import ScanView
 from fornix.preprocess.noise import noise_of_voxels
+from fornix.preprocess.noise_correlation import noise_correlation
 from fornix.qspace.encoder import Encoder
 
 _BLOCK = 16_384
 
 Progress = Callable[[int, int], None]
-#: Values and standard deviations (voxels, M) in units of the data, and the method with its weights.
-_Predicted = tuple[NDArray[np.float32], NDArray[np.float32], str]
+#: Values and standard deviations (voxels, M) in units of the data, the method with its weights, details.
+_Predicted = tuple[NDArray[np.float32], NDArray[np.float32], str, dict[str, object]]
 
 
 def predict(
@@ -65,7 +68,7 @@ def predict(
             "the noise level is not known; call estimate_noise first, or give --sigma"
         )
     with use_threads(threads):
-        mean, std, label = entry.run(dwi, gradients, adapt, device, progress)
+        mean, std, label, details = entry.run(dwi, gradients, adapt, device, progress)
     values = dwi.unmask(mean)
     predicted = dwi.with_(data=values, gradients=gradients)
     spread = Map(
@@ -77,6 +80,7 @@ def predict(
         units="as the scan",
         method=label,
         description="signal predicted at other gradients, and its standard deviation",
+        details=details,
     )
     return predicted, spread
 
@@ -98,7 +102,7 @@ def _by_encoder(
         mean[part], std[part] = value.clamp(min=0).cpu().numpy(), spread.cpu().numpy()
         if progress is not None:
             progress(part.stop, len(signals))
-    return mean * scale[:, None], std * scale[:, None], "encoder"
+    return mean * scale[:, None], std * scale[:, None], "encoder", {}
 
 
 @torch.no_grad()
@@ -114,11 +118,16 @@ def _by_network(
 ) -> _Predicted:
     inside = np.flatnonzero(dwi.brain())
     where = pick_device(device)
-    view = ScanView.of(dwi, inside, noise_of_voxels(dwi, inside), where, context_attention(weights))
+    view = ScanView.of(
+        dwi, inside, noise_of_voxels(dwi, inside), where, context_attention(weights),
+        noise_correlation(dwi, inside),
+    )  # fmt: skip
     estimator = MicrostructureEstimator(weights, where)
     estimates, _ = read_scan(
         view, estimator, _BLOCK, adapt=bool(adapt), progress=progress, keep_signal=True
     )
+    code = estimator.scan_code(view.typical(microstructure_features))
+    mixture = mixture_of(view, estimator.network, code)
     mean = np.zeros((len(inside), len(gradients)), dtype=np.float32)
     std = np.zeros_like(mean)
     qspace = view.encoder.qspace
@@ -127,10 +136,11 @@ def _by_network(
         last = near[-1] if near else own
         _, spread = qspace.predict(qspace.shrink(last.projected, last.sigma), gradients)
         assert spread is not None
-        value = qspace.signal(part.z, gradients).clamp(min=0) * own.scale[:, None]
+        found = mixture.mixed(signals_of(qspace, own, part.z, gradients), part.mean)
+        value = found.clamp(min=0) * own.scale[:, None]
         mean[view.usable[rows]] = value.cpu().numpy()
         std[view.usable[rows]] = (spread * own.scale[:, None]).cpu().numpy()
-    return mean, std, f"{name} ({estimator.weights.label})"
+    return mean, std, f"{name} ({estimator.weights.label})", mixture.details
 
 
 def _network(name: str, weights: str, summary: str) -> Method:

@@ -52,7 +52,7 @@ class Neighbourhood:
         inside: (B, X, Y, Z) bool.
         variance: (R,) of the coordinates over all tissue.
         size: Voxel edges in mm.
-        correlation: Of the noise of two voxels beside each other, per axis; see `noise_correlation`.
+        correlation: Of the noise of two voxels beside each other, per axis of the grid.
     """
 
     projected: torch.Tensor
@@ -65,7 +65,7 @@ class Neighbourhood:
     correlation: tuple[float, float, float] = WHITE
 
 
-def noise_correlation(
+def correlation_at(
     offsets: NDArray[np.int64], correlation: tuple[float, float, float]
 ) -> NDArray[np.float64]:
     """Correlation (…) of the noise of voxels that lie offsets (…, 3) apart.
@@ -179,7 +179,7 @@ class NeighbourAttention(nn.Module):
         padded = _Padded(guide, guide_noise.square(), s0, seen.s0_std, seen.inside)
         logits = [own(torch.stack([log_noise, known], -1))[..., 0]]
         differs: list[torch.Tensor] = []
-        alike = noise_correlation(np.array(near), seen.correlation)
+        alike = correlation_at(np.array(near), seen.correlation)
         for k, offset in enumerate(near):
             g, v, s, e, inside = padded.at(offset)
             squares = (guide - g).square()
@@ -216,7 +216,7 @@ class NeighbourAttention(nn.Module):
 def shared_noise(correlation: tuple[float, float, float]) -> NDArray[np.float64]:
     """(K + 1, K + 1) correlation of the noise among a voxel (first) and its neighbours."""
     points = np.array([(0, 0, 0), *offsets()])
-    return noise_correlation(points[:, None] - points[None], correlation)
+    return correlation_at(points[:, None] - points[None], correlation)
 
 
 def averages(
@@ -243,7 +243,7 @@ def averages(
     compared = min(COMPARED, projected.shape[1])
     guide, guide_noise = np.ascontiguousarray(projected[:, :compared]), sigma
     raw = np.empty((len(place), len(near)), dtype=np.float32)
-    alike = noise_correlation(near, correlation)
+    alike = correlation_at(near, correlation)
     shared = shared_noise(correlation)
     passes: list[Average] = []
     for score, own in zip(attention.scores, attention.own):

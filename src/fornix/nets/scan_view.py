@@ -21,8 +21,9 @@ from fornix.core.signals import Signals
 from fornix.models import flags as why
 from fornix.nets.encoding import EncodedVoxels, ProtocolEncoder
 from fornix.nets.features import Features, extract
-from fornix.nets.neighbour_attention import Average, NeighbourAttention, averages
+from fornix.nets.neighbour_attention import WHITE, Average, NeighbourAttention, averages
 from fornix.nets.scan_encoder import ENOUGH
+from fornix.preprocess.noise_correlation import Correlation
 from fornix.qspace.prior import BMAX
 
 Rows = NDArray[np.int64] | slice
@@ -44,7 +45,8 @@ class ScanView:
         sigma: (n,) their noise standard deviation in units of the data.
         encoded: The n voxels themselves.
         attention: Averages voxels with their neighbours; None for networks that see single voxels.
-        neighbours: Per pass of the attention, averaged coordinates (n, R) and their noise (n,).
+        correlation: Of the noise of neighbouring voxels.
+        neighbours: Per pass of the attention, the voxels averaged with their like.
         notes: What was left out or replaced, one line each.
     """
 
@@ -56,6 +58,7 @@ class ScanView:
     sigma: NDArray[np.float64]
     encoded: EncodedVoxels
     attention: NeighbourAttention | None
+    correlation: Correlation
     neighbours: tuple[Average, ...]
     notes: tuple[str, ...]
 
@@ -67,6 +70,7 @@ class ScanView:
         sigma: NDArray[np.float64],
         device: torch.device,
         attention: NeighbourAttention | None = None,
+        correlation: Correlation = WHITE,
     ) -> ScanView:
         """Read some voxels of a scan.
 
@@ -76,6 +80,7 @@ class ScanView:
             sigma: (asked,) noise standard deviation in units of the data.
             device: Where tensors live.
             attention: To average over neighbours with; None leaves them out.
+            correlation: Of the noise of neighbouring voxels, see `preprocess.noise_correlation`.
 
         Raises:
             FornixError: The protocol gives no tensor, no voxel holds usable signals, or no noise level
@@ -100,11 +105,13 @@ class ScanView:
         encoded = EncodedVoxels.joined(lots, len(level))
         places = voxels[usable]
         neighbours = (
-            [] if attention is None else _averaged(dwi, encoder, encoded, places, attention)
+            []
+            if attention is None
+            else _averaged(dwi, encoder, encoded, places, attention, correlation)
         )
         return ScanView(
-            dwi, encoder, len(voxels), flags, places, level, encoded, attention, tuple(neighbours),
-            (*notes, *more),
+            dwi, encoder, len(voxels), flags, places, level, encoded, attention, correlation,
+            tuple(neighbours), (*notes, *more),
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -146,7 +153,7 @@ class ScanView:
         shown = np.setdiff1d(np.arange(len(self.dwi.gradients)), volumes)
         return ScanView.of(
             self.dwi.subset(shown), self.voxels[rows], self.sigma[rows], self.encoder.device,
-            self.attention,
+            self.attention, self.correlation,
         )  # fmt: skip
 
 
@@ -212,9 +219,10 @@ def _averaged(
     encoded: EncodedVoxels,
     voxels: NDArray[np.int64],
     attention: NeighbourAttention,
+    correlation: Correlation,
 ) -> list[Average]:
-    """Voxels averaged with their like by each pass: coordinates (n, R) and their noise (n,)."""
+    """Voxels averaged with their like by each pass."""
     place = np.stack(np.unravel_index(voxels, dwi.grid), 1)
     x, y, z = (float(v) for v in dwi.voxel_size)
-    found = averages(attention, encoded, encoder.qspace.variance, place, (x, y, z))
+    found = averages(attention, encoded, encoder.qspace.variance, place, (x, y, z), correlation)
     return [average.to(encoder.device) for average in found]

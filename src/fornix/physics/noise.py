@@ -7,6 +7,7 @@ the same seed gives the same bits for any number of threads, any block of volume
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -157,9 +158,18 @@ def smooth(fields: torch.Tensor, fwhm: float | tuple[float, float, float]) -> to
 
 def fwhm_of(correlation: float) -> float:
     """Width in voxels of the kernel that leaves voxels beside each other with this correlation."""
-    if correlation < 0.01:
+    widths, correlations = _correlations()
+    if correlation < correlations[0]:
         return 0.0
-    return float(2.3548 / np.sqrt(-4 * np.log(min(correlation, 0.95))))
+    return float(np.interp(correlation, correlations, widths))
+
+
+@lru_cache(maxsize=1)
+def _correlations() -> tuple[np.ndarray, np.ndarray]:
+    """Widths of kernels and the correlation that each leaves: of the taps, which are few."""
+    widths = np.linspace(0.6, 12.0, 400)
+    taps = [kernel(float(w)) for w in widths]
+    return widths, np.array([float((t[1:] * t[:-1]).sum()) for t in taps])
 
 
 def moments(signal: np.ndarray, sigma: float, coils: int = 1) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
 from fornix.core.methods import Method, MethodTable
 from fornix.preprocess._median import cube_median
-from fornix.preprocess.signal_designs import signal_designs
+from fornix.preprocess.signal_designs import residual_bases, signal_designs
 
 
 def estimate_noise(dwi: DWI, *, method: str = "auto") -> DWI:
@@ -117,11 +117,7 @@ def _degrees_of_freedom(dwi: DWI) -> int:
 
 def _residuals(dwi: DWI, inside: NDArray[np.bool_]) -> tuple[NDArray[np.float64], int]:
     """Sum of squared residuals over all shells of the inside voxels, and its degrees of freedom."""
-    parts = [
-        (np.linalg.qr(design, mode="complete")[0][:, design.shape[1] :].astype(np.float32), index)
-        for design, index in signal_designs(dwi.gradients)
-        if len(index) > design.shape[1]
-    ]
+    parts = residual_bases(dwi.gradients)
     total = np.zeros(dwi.grid)
     for voxels, signals in dwi.inside(inside):
         squared = [((signals[:, index] @ left) ** 2).sum(-1) for left, index in parts]

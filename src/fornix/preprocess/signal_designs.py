@@ -59,3 +59,15 @@ def _along_b(gradients: Gradients, lmax: int) -> NDArray[np.float64]:
         parts.append((basis[:, :, None] * angular[:, None, :]).reshape(len(gradients), -1))
     left, size, _ = np.linalg.svd(np.concatenate(parts, axis=1), full_matrices=False)
     return left[:, size > 1e-6 * size[0]]
+
+
+def residual_bases(gradients: Gradients) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+    """What each design cannot hold: orthonormal (volumes, freedom) and the volumes, where any is left.
+
+    Signals times the basis are what a least-squares fit leaves over, with the noise's own deviation.
+    """
+    return [
+        (np.linalg.qr(design, mode="complete")[0][:, design.shape[1] :].astype(np.float32), index)
+        for design, index in signal_designs(gradients)
+        if len(index) > design.shape[1]
+    ]

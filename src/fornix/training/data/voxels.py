@@ -17,14 +17,13 @@ from fornix.nets.encoding import EncodedVoxels, ProtocolEncoder
 from fornix.nets.targets import ANCHORED
 from fornix.physics.protocol import SCHEMES, random_protocol, scheme
 from fornix.physics.tissue import signal
+from fornix.preprocess.noise_correlation import UNKNOWN
 from fornix.training.data.farm import Farm
 from fornix.training.data.subjects import anatomical_voxels, source_anatomy
 from fornix.training.data.tissue import TRAIN_SHIFT, SubjectShift, Voxels, join, prior_voxels
 
 #: Fewer weighted volumes than this leave the noise's level and correlation to be guessed.
 FEW_VOLUMES = 10
-#: Correlation that stands where it is not known.
-UNKNOWN_CORRELATION = (0.3, 0.3, 0.3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +145,7 @@ class Conditions:
         true = _correlation(rng)
         told = np.clip(true + rng.normal(0, 0.05, 3), 0, 0.9)
         if unsure:
-            told = np.array(UNKNOWN_CORRELATION)
+            told = np.array(UNKNOWN)
         return Conditions(
             snr=float(np.exp(rng.uniform(*np.log(noise.snr)))),
             coils=int(rng.integers(2, noise.most_coils + 1)) if several else 1,
