@@ -160,7 +160,7 @@ def read_orientations(
     assert isinstance(net, FodNet)
     net = net.to(view.encoder.device)
     calibration = PeakCalibration.from_state(file.groups["peaks"])
-    code, notes = net.scan_encoder(view.typical().invariants), []
+    code, notes = net.scan_encoder(view.typical(net.reads).invariants), []
     if adapt:
         model = FodSignalModel().to(view.encoder.device)
         shift, note = adapt_to_scan(view, net, model.likelihood, model, seed=seed + 1)
@@ -175,7 +175,7 @@ def read_orientations(
 
     @torch.no_grad()  # of each thread its own
     def ask(rows: slice) -> None:
-        prediction = net(view.features(rows), code)
+        prediction = net(view.features(rows, net.reads), code)
         found = peak_candidates(prediction)
         here = usable[rows]
         full["fod"][here] = prediction.fod.cpu().numpy()

@@ -20,7 +20,7 @@ from fornix.core.errors import FornixError
 from fornix.core.signals import Signals
 from fornix.models import flags as why
 from fornix.nets.encoding import EncodedVoxels, ProtocolEncoder
-from fornix.nets.features import Features, extract
+from fornix.nets.features import Features
 from fornix.nets.neighbour_attention import WHITE, Average, NeighbourAttention, averages
 from fornix.nets.scan_encoder import ENOUGH
 from fornix.preprocess.noise_correlation import Correlation
@@ -140,11 +140,11 @@ class ScanView:
         )
         return own, tuple(near)
 
-    def features(self, rows: Rows, reads: Callable[..., F] = extract) -> F:
+    def features(self, rows: Rows, reads: Callable[..., F]) -> F:
         """What a network reads of some of the voxels; reads: the network's own, see `nets.features`."""
         return reads(self.encoder, *self.context(rows))
 
-    def typical(self, reads: Callable[..., F] = extract) -> F:
+    def typical(self, reads: Callable[..., F]) -> F:
         """Features of voxels that show what the scan is like, for a `ScanEncoder`."""
         return self.features(typical_voxels(self.voxels, self.asked), reads)
 

@@ -32,8 +32,8 @@ from fornix.training.trainer import Trained, train
 
 LIMITS = """\
 * Trained on simulation only: sticks and zeppelins of up to three dispersed populations, free water and
-  a restricted isotropic part, 0 <= b <= 4000 s/mm² mostly, SNR 6 to 80, noise Rician or from a few
-  coils, noise level reported wrong by some 20%.
+  a restricted isotropic part, 0 <= b <= 4000 s/mm² mostly, SNR 6 to 150, noise Rician or from a few
+  coils, shared by neighbours or not, noise level reported wrong by some 20%.
 * Tissue unlike that (exchange, large restricted parts, strong artefacts) is scored by the `ood` map; it
   is not always caught.
 * Where measurements are few, estimates lean to what the training tissue makes likely: the standard
@@ -53,7 +53,8 @@ LIMITS_FOD = """\
 """
 
 _SUBJECTS = (
-    "subjects simulated from the anatomy (some smoothed, deformed, perturbed, aged, with lesions, with "
+    "subjects simulated from the anatomy (some smoothed, their fibres' axes too, a third with white matter "
+    "made of bundles that turn slowly, deformed, perturbed, aged, with lesions, with "
     "parameters that vary in space or are shifted as a whole, a tenth of them with permeable axons)"
 )
 _DATA = {
@@ -180,7 +181,7 @@ def _card(
         f"for the calibration, two for training){rate}; written "
         f"{time.strftime('%Y-%m-%d')}.",
         "## Data",
-        f"Simulated only, endless: {_DATA.get(made.kind, _DATA['patches'])}; random protocols of 7 to 130 "
+        f"Simulated only, endless: {_DATA.get(made.kind, _DATA['patches'])}; random protocols of 7 to 270 "
         "volumes and named schemes; noise as in the recipe. No real scan and no fit of one was a label.",
         "## Recipe",
         f"```json\n{json.dumps(asdict(made), indent=2)}\n```",
