@@ -59,7 +59,7 @@ RECIPES = {
         ),
         Recipe(
             "spatial", "spatial", "as voxelwise, from a voxel and its neighbours",
-            width=256, depth=4, steps=2_565, batch=16, bank=6, renew=4, rate=1.5e-3,
+            width=256, depth=4, steps=10_665, batch=4, bank=8, renew=40, rate=8e-4, seed=5,
             needs=("context", "voxelwise"),
         ),
         Recipe(

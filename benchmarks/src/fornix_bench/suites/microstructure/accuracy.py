@@ -28,6 +28,7 @@ DIRECTED = 0.3
 FA_GOALS = {
     "voxelwise": {6: 0.80, 12: 0.85, 30: 0.90},
     "learned": {6: 0.55, 12: 0.60, 30: 0.70},
+    "judge": {6: 0.60, 12: 0.72, 30: 0.82},
     "in-distribution": {6: 0.55, 12: 0.60, 30: 0.65},
 }
 BIAS_GOALS = {6: 0.02, 12: 0.01, 30: 0.01}
@@ -215,7 +216,8 @@ def _tensor(
         if param == "fa" and method in learned():
             alone = method == "voxelwise" or population.name == "random"  # nothing around to see
             inner = alone and population.name in ("subject", "random")
-            goals = FA_GOALS["in-distribution" if inner else method]
+            judged = population.name == "trxscan" and method != "voxelwise"
+            goals = FA_GOALS["in-distribution" if inner else "judge" if judged else method]
             row["goal"] = 1.0 if region == "lesion" else goals.get(number)
             row["bias_goal"] = BIAS_GOALS.get(number) if region == "white" else None
         rows.append(row)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from fornix.core.compute import use_threads
+from fornix_bench.judge.population import trxscan_population
 from fornix_bench.suites.microstructure import accuracy, uncertainty
 from fornix_bench.suites.microstructure.estimates import learned, left_out
 from fornix_bench.suites.microstructure.page import write
@@ -94,13 +95,15 @@ def run_microstructure(
         big = _families(wanted, wanted.block, skipped)
         few = [anatomical(wanted.small, 910, wanted.voxel_size)]
         few.append(exchanging(wanted.small, 911, wanted.voxel_size))
+        few += [f for f in big if f.name == "trxscan"]
         for name in sections:
             if name == "tensor":
                 rows += accuracy.tensor_rows(
                     big, DIRECTIONS, wanted.peers, wanted.force, seed, skipped
                 )
             elif name == "random":
-                rows += accuracy.random_rows(few[0], wanted.protocols, seed)
+                for population in (few[0], *(f for f in few if f.name == "trxscan")):
+                    rows += accuracy.random_rows(population, wanted.protocols, seed)
             elif name == "advanced":
                 chosen = [f for f in big if f.name != "random"]
                 rows += accuracy.advanced_rows(chosen, (20.0, 30.0), wanted.peers, seed, skipped)
@@ -166,6 +169,13 @@ def _families(
         skipped.append(f"the training anatomy is not under {_data()}: no population `subject`")
     else:
         made.append(held_out)
+    judge = trxscan_population(wanted.small, 904, wanted.voxel_size, readout=False)
+    if judge is None:
+        skipped.append(
+            "trxscan or the streamlines of its head are missing: no population `trxscan`"
+        )
+    else:
+        made.append(judge)
     return [*made, single_voxels(wanted.single)]
 
 
