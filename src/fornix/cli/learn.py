@@ -42,7 +42,7 @@ def train_command(
     ] = None,
     protocols: Annotated[
         int, typer.Option("--protocols", help="Random protocols of the calibration.", min=1)
-    ] = 240,
+    ] = 400,
     finetune: Annotated[
         bool,
         typer.Option("--finetune", help="Go on from the weights that ship, not from nothing."),

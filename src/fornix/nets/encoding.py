@@ -27,6 +27,8 @@ _PARAMS = ("fa", "md", "ad", "rd")
 _TOP = (1.0, 4.0, 5.0, 4.0)
 #: How many numbers describe a protocol.
 PROTOCOL_SIZE = 5
+#: b-value that the networks' tensor describes, and how near to it a fit is one of the same, ms/µm².
+REFERENCE_B, _NEAR = 1.0, 0.15
 #: A tensor's signal is read at so many b-values at most, on axes that integrate polynomials of this degree
 #: exactly, and counts as this many axes with this noise.
 _TENSOR_LEVELS, _TENSOR_DEGREE, _TENSOR_AXES, _TENSOR_NOISE = 3, 19, 45, 0.01
@@ -101,6 +103,7 @@ class ProtocolEncoder:
     Attributes:
         qspace: The q-space encoder of this protocol.
         protocol: (PROTOCOL_SIZE,) numbers that describe the protocol.
+        near_reference: Whether its tensor is fitted at the b-value that the networks' tensor describes.
 
     Raises:
         FornixError: The protocol gives no tensor, or has b-values beyond the prior's.
@@ -119,6 +122,8 @@ class ProtocolEncoder:
         self._rows = np.flatnonzero(keep)
         self._for_tensor = gradients.subset(keep)
         self.protocol = self._describe()
+        level = self._for_tensor.b[~self._for_tensor.b0_mask].mean()
+        self.near_reference = bool(abs(level - REFERENCE_B) < _NEAR)
 
     def encode(
         self, signals: NDArray[np.float32] | torch.Tensor, sigma: NDArray | torch.Tensor

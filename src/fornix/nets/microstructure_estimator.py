@@ -21,8 +21,9 @@ from fornix.nets.features import (
 from fornix.nets.microstructure_net import MicrostructureNet, MicrostructurePrediction
 from fornix.nets.reference_b import TRAINED_B, tensor_change
 from fornix.nets.scan_view import Rows, ScanView
-from fornix.nets.targets import METRICS, possible, upper
+from fornix.nets.targets import ANCHORED, METRICS, possible, upper
 from fornix.uncertainty.conformal import Calibration, strata
+from fornix.uncertainty.fit_share import FitShare
 from fornix.uncertainty.ood import Evidence, OODScorer
 
 #: Where each metric stands in `MicrostructureEstimates.mean`.
@@ -74,6 +75,7 @@ class MicrostructureEstimator:
         assert isinstance(found, MicrostructureNet)
         self.network = found.to(device)
         self.calibration = Calibration.from_state(self.weights.groups["conformal"])
+        self.fit_share = FitShare.from_state(self.weights.groups["fit_share"])
         self.scorer = OODScorer.from_state(self.weights.groups["ood"])
 
     @torch.inference_mode()
@@ -105,8 +107,10 @@ class MicrostructureEstimator:
             self.network, view.encoder, own, microstructure_features(view.encoder, own, near),
             view.signals(rows), code, self.scorer.distance,
         )  # fmt: skip
-        mean = prediction.mean
         stratum = strata(view.encoder.gradients, own.sigma.cpu().numpy())
+        share = self.fit_share.of(stratum, view.encoder.near_reference)
+        prediction = with_fit(prediction, own, share.to(own.fit))
+        mean = prediction.mean
         raw_mean, raw_std = mean.cpu().numpy(), prediction.std.cpu().numpy()
         top = upper(mean).cpu().numpy()
         found = self.calibration.quantiles(raw_mean, raw_std, stratum, levels)
@@ -133,6 +137,29 @@ class MicrostructureEstimator:
             ood=self.scorer.ood_score(evidence, stratum),
             worst_volume=np.asarray(evidence.volume),
         )
+
+
+def own_dyad(own: EncodedVoxels) -> torch.Tensor:
+    """(n, 6) v1 v1ᵀ of the tensors fitted to the voxels themselves."""
+    v = eigen(own.tensor.contiguous())[1][:, :, 2]
+    return torch.stack(
+        [v[:, i] * v[:, j] for i, j in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))], 1
+    )
+
+
+def with_fit(
+    prediction: MicrostructurePrediction, own: EncodedVoxels, share: torch.Tensor
+) -> MicrostructurePrediction:
+    """A prediction moved to the voxels' own tensor fit by these shares (n, SHARES)."""
+    mean = prediction.mean.clone()
+    mean[:, :ANCHORED] += share[:, :ANCHORED] * (own.fit - mean[:, :ANCHORED])
+    last = share[:, ANCHORED:]
+    return replace(
+        prediction,
+        mean=mean,
+        tensor=prediction.tensor + last * (own.tensor - prediction.tensor),
+        dyad=prediction.dyad + last * (own_dyad(own) - prediction.dyad),
+    )
 
 
 def predict_with_evidence(

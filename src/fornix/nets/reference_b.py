@@ -21,12 +21,13 @@ import torch
 from fornix.core.design import quadratic_form
 from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients
+from fornix.nets.encoding import REFERENCE_B
 from fornix.nets.features import eigen
 from fornix.numerics.directions import fibonacci
 from fornix.qspace.encoder import Encoder
 
 #: What the networks' tensor was trained for, s/mm².
-TRAINED_B = 1000.0
+TRAINED_B = 1000.0 * REFERENCE_B
 #: Between these the networks know the signal well, s/mm².
 LOWEST_B, HIGHEST_B = 500.0, 3000.0
 #: Axes on which both tensors are fitted.

@@ -78,7 +78,7 @@ def make(
     device: str = "auto",
     devices: int = 1,
     folder: Path = weights.FOLDER,
-    protocols: int = 240,
+    protocols: int = 400,
     finetune: bool = False,
     tell: Callable[[str], None] = print,
 ) -> Path:

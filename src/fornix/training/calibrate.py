@@ -7,19 +7,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from fornix.nets.encoding import EncodedVoxels
 from fornix.nets.features import MicrostructureFeatures, microstructure_features
-from fornix.nets.microstructure_estimator import predict_with_evidence
-from fornix.nets.microstructure_net import MicrostructureNet
+from fornix.nets.microstructure_estimator import own_dyad, predict_with_evidence
+from fornix.nets.microstructure_net import MicrostructureNet, MicrostructurePrediction
 from fornix.nets.neighbour_attention import NeighbourAttention
+from fornix.nets.targets import ANCHORED
 from fornix.training.data.patches import PatchStream
 from fornix.training.data.voxels import Batch, VoxelStream
 from fornix.training.tasks.microstructure import spatial_batch
 from fornix.uncertainty.conformal import Calibration, strata
+from fornix.uncertainty.fit_share import FitShare
 from fornix.uncertainty.ood import Evidence, OODScorer
 
 #: Added to the training seed: protocols, tissue and noise of the calibration are its own.
 _SEED = 90_000
+#: Less anisotropic voxels have no direction.
+_DIRECTED = 0.2
+_COLLECTED = ("mean", "std", "truth", "stratum", "error", "apart", "near", "fit")
 
 
 @torch.inference_mode()
@@ -27,12 +34,12 @@ def calibrate(
     network: MicrostructureNet,
     stream: VoxelStream | PatchStream,
     context: NeighbourAttention | None,
-    protocols: int = 240,
+    protocols: int = 400,
     per_protocol: int = 1500,
     tell: Callable[[str], None] = print,
 ) -> dict[str, dict[str, torch.Tensor]]:
     """Tables of `trust/` from `protocols` random protocols: groups to be saved with the weights."""
-    collected: dict[str, list[np.ndarray]] = {k: [] for k in ("mean", "std", "truth", "stratum")}
+    collected: dict[str, list[np.ndarray]] = {k: [] for k in _COLLECTED}
     evidence: list[np.ndarray] = []
     invariants: list[np.ndarray] = []
     for k in range(protocols):
@@ -42,9 +49,16 @@ def calibrate(
         answer, found = predict_with_evidence(
             network, batch.encoder, seen, features, batch.signals[chosen], code
         )
+        truth, v1 = batch.voxels.metrics[chosen], batch.voxels.v1[chosen]
+        error, apart = _beside_fit(answer, seen, truth, v1)
+        collected["error"].append(error)
+        collected["apart"].append(apart)
+        near = batch.encoder.near_reference
+        collected["near"].append(np.full(len(error), near))
+        collected["fit"].append(seen.fit.cpu().numpy())
         collected["mean"].append(answer.mean.cpu().numpy())
         collected["std"].append(answer.std.cpu().numpy())
-        collected["truth"].append(batch.voxels.metrics[chosen].cpu().numpy())
+        collected["truth"].append(truth.cpu().numpy())
         collected["stratum"].append(strata(batch.encoder.gradients, seen.sigma.cpu().numpy()))
         evidence.append(np.stack([found.misfit, found.worst, found.residual], 1))
         invariants.append(features.invariants.cpu().numpy())
@@ -58,8 +72,29 @@ def calibrate(
     scorer = OODScorer.fit(
         mean, whiten, Evidence(distance, misfit, worst, residual), made["stratum"]
     )
+    shares = FitShare.fit(made["error"], made["apart"], made["stratum"], made["near"])
+    kept = shares.table[made["stratum"], made["near"].astype(int), :ANCHORED]
+    made["mean"][:, :ANCHORED] += kept * (made["fit"] - made["mean"][:, :ANCHORED])
     calibration = Calibration.fit(made["mean"], made["std"], made["truth"], made["stratum"])
-    return {"conformal": calibration.state(), "ood": scorer.state()}
+    return {
+        "conformal": calibration.state(), "ood": scorer.state(), "fit_share": shares.state(),
+    }  # fmt: skip
+
+
+def _beside_fit(
+    answer: MicrostructurePrediction, seen: EncodedVoxels, truth: torch.Tensor, v1: torch.Tensor
+) -> tuple[NDArray, NDArray]:
+    """What `FitShare.fit` asks for, both (n, SHARES)."""
+    apart = seen.fit - answer.mean[:, :ANCHORED]
+    left = truth[:, :ANCHORED] - answer.mean[:, :ANCHORED]
+    # Off-diagonal elements count twice; where anisotropy is low there is no direction to find.
+    count = torch.tensor([1.0, 1, 1, 2, 2, 2]).to(apart) * (truth[:, :1] > _DIRECTED)
+    rows, columns = (0, 1, 2, 0, 0, 1), (0, 1, 2, 1, 2, 2)
+    turned = own_dyad(seen) - answer.dyad
+    missing = v1[:, rows] * v1[:, columns] - answer.dyad
+    error = torch.cat([left * apart, (count * missing * turned).sum(1, keepdim=True)], 1)
+    squares = torch.cat([apart.square(), (count * turned.square()).sum(1, keepdim=True)], 1)
+    return error.cpu().numpy(), squares.cpu().numpy()
 
 
 def held_out_stream(task: Any, seed: int, device: torch.device) -> VoxelStream | PatchStream:

@@ -50,8 +50,8 @@ RECIPES = {
     for r in (
         Recipe(
             "voxelwise", "voxelwise", "tensor, kurtosis and NODDI metrics, directions and signal of "
-            "single voxels, any protocol", width=256, depth=4, steps=24_000, batch=2048,
-            bank=240_000,
+            "single voxels, any protocol", width=256, depth=4, steps=25_000, batch=1024,
+            bank=64_000, rate=8e-4, renew=60, seed=5,
         ),
         Recipe(
             "context", "context", "which neighbours of a voxel may be averaged with it",

@@ -20,8 +20,8 @@ from fornix.core.gradients import Gradients
 
 #: Levels that are tabulated; others are interpolated.
 LEVELS = (0.005, 0.025, 0.05, 0.1, 0.16, 0.25, 0.5, 0.75, 0.84, 0.9, 0.95, 0.975, 0.995)
-_DIRECTIONS = (9, 19, 44)
-_SNR = (8.0, 14.0, 25.0, 45.0)
+_DIRECTIONS = (9, 19, 44, 100)
+_SNR = (8.0, 14.0, 25.0, 45.0, 80.0)
 #: Bands of the estimate's own height.
 BANDS = 3
 COUNT = (len(_DIRECTIONS) + 1) * 2 * (len(_SNR) + 1)
