@@ -139,26 +139,24 @@ class MicrostructureEstimator:
         )
 
 
-def own_dyad(own: EncodedVoxels) -> torch.Tensor:
-    """(n, 6) v1 v1ᵀ of the tensors fitted to the voxels themselves."""
-    v = eigen(own.tensor.contiguous())[1][:, :, 2]
-    return torch.stack(
-        [v[:, i] * v[:, j] for i, j in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))], 1
-    )
-
-
 def with_fit(
     prediction: MicrostructurePrediction, own: EncodedVoxels, share: torch.Tensor
 ) -> MicrostructurePrediction:
-    """A prediction moved to the voxels' own tensor fit by these shares (n, SHARES)."""
+    """A prediction moved to the voxels' own tensor fit by these shares (n, SHARES); tensor and direction by
+    that of FA.
+    """
     mean = prediction.mean.clone()
-    mean[:, :ANCHORED] += share[:, :ANCHORED] * (own.fit - mean[:, :ANCHORED])
-    last = share[:, ANCHORED:]
+    mean[:, :ANCHORED] += share * (own.fit - mean[:, :ANCHORED])
+    first = share[:, :1]
+    v = eigen(own.tensor.contiguous())[1][:, :, 2]
+    dyad = torch.stack(
+        [v[:, i] * v[:, j] for i, j in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))], 1
+    )
     return replace(
         prediction,
         mean=mean,
-        tensor=prediction.tensor + last * (own.tensor - prediction.tensor),
-        dyad=prediction.dyad + last * (own_dyad(own) - prediction.dyad),
+        tensor=prediction.tensor + first * (own.tensor - prediction.tensor),
+        dyad=prediction.dyad + first * (dyad - prediction.dyad),
     )
 
 

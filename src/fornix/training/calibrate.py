@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from fornix.nets.encoding import EncodedVoxels
 from fornix.nets.features import MicrostructureFeatures, microstructure_features
-from fornix.nets.microstructure_estimator import own_dyad, predict_with_evidence
-from fornix.nets.microstructure_net import MicrostructureNet, MicrostructurePrediction
+from fornix.nets.microstructure_estimator import predict_with_evidence
+from fornix.nets.microstructure_net import MicrostructureNet
 from fornix.nets.neighbour_attention import NeighbourAttention
 from fornix.nets.targets import ANCHORED
 from fornix.training.data.patches import PatchStream
@@ -24,9 +22,7 @@ from fornix.uncertainty.ood import Evidence, OODScorer
 
 #: Added to the training seed: protocols, tissue and noise of the calibration are its own.
 _SEED = 90_000
-#: Less anisotropic voxels have no direction.
-_DIRECTED = 0.2
-_COLLECTED = ("mean", "std", "truth", "stratum", "error", "apart", "near", "fit")
+_COLLECTED = ("mean", "std", "truth", "stratum", "near", "fit")
 
 
 @torch.inference_mode()
@@ -49,12 +45,8 @@ def calibrate(
         answer, found = predict_with_evidence(
             network, batch.encoder, seen, features, batch.signals[chosen], code
         )
-        truth, v1 = batch.voxels.metrics[chosen], batch.voxels.v1[chosen]
-        error, apart = _beside_fit(answer, seen, truth, v1)
-        collected["error"].append(error)
-        collected["apart"].append(apart)
-        near = batch.encoder.near_reference
-        collected["near"].append(np.full(len(error), near))
+        truth = batch.voxels.metrics[chosen]
+        collected["near"].append(np.full(len(truth), batch.encoder.near_reference))
         collected["fit"].append(seen.fit.cpu().numpy())
         collected["mean"].append(answer.mean.cpu().numpy())
         collected["std"].append(answer.std.cpu().numpy())
@@ -72,29 +64,15 @@ def calibrate(
     scorer = OODScorer.fit(
         mean, whiten, Evidence(distance, misfit, worst, residual), made["stratum"]
     )
-    shares = FitShare.fit(made["error"], made["apart"], made["stratum"], made["near"])
+    first = made["mean"][:, :ANCHORED]
+    apart, left = made["fit"] - first, made["truth"][:, :ANCHORED] - first
+    shares = FitShare.fit(left * apart, apart**2, made["stratum"], made["near"])
     kept = shares.table[made["stratum"], made["near"].astype(int), :ANCHORED]
-    made["mean"][:, :ANCHORED] += kept * (made["fit"] - made["mean"][:, :ANCHORED])
+    made["mean"][:, :ANCHORED] += kept * apart
     calibration = Calibration.fit(made["mean"], made["std"], made["truth"], made["stratum"])
     return {
         "conformal": calibration.state(), "ood": scorer.state(), "fit_share": shares.state(),
     }  # fmt: skip
-
-
-def _beside_fit(
-    answer: MicrostructurePrediction, seen: EncodedVoxels, truth: torch.Tensor, v1: torch.Tensor
-) -> tuple[NDArray, NDArray]:
-    """What `FitShare.fit` asks for, both (n, SHARES)."""
-    apart = seen.fit - answer.mean[:, :ANCHORED]
-    left = truth[:, :ANCHORED] - answer.mean[:, :ANCHORED]
-    # Off-diagonal elements count twice; where anisotropy is low there is no direction to find.
-    count = torch.tensor([1.0, 1, 1, 2, 2, 2]).to(apart) * (truth[:, :1] > _DIRECTED)
-    rows, columns = (0, 1, 2, 0, 0, 1), (0, 1, 2, 1, 2, 2)
-    turned = own_dyad(seen) - answer.dyad
-    missing = v1[:, rows] * v1[:, columns] - answer.dyad
-    error = torch.cat([left * apart, (count * missing * turned).sum(1, keepdim=True)], 1)
-    squares = torch.cat([apart.square(), (count * turned.square()).sum(1, keepdim=True)], 1)
-    return error.cpu().numpy(), squares.cpu().numpy()
 
 
 def held_out_stream(task: Any, seed: int, device: torch.device) -> VoxelStream | PatchStream:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from fornix.uncertainty.conformal import COUNT
 
-#: FA, MD, AD and RD each have a weight, and the direction has one.
-SHARES = 5
+#: FA, MD, AD and RD each have a weight.
+SHARES = 4
 #: Fewer voxels than this say nothing: all strata together stand in.
 _ENOUGH = 400
 
