@@ -63,9 +63,9 @@ def run_unseen(
         "conditioned subset of directions. `floor`: the noise of the unseen measurements, from the "
         "residuals of a tensor fit to all. Ratios are of the excess, sqrt(RMSE² − floor²), to that of "
         "the weighted tensor fit. `encoder`: the q-space Gaussian process, told the noise level; "
-        "`adapted`: its prior's scales fitted to the scan first; `voxelwise`, `learned`: the signal of "
-        "the networks; `fitted`: `learned` with `--adapt`, where the volumes are enough; `tensor`: of the "
-        "default network's mean tensor alone."
+        "`adapted`: its prior's scales fitted to the scan first; `voxelwise`, `learned`: `fornix predict`, "
+        "the networks' signal mixed with the process and the tensor fit; `fitted`: `learned` with `--adapt`, "
+        "where the volumes are enough; `tensor`: of the default network's mean tensor alone."
     )
     columns = ["scan", "used", "unseen", "floor", "wls", "learned"]
     columns += [
