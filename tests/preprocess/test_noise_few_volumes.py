@@ -1,0 +1,54 @@
+"""The noise level where measurements are few: what is told is near what was added, and to what all tell."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fornix.core.dwi import DWI
+from fornix.core.errors import FornixError
+from fornix.physics import Noise, simulate
+from fornix.physics.anatomy import Anatomy, embedded
+from fornix.physics.protocol import shells
+from fornix.preprocess import estimate_noise
+from fornix.preprocess.noise import components
+
+
+@pytest.fixture(scope="module")
+def tissue() -> Anatomy:
+    return embedded(3.0, 7)
+
+
+def scan_of(tissue: Anatomy, directions: int, smoothing: float) -> tuple[DWI, np.ndarray]:
+    noise = Noise(snr=20.0, smoothing=smoothing)
+    made = simulate(tissue, shells(1, (1000.0, directions)), noise=noise, seed=directions)
+    return made.dwi.with_(mask=tissue.mask, sigma=None), np.broadcast_to(made.sigma, tissue.grid)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.8])
+@pytest.mark.parametrize("directions", [3, 4, 6, 7, 8, 9, 12])
+def test_level_is_near_what_was_added(tissue, directions, smoothing):
+    dwi, true = scan_of(tissue, directions, smoothing)
+    found = estimate_noise(dwi).sigma
+    # Three volumes leave one component, which tissue has a part in: it reads high.
+    off = 0.4 if directions == 3 else 0.25
+    assert np.median(found[tissue.mask] / true[tissue.mask]) == pytest.approx(1, abs=off)
+
+
+def test_it_does_not_depend_on_the_axes_and_volumes_order(tissue):
+    dwi, _ = scan_of(tissue, 6, 0.0)
+    found = components(dwi)
+    order = [3, 0, 6, 5, 1, 4, 2]
+    np.testing.assert_allclose(components(dwi.subset(order)), found, rtol=1e-5)
+
+
+def test_one_or_two_volumes_and_thin_grids(tissue):
+    few, _ = scan_of(tissue, 2, 0.0)
+    with pytest.raises(FornixError, match="3 weighted volumes"):
+        components(few)
+    assert np.isfinite(estimate_noise(few).sigma).all()
+    dwi, _ = scan_of(tissue, 6, 0.0)
+    middle = dwi.grid[2] // 2
+    for part in (slice(middle, middle + 1), slice(middle, middle + 2), slice(middle, middle + 4)):
+        thin = DWI(dwi.data[:, :, part], dwi.gradients, dwi.affine, mask=tissue.mask[:, :, part])
+        assert np.isfinite(estimate_noise(thin).sigma).all()
