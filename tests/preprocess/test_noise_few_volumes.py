@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from fornix.core.dwi import DWI
-from fornix.core.errors import FornixError
+from fornix.core.errors import FornixError, FornixWarning
+from fornix.estimators.microstructure import microstructure
 from fornix.physics import Noise, simulate
 from fornix.physics.anatomy import Anatomy, embedded
 from fornix.physics.protocol import shells
 from fornix.preprocess import estimate_noise
-from fornix.preprocess.noise import components
+from fornix.preprocess.noise import components, noise_doubt
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +53,27 @@ def test_one_or_two_volumes_and_thin_grids(tissue):
     for part in (slice(middle, middle + 1), slice(middle, middle + 2), slice(middle, middle + 4)):
         thin = DWI(dwi.data[:, :, part], dwi.gradients, dwi.affine, mask=tissue.mask[:, :, part])
         assert np.isfinite(estimate_noise(thin).sigma).all()
+
+
+@pytest.mark.parametrize("directions", [9, 12, 30])
+def test_a_given_level_that_is_far_off_is_doubted(tissue, directions):
+    dwi, true = scan_of(tissue, directions, 0.0)
+    inside, level = np.flatnonzero(tissue.mask), float(np.median(true[tissue.mask]))
+    for factor in (0.5, 1.0, 2.0):
+        assert noise_doubt(dwi, factor * level, inside) == ""
+    for factor in (0.1, 10.0):
+        line = noise_doubt(dwi, factor * level, inside)
+        told = float(line.split(" is ")[1].split(" times")[0])
+        assert told == pytest.approx(factor, rel=0.25) and "--sigma" in line
+        with pytest.warns(FornixWarning, match="leave --sigma out"):
+            maps = microstructure(dwi, models=("dti",), method="wls", sigma=factor * level)
+        assert np.isfinite(maps["dti_fa"].data).all()
+
+
+def test_volumes_of_no_numbers_are_named(tissue):
+    for directions in (6, 12):
+        dwi, _ = scan_of(tissue, directions, 0.0)
+        data = np.array(dwi.data)
+        data[..., 4] = np.nan
+        with pytest.raises(FornixError, match=r"volumes 4 hold .* --exclude 4"):
+            estimate_noise(dwi.with_(data=data))

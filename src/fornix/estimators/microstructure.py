@@ -24,7 +24,7 @@ from fornix.estimators.classical import CLASSICAL
 from fornix.estimators.microstructure_methods import MICROSTRUCTURE_METHODS
 from fornix.models import flags as why
 from fornix.models.base import Fit, Progress, gather
-from fornix.preprocess.noise import noise_of_voxels
+from fornix.preprocess.noise import noise_doubt, noise_of_voxels
 
 if TYPE_CHECKING:
     import torch
@@ -126,6 +126,8 @@ def microstructure(
     _check_options(methods, quantiles, adapt, reference_b)
     inside = np.flatnonzero(dwi.brain())
     noise = _sigma_of(dwi, sigma, inside)
+    if sigma is not None and noise is not None and (doubt := noise_doubt(dwi, noise, inside)):
+        notes.append(tell(doubt))
     together = [m for m in chosen if methods[m].whole_scan]
     # Fits need no torch, which takes a second to load; only a word that it must judge does.
     where = pick_device(device) if together or str(device) not in ("auto", "cpu") else None

@@ -49,8 +49,9 @@ def smallest_component(
             signals = data[part[..., 0], part[..., 1], part[..., 2]].astype(np.float64)
             signals -= signals.mean(1, keepdims=True)
             covariance = np.einsum("npi,npj->nij", signals, signals) / (len(offsets) - 1)
-            smallest = np.linalg.eigvalsh(covariance)[:, 0].clip(0)
-            place = tuple(centres[start : start + _AT_ONCE].T)
+            fine = np.isfinite(covariance).all((1, 2))
+            smallest = np.linalg.eigvalsh(covariance[fine])[:, 0].clip(0)
+            place = tuple(centres[start : start + _AT_ONCE][fine].T)
             found[place] = np.sqrt(smallest / expected)
     level = _lower_quantile(found)
     back = [

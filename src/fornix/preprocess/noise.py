@@ -16,6 +16,8 @@ from fornix.preprocess.signal_designs import residual_bases, signal_designs
 
 #: Weighted volumes that `components` needs.
 _FEWEST = 3
+#: Voxels by which a given level is judged, and the factor from which it is doubted.
+_JUDGED, _FAR = 4000, 3.0
 
 
 def estimate_noise(dwi: DWI, *, method: str = "auto") -> DWI:
@@ -32,6 +34,10 @@ def estimate_noise(dwi: DWI, *, method: str = "auto") -> DWI:
     sigma = NOISE_METHODS[method].run(dwi)
     signal = np.abs(dwi.mean_b0()).max()
     if not np.isfinite(sigma).all() or np.median(sigma) <= 1e-6 * signal:
+        if broken := _not_numbers(dwi):
+            raise FornixError(
+                f"volumes {broken} hold values that are not numbers; leave them out with --exclude {broken}"
+            )
         raise FornixError(
             f"the noise level could not be estimated by {method!r} (too few voxels or volumes, or "
             "noise-free data); give it with --sigma"
@@ -62,6 +68,33 @@ def noise_of_voxels(dwi: DWI, voxels: NDArray[np.int64]) -> NDArray[np.float64]:
     """
     level = estimate_noise(dwi).sigma if dwi.sigma is None else dwi.sigma
     return np.broadcast_to(np.asarray(level, np.float64), dwi.grid).reshape(-1)[voxels]
+
+
+def noise_doubt(dwi: DWI, sigma: float | NDArray[np.floating], voxels: NDArray[np.int64]) -> str:
+    """One line where a noise level that was given is far from what the scan itself shows; else empty.
+
+    Args:
+        dwi: The scan.
+        sigma: The level, or (n,) of these voxels, in units of the data.
+        voxels: (n,) flat indices of the brain.
+    """
+    parts = residual_bases(dwi.gradients)
+    freedom = sum(left.shape[1] for left, _ in parts)
+    some = np.linspace(0, len(voxels) - 1, min(len(voxels), _JUDGED)).astype(np.int64)
+    if freedom < 1 or not len(some):
+        return ""
+    chosen = np.zeros(dwi.grid, dtype=bool)
+    chosen.reshape(-1)[voxels[some]] = True
+    signals = np.concatenate([part for _, part in dwi.inside(chosen)])
+    squared = sum(((signals[:, index] @ left) ** 2).sum(-1) for left, index in parts)
+    shown = float(np.sqrt(np.median(squared) / (2 * gammaincinv(freedom / 2, 0.5))))
+    given = float(np.median(np.broadcast_to(sigma, voxels.shape)[some]))
+    if not shown > 0 or 1 / _FAR < given / shown < _FAR:
+        return ""
+    return (
+        f"the noise level given ({given:.3g}) is {given / shown:.2g} times what the volumes' own scatter "
+        f"shows ({shown:.3g}): estimates and intervals rest on it; leave --sigma out to have it estimated"
+    )
 
 
 def residual(dwi: DWI) -> NDArray[np.float64]:
@@ -130,6 +163,14 @@ def piesno(dwi: DWI) -> NDArray[np.float64]:
     return np.full(dwi.grid, level)
 
 
+def _not_numbers(dwi: DWI) -> str:
+    inside = _foreground(dwi)
+    broken: set[int] = set()
+    for _, part in dwi.inside(inside):
+        broken |= set(np.flatnonzero(~np.isfinite(part).all(0)))
+    return ",".join(str(dwi.gradients.numbers[v]) for v in sorted(broken))
+
+
 def _weighted(dwi: DWI) -> int:
     return int((~dwi.gradients.b0_mask).sum())
 
@@ -174,7 +215,9 @@ NOISE_METHODS = MethodTable(
     [
         Method("residual", residual, "residuals of a harmonic fit to each shell"),
         Method(
-            "components", components, "smallest principal component of each neighbourhood; 3 volumes suffice",
+            "components",
+            components,
+            "smallest principal component of each neighbourhood; 3 volumes suffice",
             "Veraart et al., NeuroImage 2016",
         ),
         Method("spatial", spatial, "spatial differences of volumes; one volume suffices"),

@@ -22,7 +22,7 @@ from fornix.uncertainty.ood import Evidence, OODScorer
 
 #: Added to the training seed: protocols, tissue and noise of the calibration are its own.
 _SEED = 90_000
-_COLLECTED = ("mean", "std", "truth", "stratum", "near", "fit")
+_COLLECTED = ("mean", "std", "truth", "stratum", "near", "fit", "scan")
 
 
 @torch.inference_mode()
@@ -47,6 +47,7 @@ def calibrate(
         )
         truth = batch.voxels.metrics[chosen]
         collected["near"].append(np.full(len(truth), batch.encoder.near_reference))
+        collected["scan"].append(np.full(len(truth), k))
         collected["fit"].append(seen.fit.cpu().numpy())
         collected["mean"].append(answer.mean.cpu().numpy())
         collected["std"].append(answer.std.cpu().numpy())
@@ -69,7 +70,9 @@ def calibrate(
     shares = FitShare.fit(left * apart, apart**2, made["stratum"], made["near"])
     kept = shares.table[made["stratum"], made["near"].astype(int), :ANCHORED]
     made["mean"][:, :ANCHORED] += kept * apart
-    calibration = Calibration.fit(made["mean"], made["std"], made["truth"], made["stratum"])
+    calibration = Calibration.fit(
+        made["mean"], made["std"], made["truth"], made["stratum"], made["scan"]
+    )
     return {
         "conformal": calibration.state(), "ood": scorer.state(), "fit_share": shares.state(),
     }  # fmt: skip

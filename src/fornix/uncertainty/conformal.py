@@ -3,7 +3,8 @@
 For voxels of known truth, never trained on, r = (truth - mean) / std is collected per stratum
 (number of directions, shells, noise, height of the estimate); its quantiles turn a new estimate into
 an interval, mean + std * quantile(level) (split conformal prediction: Papadopoulos et al., ECML 2002;
-Romano et al., NeurIPS 2019; per stratum: Vovk, ACML 2012).
+Romano et al., NeurIPS 2019; per stratum: Vovk, ACML 2012; voxels of like strata count too, by their
+likeness: Tibshirani et al., NeurIPS 2019).
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ _SNR = (8.0, 14.0, 25.0, 45.0, 80.0)
 #: Bands of the estimate's own height.
 BANDS = 3
 COUNT = (len(_DIRECTIONS) + 1) * 2 * (len(_SNR) + 1)
-#: Fewer voxels than this do not make a stratum: all strata together stand in.
-_ENOUGH = 200
+#: Steps that lie between neighbouring strata: of directions, between one shell and more, of noise.
+_STEPS = (1, 2, 1)
+#: A stratum of this many scans leans half as much on others as one that has none.
+_SCANS = 20.0
 
 
 def strata(gradients: Gradients, sigma: NDArray) -> NDArray[np.int64]:
@@ -52,22 +55,36 @@ class Calibration:
 
     @classmethod
     def fit(
-        cls, mean: NDArray, std: NDArray, truth: NDArray, stratum: NDArray[np.int64]
+        cls,
+        mean: NDArray,
+        std: NDArray,
+        truth: NDArray,
+        stratum: NDArray[np.int64],
+        scan: NDArray[np.int64] | None = None,
     ) -> Calibration:
-        """From estimates (n, M) of voxels with known truth (n, M), in strata (n,)."""
+        """From estimates of voxels with known truth.
+
+        Args:
+            mean: (n, M) estimates.
+            std: (n, M) as the network gives them.
+            truth: (n, M).
+            stratum: (n,) of `strata`.
+            scan: (n,) which scan each voxel is of: errors that a scan's voxels share make few scans of
+                many voxels, so strata of few scans lean on those like them. None: all are independent.
+        """
         metrics = mean.shape[1]
         inner = np.linspace(0, 1, BANDS + 1)[1:-1]
         edges = np.quantile(mean, inner, axis=0).T.astype(np.float32)
         table = np.zeros((COUNT, metrics, BANDS, len(LEVELS)), dtype=np.float32)
         ratio = (truth - mean) / std
+        weight = _likeness(_scans(stratum, scan)).astype(np.float32)
         for m in range(metrics):
             band = np.searchsorted(edges[m], mean[:, m])
             for k in range(BANDS):
-                here = band == k
-                everywhere = _quantiles(ratio[here, m])
+                rows = np.flatnonzero(band == k)
+                rows = rows[np.argsort(ratio[rows, m])]
                 for s in range(COUNT):
-                    found = ratio[here & (stratum == s), m]
-                    table[s, m, k] = _quantiles(found) if len(found) >= _ENOUGH else everywhere
+                    table[s, m, k] = _quantiles(ratio[rows, m], weight[s, stratum[rows]])
         return cls(table, edges)
 
     def quantiles(
@@ -119,7 +136,28 @@ class Calibration:
         return cls(state["table"].numpy(), state["edges"].numpy())
 
 
-def _quantiles(values: NDArray) -> NDArray[np.float32]:
+def _scans(stratum: NDArray[np.int64], scan: NDArray[np.int64] | None) -> NDArray[np.float64]:
+    """(COUNT,) scans of each stratum."""
+    single = np.arange(len(stratum)) if scan is None else scan
+    pairs = np.unique(np.stack([stratum, single]), axis=1)
+    return np.bincount(pairs[0], minlength=COUNT).astype(np.float64)
+
+
+def _likeness(scans: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(COUNT, COUNT) how much a voxel of one stratum counts in another: 1 in its own, half for each step
+    apart, and the less the more scans the other has itself.
+    """
+    place = np.stack(
+        np.unravel_index(np.arange(COUNT), (len(_DIRECTIONS) + 1, 2, len(_SNR) + 1)), 1
+    )
+    steps = (np.abs(place[:, None] - place[None]) * _STEPS).sum(-1)
+    leans = _SCANS / (_SCANS + scans)
+    return np.where(steps == 0, 1.0, leans[:, None] * 0.5**steps)
+
+
+def _quantiles(values: NDArray, weight: NDArray) -> NDArray[np.float32]:
+    """At `LEVELS`, of sorted values with these weights."""
     if not len(values):
         return np.zeros(len(LEVELS), dtype=np.float32)
-    return np.asarray(np.quantile(values, LEVELS), dtype=np.float32)
+    below = np.cumsum(weight, dtype=np.float64) - 0.5 * weight
+    return np.interp(np.array(LEVELS) * weight.sum(dtype=np.float64), below, values).astype("f4")

@@ -32,6 +32,8 @@ SINGLE, CROSSING = 0.8, 0.2
 #: is blurred by a Watson distribution of this kappa (10°), as its directions are 8° apart.
 CONE, BLUR = 35.0, 30.0
 POPULATIONS = 3
+#: A share of water below this is none: the truth lies at the edge of its range.
+_DRY = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +79,14 @@ class TrxscanPopulation(TestPopulation):
         assert self.head is not None
         made = scan_head(self.head, gradients, snr, seed, readout=self.readout)
         return Scan(made.dwi, made.sigma)
+
+    def scored(self, name: str) -> NDArray[np.bool_]:
+        """Neurites in white matter alone, as there are none elsewhere; water where there is some."""
+        if name in ("noddi_ndi", "noddi_odi", "noddi_odiw"):
+            return self.regions["white"]
+        if name == "noddi_fwf":
+            return np.asarray(self.truth[name] > _DRY)
+        return super().scored(name)
 
 
 def trxscan_population(

@@ -27,6 +27,7 @@ from fornix.preprocess import (
     slice_scores,
     snr,
 )
+from fornix.preprocess.noise import noise_doubt
 from fornix.preprocess.volume_check import check_volumes
 from fornix.workflow.job import Job
 from fornix.workflow.options import Options
@@ -101,6 +102,9 @@ def noise_stage(job: Job, state: State, method: str = "auto", sigma: float | Non
         lambda: state.dwi.with_(sigma=read_volume(path)[0]),
         lambda dwi: f"median SNR of the b0 {np.median(snr(dwi)[dwi.brain()]):.1f}",
     )
+    if sigma is not None:
+        doubt = noise_doubt(state.dwi, sigma, np.flatnonzero(state.dwi.brain()))
+        job.record.warn("noise", [tell(doubt)] if doubt else [])
 
 
 def _noise(dwi: DWI, method: str, sigma: float | None) -> DWI:

@@ -91,6 +91,10 @@ class TestPopulation:
         dwi = DWI(noisy.numpy(), gradients, self.affine, mask=self.mask, stem=f"sub-{self.name}")
         return Scan(dwi, level.numpy())
 
+    def scored(self, name: str) -> NDArray[np.bool_]:
+        """(n,) voxels in which intervals of this map are scored: all of them here."""
+        return np.ones(len(self), dtype=bool)
+
     @property
     def grid(self) -> Block:
         """(X, Y, Z)."""

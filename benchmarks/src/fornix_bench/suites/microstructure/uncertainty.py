@@ -44,8 +44,8 @@ def coverage_rows(
 ) -> list[Row]:
     """Per scan, method and parameter: coverage of each interval, rank correlation, AUSE.
 
-    Every voxel of the brain counts: lesions, water and grey matter too. The classical methods are
-    given the right noise level only. One row per method, parameter and factor (`section` is `rank`)
+    Every voxel of the brain counts (`TestPopulation.scored`): lesions, water and grey matter too. The
+    classical methods are given the right noise level only. One row per method, parameter and factor (`section` is `rank`)
     holds rank correlation and AUSE over the voxels of all scans together.
     """
     rows: list[Row] = []
@@ -64,10 +64,9 @@ def coverage_rows(
                             "volumes": len(gradients), "snr": snr, "sigma_factor": factor, "method": method,
                         }  # fmt: skip
                         rows += _calibration(about, population, found)
-                        some = rng.choice(
-                            len(population), min(len(population), SAMPLE), replace=False
-                        )
                         for name in sorted(found.std.keys() & population.truth.keys()):
+                            some = np.flatnonzero(population.scored(name))
+                            some = rng.choice(some, min(len(some), SAMPLE), replace=False)
                             error = found.values[name] - population.truth[name]
                             key = (method, name.split("_")[1], factor)
                             pair = np.stack([error[some], found.std[name][some]])
@@ -212,14 +211,16 @@ def _calibration(about: Row, population: TestPopulation, found: Estimate) -> lis
     for name, value in found.values.items():
         if name not in population.truth or name not in found.std:
             continue
-        true, std = population.truth[name], found.std[name]
+        here = population.scored(name)
+        true, std = population.truth[name][here], found.std[name][here]
         row: Row = {**about, "param": name.split("_")[1]}
         for share in INTERVALS:
-            row[f"{share:.0%}"] = scores.coverage(true, *found.interval(name, share))
-        apart = value - true
+            low, high = found.interval(name, share)
+            row[f"{share:.0%}"] = scores.coverage(true, low[here], high[here])
+        apart = value[here] - true
         row["spearman"] = scores.spearman(std, np.abs(apart))
         row["ause"] = scores.ause(apart, std)
-        low, high = found.interval(name, 0.9)
+        low, high = (limit[here] for limit in found.interval(name, 0.9))
         row["width90"] = float(np.nanmedian(high - low))
         rows.append(row)
     return rows
