@@ -45,8 +45,8 @@ def coverage_rows(
     """Per scan, method and parameter: coverage of each interval, rank correlation, AUSE.
 
     Every voxel of the brain counts (`TestPopulation.scored`): lesions, water and grey matter too. The
-    classical methods are given the right noise level only. One row per method, parameter and factor (`section` is `rank`)
-    holds rank correlation and AUSE over the voxels of all scans together.
+    classical methods are given the right noise level only. One row per method, parameter and factor
+    (`section` is `rank`) holds rank correlation and AUSE over the voxels of all scans together.
     """
     rows: list[Row] = []
     pairs: dict[tuple[str, str, float], list[NDArray[np.float64]]] = {}
