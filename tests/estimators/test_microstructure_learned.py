@@ -10,6 +10,7 @@ from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients
 from fornix.estimators.microstructure import microstructure
+from fornix.io import load_maps, save_maps
 from fornix.nets import weights
 from fornix.physics import simulate
 from fornix.physics.phantom import voxels
@@ -213,3 +214,14 @@ def test_shipped_weights_are_small_right_and_have_cards():
     for name in weights.manifest():
         card = (weights.FOLDER / f"{name}.md").read_text()
         assert weights.manifest()[name] in card and "## Limits" in card
+
+
+@pytest.mark.parametrize(("model", "param"), [("dti", "fa"), ("dti", "md"), ("noddi", "ndi")])
+def test_the_shared_part_of_the_error_is_in_the_sidecar(head, tmp_path, model, param):
+    maps = microstructure(head, models=(model,), method="learned")
+    save_maps(maps, tmp_path, "scan")
+    details = load_maps(tmp_path, "scan")[f"{model}_{param}"].details
+    assert 0 < details["SharedShare"] < 1
+    std = np.median(maps[f"{model}_{param}"].std[maps.trust])
+    assert details["SharedStd"] == pytest.approx(details["SharedShare"] * std, rel=0.02)
+    assert "SharedStd" not in maps["ood"].details

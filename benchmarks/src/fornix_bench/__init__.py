@@ -8,6 +8,7 @@ from fornix_bench.suites.classical import run_classical
 from fornix_bench.suites.commands import run_commands
 from fornix_bench.suites.microstructure.suite import run_microstructure
 from fornix_bench.suites.mosaics import run_mosaics
+from fornix_bench.suites.noise import run_noise
 from fornix_bench.suites.orientation.suite import run_orientation
 from fornix_bench.suites.reference_b import run_reference_b
 from fornix_bench.suites.speed import run_speed
@@ -21,6 +22,7 @@ SUITES: dict[str, Callable[..., Any]] = {
     "speed": run_speed,
     "checks": run_checks,
     "commands": run_commands,
+    "noise": run_noise,
     "tracking-speed": run_tracking_speed,
     "tractography": run_tractography,
     "classical": run_classical,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -61,7 +62,14 @@ def spoken_warnings() -> Iterator[None]:
     """Fornix's own warnings as one yellow line each; other libraries' as Python shows them."""
     before = warnings.showwarning
 
-    def show(message, category, filename, lineno, file=None, line=None):  # type: ignore[no-untyped-def]
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         if issubclass(category, FornixWarning):
             console.print(f"[yellow]![/] {escape(str(message))}")
         else:

@@ -152,6 +152,7 @@ def microstructure(
                     inside,
                     learned.quantiles,
                     {"ReferenceBValue": learned.reference_b} if model == "dti" else {},
+                    learned.shared,
                 )
                 result = result.merged(maps)
                 notes += more
@@ -265,6 +266,7 @@ def _to_maps(
     inside: NDArray[np.int64],
     quantiles: Mapping[str, Mapping[float, NDArray]] | None = None,
     details: Mapping[str, object] | None = None,
+    shared: Mapping[str, float] | None = None,
 ) -> tuple[Maps, list[str]]:
     flags = np.concatenate([p.flags for p in parts])
     maps = {}
@@ -283,9 +285,14 @@ def _to_maps(
         error = None if spread is None else _on_grid(dwi, spread, inside)
         levels = (quantiles or {}).get(f"{model}_{param}") or {}
         limits = {q: _on_grid(dwi, v * np.float32(scale), inside) for q, v in levels.items()}
+        more = dict(details or {})
+        share = (shared or {}).get(f"{model}_{param}")
+        if share is not None and spread is not None and (flags == 0).any():
+            more["SharedShare"] = round(share, 2)
+            more["SharedStd"] = float(f"{share * np.median(spread[flags == 0]):.3g}")
         maps[f"{model}_{param}"] = Map(
             model, param, data, dwi.affine, error, units, method.name, description,
-            method.reference, limits or None, dict(details or {}),
+            method.reference, limits or None, more,
         )  # fmt: skip
     trusted = np.zeros(int(np.prod(dwi.grid)), dtype=bool)
     trusted[inside] = flags == 0

@@ -63,6 +63,7 @@ class LearnedMicrostructure:
         notes: One line each.
         weights: Label of the weights.
         reference_b: b-value that the tensor describes, s/mm².
+        shared: By model_param, share of the standard deviation that all voxels' errors have in common.
     """
 
     fits: dict[str, Fit]
@@ -72,6 +73,7 @@ class LearnedMicrostructure:
     notes: list[str]
     weights: str
     reference_b: float
+    shared: dict[str, float]
 
 
 def context_attention(weights: str) -> NeighbourAttention | None:
@@ -209,9 +211,11 @@ def learned_microstructure(
         if model in fits and not reasons[model] and sure.any():
             fits[model], limits, where = fuse(fits[model], view, sure, limits)
             source[where] = FUSED
+    common = estimator.shared.of(np.concatenate([e.stratum for e in estimates]))
     return LearnedMicrostructure(
         fits, limits, _spread_out(scores.max(1), usable, count), source,
         [*view.notes, *notes], estimator.weights.label, at,
+        {name: float(common[i]) for name, i in INDEX.items()},
     )  # fmt: skip
 
 

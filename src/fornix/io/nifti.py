@@ -154,12 +154,22 @@ def _scaled(raw: NDArray[Any], image: Any) -> NDArray[np.float32]:
     return out
 
 
+class _Collected(logging.Handler):
+    """Keeps what is logged as warnings and worse."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one message."""
+        self.said.append(record.getMessage())
+
+
 @contextmanager
 def _said_by_nibabel() -> Iterator[list[str]]:
     """Collects what nibabel logs of a header instead of printing it."""
-    said: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    handler = _Collected()
     logger = imageglobals.logger
     before, logger.handlers, logger.propagate = (
         (logger.handlers, logger.propagate),
@@ -167,7 +177,7 @@ def _said_by_nibabel() -> Iterator[list[str]]:
         False,
     )
     try:
-        yield said
+        yield handler.said
     finally:
         logger.handlers, logger.propagate = before
 

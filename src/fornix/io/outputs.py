@@ -16,7 +16,7 @@ from fornix.io.nifti import read_volume, write_image
 from fornix.io.sidecar import read_sidecar, write_sidecar
 
 #: Fields of a sidecar that come back as a map's `details`.
-_DETAILS = ("ReferenceBValue", "BValues")
+_DETAILS = ("ReferenceBValue", "BValues", "SharedShare", "SharedStd")
 
 
 def save_maps(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,6 @@ def _says_where(path: Path) -> bool:
     return bool(found[15] != 0 and np.any(found[:12]))
 
 
-def _grid(dimensions: object) -> tuple[int, int, int]:
-    x, y, z = (int(v) for v in list(dimensions)[:3])  # type: ignore[call-overload]
+def _grid(dimensions: Iterable[int]) -> tuple[int, int, int]:
+    x, y, z = (int(v) for v in list(dimensions)[:3])
     return x, y, z

@@ -25,6 +25,7 @@ from fornix.nets.targets import ANCHORED, METRICS, possible, upper
 from fornix.uncertainty.conformal import Calibration, strata
 from fornix.uncertainty.fit_share import FitShare
 from fornix.uncertainty.ood import Evidence, OODScorer
+from fornix.uncertainty.shared_error import SharedError
 
 #: Where each metric stands in `MicrostructureEstimates.mean`.
 INDEX = {name: i for i, name in enumerate(METRICS)}
@@ -44,6 +45,7 @@ class MicrostructureEstimates:
         z: (n, F) q-space features of the signal without noise.
         ood: (n, 4) out-of-distribution scores, see `uncertainty.ood`.
         worst_volume: (n,) the volume that the others predict worst.
+        stratum: (n,) of `conformal.strata`.
     """
 
     mean: NDArray[np.float32]
@@ -56,6 +58,7 @@ class MicrostructureEstimates:
     z: torch.Tensor
     ood: NDArray[np.float32]
     worst_volume: NDArray[np.int64]
+    stratum: NDArray[np.int64]
 
 
 class MicrostructureEstimator:
@@ -76,6 +79,7 @@ class MicrostructureEstimator:
         self.network = found.to(device)
         self.calibration = Calibration.from_state(self.weights.groups["conformal"])
         self.fit_share = FitShare.from_state(self.weights.groups["fit_share"])
+        self.shared = SharedError.from_state(self.weights.groups["shared"])
         self.scorer = OODScorer.from_state(self.weights.groups["ood"])
 
     @torch.inference_mode()
@@ -136,6 +140,7 @@ class MicrostructureEstimator:
             z=prediction.z,
             ood=self.scorer.ood_score(evidence, stratum),
             worst_volume=np.asarray(evidence.volume),
+            stratum=stratum,
         )
 
 

@@ -89,7 +89,8 @@ def noise_doubt(dwi: DWI, sigma: float | NDArray[np.floating], voxels: NDArray[n
     squared = sum(((signals[:, index] @ left) ** 2).sum(-1) for left, index in parts)
     shown = float(np.sqrt(np.median(squared) / (2 * gammaincinv(freedom / 2, 0.5))))
     given = float(np.median(np.broadcast_to(sigma, voxels.shape)[some]))
-    if not shown > 0 or 1 / _FAR < given / shown < _FAR:
+    # What is no level at all is refused where it is used.
+    if not (shown > 0 and given > 0) or 1 / _FAR < given / shown < _FAR:
         return ""
     return (
         f"the noise level given ({given:.3g}) is {given / shown:.2g} times what the volumes' own scatter "

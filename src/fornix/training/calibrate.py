@@ -1,4 +1,4 @@
-"""After training: what the network gets wrong on voxels it never saw, tabulated for `trust/`."""
+"""After training: what the network gets wrong on voxels it never saw, tabulated for `uncertainty/`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from fornix.training.tasks.microstructure import spatial_batch
 from fornix.uncertainty.conformal import Calibration, strata
 from fornix.uncertainty.fit_share import FitShare
 from fornix.uncertainty.ood import Evidence, OODScorer
+from fornix.uncertainty.shared_error import SharedError
 
 #: Added to the training seed: protocols, tissue and noise of the calibration are its own.
 _SEED = 90_000
@@ -34,7 +35,7 @@ def calibrate(
     per_protocol: int = 1500,
     tell: Callable[[str], None] = print,
 ) -> dict[str, dict[str, torch.Tensor]]:
-    """Tables of `trust/` from `protocols` random protocols: groups to be saved with the weights."""
+    """Tables of `uncertainty/` from `protocols` random protocols: groups to be saved with the weights."""
     collected: dict[str, list[np.ndarray]] = {k: [] for k in _COLLECTED}
     evidence: list[np.ndarray] = []
     invariants: list[np.ndarray] = []
@@ -73,8 +74,10 @@ def calibrate(
     calibration = Calibration.fit(
         made["mean"], made["std"], made["truth"], made["stratum"], made["scan"]
     )
+    shared = SharedError.fit(made["truth"] - made["mean"], made["stratum"], made["scan"])
     return {
         "conformal": calibration.state(), "ood": scorer.state(), "fit_share": shares.state(),
+        "shared": shared.state(),
     }  # fmt: skip
 
 

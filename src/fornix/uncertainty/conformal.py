@@ -77,7 +77,7 @@ class Calibration:
         edges = np.quantile(mean, inner, axis=0).T.astype(np.float32)
         table = np.zeros((COUNT, metrics, BANDS, len(LEVELS)), dtype=np.float32)
         ratio = (truth - mean) / std
-        weight = _likeness(_scans(stratum, scan)).astype(np.float32)
+        weight = likeness(scans_of(stratum, scan)).astype(np.float32)
         for m in range(metrics):
             band = np.searchsorted(edges[m], mean[:, m])
             for k in range(BANDS):
@@ -136,14 +136,14 @@ class Calibration:
         return cls(state["table"].numpy(), state["edges"].numpy())
 
 
-def _scans(stratum: NDArray[np.int64], scan: NDArray[np.int64] | None) -> NDArray[np.float64]:
+def scans_of(stratum: NDArray[np.int64], scan: NDArray[np.int64] | None) -> NDArray[np.float64]:
     """(COUNT,) scans of each stratum."""
     single = np.arange(len(stratum)) if scan is None else scan
     pairs = np.unique(np.stack([stratum, single]), axis=1)
     return np.bincount(pairs[0], minlength=COUNT).astype(np.float64)
 
 
-def _likeness(scans: NDArray[np.float64]) -> NDArray[np.float64]:
+def likeness(scans: NDArray[np.float64]) -> NDArray[np.float64]:
     """(COUNT, COUNT) how much a voxel of one stratum counts in another: 1 in its own, half for each step
     apart, and the less the more scans the other has itself.
     """

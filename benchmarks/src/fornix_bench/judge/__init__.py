@@ -1,1 +1,1 @@
-"""A judge that is not ours: a head simulated by PyPI `trxscan`; nothing is tuned on it."""
+"""A judge that is not ours: a head simulated by PyPI `trxscan`; nothing is trained on it."""

@@ -65,7 +65,9 @@ def run_unseen(
         "the weighted tensor fit. `encoder`: the q-space Gaussian process, told the noise level; "
         "`adapted`: its prior's scales fitted to the scan first; `voxelwise`, `learned`: `fornix predict`, "
         "the networks' signal mixed with the process and the tensor fit; `fitted`: `learned` with `--adapt`, "
-        "where the volumes are enough; `tensor`: of the default network's mean tensor alone."
+        "where the volumes are enough; `tensor`: of the default network's mean tensor alone. From 6 "
+        "directions none can be hidden: the mixture's weights are usual ones there, which were chosen on "
+        "these scans."
     )
     columns = ["scan", "used", "unseen", "floor", "wls", "learned"]
     columns += [

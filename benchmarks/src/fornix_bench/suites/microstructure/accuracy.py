@@ -11,6 +11,7 @@ from fornix.core.gradients import Gradients
 from fornix.physics.protocol import random_protocol, scheme, shells
 from fornix_bench.metrics import scores
 from fornix_bench.peers import microstructure as peers
+from fornix_bench.suites.classical import CELLS
 from fornix_bench.suites.microstructure.estimates import (
     PARAMS,
     REFERENCE,
@@ -110,8 +111,10 @@ def random_rows(population: TestPopulation, count: int, seed: int) -> list[Row]:
                 "shells": len(gradients.shells), "snr": snr,
             }  # fmt: skip
             for param in PARAMS["dti"]:
-                row[f"{param}_ratio"] = _ratio(param, population, inside, found, base)
-            row["v1_ratio"] = _angle(population, inside, found) / _angle(population, inside, base)
+                row[f"{param}_ratio"] = ratio_of(param, population, inside, found, base)
+            row["v1_ratio"] = angle_of(population, inside, found) / angle_of(
+                population, inside, base
+            )
             rows.append(row)
     return rows
 
@@ -185,9 +188,9 @@ def cell_rows(populations: Sequence[TestPopulation], seed: int, snr: float = 20.
                     "snr": snr,
                 }
                 for name in found.values:
-                    if name not in population.truth or name == "dti_v1":
-                        continue
                     param = name.split("_")[1]
+                    if name not in population.truth or param not in CELLS:
+                        continue
                     true = population.truth[name]
                     for row in scores.cells(param, found.values[name], true, found.std.get(name)):
                         rows.append({**about, "method": method, **row})
@@ -225,8 +228,8 @@ def _tensor(
         return rows
     row = {**about, "method": method, "region": region, "param": "v1"}
     row["n"] = int((_true(population, "dti_fa", some)[inside] > DIRECTED).sum())
-    row["degrees"] = _angle(population, inside, found, some)
-    row["ratio"] = row["degrees"] / _angle(population, inside, base, some)
+    row["degrees"] = angle_of(population, inside, found, some)
+    row["ratio"] = row["degrees"] / angle_of(population, inside, base, some)
     if method in learned():
         row["goal"] = ANGLE_GOALS.get(number)
     return [*rows, row]
@@ -298,20 +301,21 @@ def _thinned(found: Estimate, some: NDArray[np.int64]) -> Estimate:
     return Estimate(values, {k: v[some] for k, v in found.std.items()})
 
 
-def _ratio(
+def ratio_of(
     param: str,
     population: TestPopulation,
     inside: NDArray[np.bool_],
     found: Estimate,
     base: Estimate,
 ) -> float:
+    """RMSE of FA or MD in some voxels over that of another estimate."""
     name = f"dti_{param}"
     true = population.truth[name][inside]
     ours = scores.errors(found.values[name][inside], true)["rmse"]
     return float(ours / scores.errors(base.values[name][inside], true)["rmse"])
 
 
-def _angle(
+def angle_of(
     population: TestPopulation,
     inside: NDArray[np.bool_],
     found: Estimate,

@@ -29,6 +29,8 @@ Array = NDArray[np.float64]
 
 #: Scalar parameters that are scored, by model.
 PARAMS = {"dti": ("fa", "md"), "dki": ("mk", "ak", "rk"), "noddi": ("ndi", "odi", "fwf")}
+#: What only the networks give.
+MORE = {"noddi": ("odiw",)}
 #: Shares of the truth that the intervals should hold.
 INTERVALS = (0.5, 0.8, 0.9, 0.95)
 #: The quantiles that these intervals and the 99% one need.
@@ -44,13 +46,15 @@ CLASSICAL = {model: entry.name for model, entry in REFERENCE_FITS.items()}
 class Estimate:
     """What one method found, by map name (`dti_fa`): values and std (n,), µm²/ms; v1 (n, 3).
 
-    quantiles: by map name, level -> (n,); empty where the method gives none. ood: (n,) or None.
+    quantiles: by map name, level -> (n,); empty where the method gives none. ood: (n,) or None. shared: by
+    map name, the share of std that a region's voxels have in common.
     """
 
     values: dict[str, Array]
     std: dict[str, Array] = field(default_factory=dict)
     quantiles: dict[str, dict[float, Array]] = field(default_factory=dict)
     ood: Array | None = None
+    shared: dict[str, float] = field(default_factory=dict)
 
     def interval(self, name: str, share: float) -> tuple[Array, Array]:
         """The interval that should hold the truth in `share` of the voxels: its quantiles where
@@ -109,6 +113,7 @@ def estimate(
     values: dict[str, Array] = {}
     std: dict[str, Array] = {}
     quantiles: dict[str, dict[float, Array]] = {}
+    shared: dict[str, float] = {}
     ood = None
     trained = method in learned()
     groups = [tuple(models)] if trained else [(m,) for m in models]
@@ -125,7 +130,11 @@ def estimate(
                 return _joined(parts)
             continue
         ood = _read(maps, group, scan, values, std, quantiles)
-    return Estimate(values, std, quantiles, ood)
+        shared |= {
+            made.name: float(made.details["SharedShare"])
+            for made in maps.maps.values() if "SharedShare" in made.details
+        }  # fmt: skip
+    return Estimate(values, std, quantiles, ood, shared)
 
 
 def peer(
@@ -148,7 +157,8 @@ def _read(
 ) -> Array | None:
     mask = scan.dwi.brain()
     for model in models:
-        for param in PARAMS[model]:
+        more = [p for p in MORE.get(model, ()) if f"{model}_{p}" in maps]
+        for param in (*PARAMS[model], *more):
             made = maps[f"{model}_{param}"]
             scale = 1e3 if UNITS[param] == "mm^2/s" else 1.0
             values[made.name] = scale * made.data[mask].astype(np.float64)
@@ -169,7 +179,8 @@ def _joined(parts: Sequence[Estimate]) -> Estimate:
     values = {k: v for p in parts for k, v in p.values.items()}
     std = {k: v for p in parts for k, v in p.std.items()}
     quantiles = {k: v for p in parts for k, v in p.quantiles.items()}
-    return Estimate(values, std, quantiles, next((p.ood for p in parts if p.ood is not None), None))
+    ood = next((p.ood for p in parts if p.ood is not None), None)
+    return Estimate(values, std, quantiles, ood, {k: v for p in parts for k, v in p.shared.items()})
 
 
 def _nearest(known: dict[float, Array], level: float) -> Array | None:

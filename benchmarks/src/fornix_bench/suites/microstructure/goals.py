@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from fornix_bench.suites.microstructure.estimates import learned
+from fornix_bench.suites.microstructure.neurites import BIAS_GOALS, HIGHEST
 from fornix_bench.suites.microstructure.repeat import SPREAD_GOAL
 from fornix_bench.suites.microstructure.uncertainty import (
     AUROC_GOAL,
@@ -52,6 +53,14 @@ def _lines(rows: list[Row]) -> list[Row]:
     for param, label in (("fa", "FA RMSE"), ("v1", "v1 angle")):
         worst = [{"ratio": r[f"{param}_ratio"], "goal": 1.0} for r in of("random")]
         made += _most(f"{label} / WLS, worst of {len(worst)} random protocols", worst)
+    for param in ("fa", "v1"):
+        for population in dict.fromkeys(r["population"] for r in of("sweep")):
+            ratios = [r[f"{param}_ratio"] for r in of("sweep", population=population)]
+            label = (
+                f"{param} / WLS, {population}, worst of {len(ratios)} cells, 6 to 256 directions"
+            )
+            made.append(_line(label, max(ratios), 1.0))
+    made += _neurites([r for r in of("neurites") if r["region"] != "lesion"])
     for param in dict.fromkeys(r["param"] for r in of("advanced")):
         for number in (12, 18):
             here = of("advanced", param=param, measurements=number)
@@ -80,6 +89,23 @@ def _lines(rows: list[Row]) -> list[Row]:
     for row in (r for r in of("repeat") if r.get("goal")):
         made.append(_line(f"cv / WLS, {row['pair']}", row["cv_ratio"], row["goal"]))
         made.append(_at_least(f"spread / WLS, {row['pair']}", row["spread_ratio"], SPREAD_GOAL))
+    return made
+
+
+def _neurites(rows: Sequence[Row]) -> list[Row]:
+    """Worst bias, ratio and coverage by population and parameter, white matter."""
+    made: list[Row] = []
+    for population in dict.fromkeys(r["population"] for r in rows):
+        for param in ("ndi", "odi", "odiw"):
+            here = [r for r in rows if r["population"] == population and r["param"] == param]
+            about = f"{param.upper()}, {population}, white matter"
+            goal = BIAS_GOALS.get(param)
+            if here and goal is not None:
+                made.append(_line(f"bias of {about}", max(abs(r["bias"]) for r in here), goal))
+                made.append(_line(f"RMSE / exact fit, {about}", max(r["ratio"] for r in here), 1.0))
+            if here:
+                off = max(abs(r["90%"] - 0.9) for r in here)
+                made.append(_line(f"90% interval off by, {about}", off, HIGHEST - 0.9))
     return made
 
 

@@ -17,8 +17,9 @@ import numpy as np
 
 from fornix.core.compute import use_threads
 from fornix_bench.judge.population import trxscan_population
-from fornix_bench.suites.microstructure import accuracy, uncertainty
+from fornix_bench.suites.microstructure import accuracy, sweep, uncertainty
 from fornix_bench.suites.microstructure.estimates import learned, left_out
+from fornix_bench.suites.microstructure.neurites import neurite_rows
 from fornix_bench.suites.microstructure.page import write
 from fornix_bench.suites.microstructure.populations import (
     Block,
@@ -33,8 +34,12 @@ from fornix_bench.suites.speed import VOXELS, make_file, timed
 from fornix_bench.table import Row, environment, read_csv, write_csv
 
 DIRECTIONS = (6, 12, 30)
+#: Populations whose neurites are known, in a head.
+NEURITES = ("anatomy", "subject", "trxscan")
 MODELS = "dti+dki+noddi"
-SECTIONS = ("tensor", "random", "advanced", "cells", "coverage", "ood", "speed", "repeat")
+SECTIONS = (
+    "tensor", "sweep", "random", "advanced", "neurites", "cells", "coverage", "ood", "speed", "repeat",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,8 @@ class MicrostructureConfig:
     block, small: voxels (X, Y, Z) of the populations' heads, for accuracy and for what runs often.
     voxel_size: of those heads, mm. single: single voxels. peers: voxels per slow peer, 0 is none.
     force: DIPY FORCE's library. protocols: random ones against WLS. covering: random ones for
-    coverage. speed: voxels timed. pairs: of repeated scans, None is all that are there.
+    coverage. speed: voxels timed. pairs: of repeated scans, None is all that are there. swept: directions
+    of the sweep; sweep_snrs: its SNRs.
     """
 
     block: Block = (32, 36, 16)
@@ -59,11 +65,14 @@ class MicrostructureConfig:
     sigma_factors: tuple[float, ...] = uncertainty.SIGMA_FACTORS
     speed: int = VOXELS
     pairs: int | None = None
+    swept: tuple[int, ...] = sweep.DIRECTIONS
+    sweep_snrs: tuple[float, ...] = sweep.SNRS
 
 
 QUICK = MicrostructureConfig(
     block=(20, 24, 8), small=(16, 18, 6), single=1000, peers=200, force=4000, protocols=8,
     covering=1, snrs=(10.0, 30.0), sigma_factors=(0.8, 1.0, 1.2), speed=VOXELS // 20, pairs=1,
+    swept=(6, 60), sweep_snrs=(20.0,),
 )  # fmt: skip
 
 
@@ -107,6 +116,11 @@ def run_microstructure(
             elif name == "advanced":
                 chosen = [f for f in big if f.name != "random"]
                 rows += accuracy.advanced_rows(chosen, (20.0, 30.0), wanted.peers, seed, skipped)
+            elif name == "sweep":
+                judged = [f for f in few if f.name != "exchange"]
+                rows += sweep.sweep_rows(judged, seed, wanted.swept, wanted.sweep_snrs)
+            elif name == "neurites":
+                rows += neurite_rows([f for f in big if f.name in NEURITES], seed)
             elif name == "cells":
                 rows += accuracy.cell_rows(big[:2], seed)
             elif name == "coverage":
@@ -115,6 +129,7 @@ def run_microstructure(
                 )
             elif name == "ood":
                 rows += uncertainty.ood_rows(big[0], seed)
+                rows += uncertainty.flagged_rows(_data(), wanted.pairs)
     if "speed" in sections and wanted.speed:
         rows += speed_rows(wanted.speed, threads, seed)
     if "repeat" in sections and wanted.pairs != 0:

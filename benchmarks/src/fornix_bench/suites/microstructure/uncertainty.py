@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from fornix.core.gradients import Gradients
+from fornix.estimators.microstructure import microstructure
+from fornix.estimators.microstructure_learned import OOD_SIGNALS
+from fornix.io import load
 from fornix.physics.protocol import random_protocol, scheme
+from fornix.preprocess import brain_mask
 from fornix_bench.metrics import scores
 from fornix_bench.suites.microstructure.accuracy import two_shells
 from fornix_bench.suites.microstructure.estimates import INTERVALS, Estimate, estimate, learned
@@ -127,6 +132,25 @@ def ood_rows(population: TestPopulation, seed: int, snr: float = 20.0) -> list[R
                 wrong |= (true[name] < low) | (true[name] > high)
             for kind, use in (("error, untouched", ~touched), ("error, all", wrong | True)):
                 rows.append({**about, "kind": kind, **_auroc(found.ood[use], wrong[use])})
+    return rows
+
+
+def flagged_rows(data: Path, most: int | None = None) -> list[Row]:
+    """Share of the brain out of distribution in every whole-brain real scan as it comes, and why."""
+    found = sorted(p for p in (data / "dwi").glob("*/dwi.nii.gz") if "slab" not in str(p))
+    rows: list[Row] = []
+    for path in found[:most]:
+        maps = microstructure(brain_mask(load(path)), models=("dti",), method="learned")
+        brain = maps["source"].data > 0
+        assert maps.trust is not None
+        out = (maps["ood"].data > OOD_SIGNALS) & ~maps.trust
+        why = next((n for n in maps.notes if "out of the network" in n), "")
+        rows.append(
+            {
+                "section": "ood", "kind": "flagged", "method": "learned", "scan": path.parent.name,
+                "flagged": float(out[brain].mean()), "why": why.partition("cause: ")[2],
+            }
+        )  # fmt: skip
     return rows
 
 
