@@ -192,7 +192,7 @@ def _maps(dwi: DWI, maps: Maps, truth: Maps | None) -> str:
             add(
                 f"{title.split(' (')[0]}: standard deviation", made.std, 0, high, "cividis",
                 "How uncertain the map is: for a network calibrated on simulated voxels of known "
-                "truth, for a fit by propagation of the noise level.",
+                f"truth, for a fit by propagation of the noise level.{_shared(made)}",
             )  # fmt: skip
     return "".join(out)
 
@@ -206,6 +206,14 @@ def _b_values(made: Map) -> str:
         used = ", ".join(str(b) for b in made.details["BValues"])
         return f" Fitted to b = {used} s/mm²."
     return ""
+
+
+def _shared(made: Map) -> str:
+    """How far averages over a region help."""
+    share = made.details.get("SharedShare")
+    if share is None:
+        return ""
+    return f" The voxels of a region share {share:.0%} of it: their mean is not known better than that."
 
 
 def _fibres(dwi: DWI, maps: Maps, tractogram: Tractogram | None) -> str:

@@ -10,7 +10,7 @@ _KINDS = (
     ("_qc.json", "quality measures and warnings, for programs"),
     ("_model-dti_param-*_dwimap.nii.gz", "diffusion tensor maps: fa, md, ad, rd, tensor, v1, s0"),
     ("_model-dki_param-*_dwimap.nii.gz", "kurtosis maps: mk, ak, rk, kfa"),
-    ("_model-noddi_param-*_dwimap.nii.gz", "NODDI maps: ndi, odi, fwf, direction, s0"),
+    ("_model-noddi_param-*_dwimap.nii.gz", "NODDI maps: ndi, odi, odiw, fwf, direction, s0"),
     ("_desc-trust_mask.nii.gz", "1 where the maps can be trusted"),
     ("_param-ood_dwimap.nii.gz", "out-of-distribution score of each voxel"),
     ("_param-fod_dwimap.nii.gz", "fibre orientation distributions; beside it peaks, wm, gm, csf"),

@@ -19,7 +19,7 @@ from fornix.physics.protocol import shells
 from fornix.preprocess import brain_mask, estimate_noise
 from fornix_bench.table import Row, environment, markdown, write_csv, write_page
 
-COUNTS = (3, 6, 7, 9, 12)
+COUNTS = (3, 4, 6, 7, 9, 12)
 METHODS = ("auto", "spatial")
 SNRS = (10.0, 20.0, 40.0, 80.0)
 #: Of simulated heads: b-value and smoothing of the noise, in voxels.
