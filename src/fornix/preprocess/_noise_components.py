@@ -27,7 +27,7 @@ def smallest_component(
     """Noise level from volumes of one scan.
 
     Args:
-        data: (X, Y, Z, M) weighted volumes, M >= 4.
+        data: (X, Y, Z, M) weighted volumes, M >= 3.
         inside: (X, Y, Z) the brain.
 
     Returns:

@@ -9,13 +9,16 @@ from scipy.special import gammaincinv
 
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
+from fornix.core.gradients import Gradients
 from fornix.core.methods import Method, MethodTable
 from fornix.preprocess._median import cube_median
 from fornix.preprocess._noise_components import smallest_component
 from fornix.preprocess.signal_designs import residual_bases, signal_designs
 
 #: Weighted volumes that `components` needs.
-_FEWEST = 4
+_FEWEST = 3
+#: Volumes from which `signal_designs` holds anisotropy and leaves something over.
+_ON_A_SHELL, _ALONG_B = 7, 14
 #: Voxels by which a given level is judged, and the factor from which it is doubted.
 _JUDGED, _FAR = 4000, 3.0
 
@@ -26,7 +29,7 @@ def estimate_noise(dwi: DWI, *, method: str = "auto") -> DWI:
     Args:
         dwi: The scan.
         method: An entry of NOISE_METHODS, or `auto`: `residual` where the protocol leaves a volume more than
-            the model has parameters, else `components`, and `spatial` for fewer than four weighted volumes.
+            the model has parameters, else `components`, and `spatial` for fewer than three weighted volumes.
     """
     if method == "auto":
         few = "components" if _weighted(dwi) >= _FEWEST else "spatial"
@@ -78,7 +81,7 @@ def noise_doubt(dwi: DWI, sigma: float | NDArray[np.floating], voxels: NDArray[n
         sigma: The level, or (n,) of these voxels, in units of the data.
         voxels: (n,) flat indices of the brain.
     """
-    parts = residual_bases(dwi.gradients)
+    parts = _leftovers(dwi.gradients)
     freedom = sum(left.shape[1] for left, _ in parts)
     some = np.linspace(0, len(voxels) - 1, min(len(voxels), _JUDGED)).astype(np.int64)
     if freedom < 1 or not len(some):
@@ -119,7 +122,7 @@ def components(dwi: DWI) -> NDArray[np.float64]:
     """From the smallest principal component of the weighted volumes in each 5x5x5 neighbourhood.
 
     For protocols that leave no residuals, such as six directions and a b0: `fornix bench noise` says how near
-    it comes. Of three volumes the smallest component is tissue as much as noise.
+    it comes.
     """
     if _weighted(dwi) < _FEWEST:
         raise FornixError(
@@ -131,7 +134,7 @@ def components(dwi: DWI) -> NDArray[np.float64]:
 
 
 def spatial(dwi: DWI) -> NDArray[np.float64]:
-    """From spatial differences of the residual volumes: works for one volume.
+    """From spatial differences of the residual volumes: works for one or two volumes.
 
     Structure is removed first by the tensor-like fit, then by second differences along each axis in
     the plane. Underestimates where the scanner interpolated the image, up to three times.
@@ -176,14 +179,24 @@ def _weighted(dwi: DWI) -> int:
 
 
 def _degrees_of_freedom(dwi: DWI) -> int:
-    return sum(
-        max(len(index) - design.shape[1], 0) for design, index in signal_designs(dwi.gradients)
-    )
+    return sum(left.shape[1] for left, _ in _leftovers(dwi.gradients))
+
+
+def _leftovers(gradients: Gradients) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+    """Bases of what fits leave over, of groups of volumes in which that is noise.
+
+    The design of few directions has no anisotropy, which would count as noise.
+    """
+    b0, least = gradients.b0_mask, _ALONG_B if gradients.continuous_b else _ON_A_SHELL
+    return [
+        (left, index) for left, index in residual_bases(gradients)
+        if b0[index].all() or len(index) >= least
+    ]  # fmt: skip
 
 
 def _residuals(dwi: DWI, inside: NDArray[np.bool_]) -> tuple[NDArray[np.float64], int]:
     """Sum of squared residuals over all shells of the inside voxels, and its degrees of freedom."""
-    parts = residual_bases(dwi.gradients)
+    parts = _leftovers(dwi.gradients)
     total = np.zeros(dwi.grid)
     for voxels, signals in dwi.inside(inside):
         squared = [((signals[:, index] @ left) ** 2).sum(-1) for left, index in parts]
@@ -217,7 +230,7 @@ NOISE_METHODS = MethodTable(
         Method(
             "components",
             components,
-            "smallest principal component of each neighbourhood; 4 volumes suffice",
+            "smallest principal component of each neighbourhood; 3 volumes suffice",
             "Veraart et al., NeuroImage 2016",
         ),
         Method("spatial", spatial, "spatial differences of volumes; one volume suffices"),
