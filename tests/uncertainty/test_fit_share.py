@@ -1,54 +1,43 @@
-"""Which share of the fit leaves the least error."""
+"""What estimates keep of the fit leaves them no worse than the better of the two."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
-from fornix.uncertainty.conformal import COUNT
-from fornix.uncertainty.fit_share import SHARES, FitShare
+from fornix.uncertainty.fit_share import FLOOR, SHARES, fit_share, moved
 
 
-def products(
-    network: float, fit: float, count: int = 20_000, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """What `FitShare.fit` asks for, of independent errors of these sizes."""
-    rng = np.random.default_rng(seed)
-    own = network * rng.standard_normal((count, SHARES))  # estimate minus truth
-    other = fit * rng.standard_normal((count, SHARES))
-    return -own * (other - own), (other - own) ** 2
+def test_it_grows_with_precision_from_nothing_to_all():
+    std = torch.logspace(-5, 0, 40)[:, None].repeat(1, SHARES)
+    share = fit_share(std, True)
+    assert (share.diff(dim=0) < 0).all()
+    assert (share[0] > 0.999).all() and (share[-1] < 0.001).all()
+    np.testing.assert_allclose(fit_share(torch.tensor([FLOOR]), True), 0.5)
 
 
-def test_independent_errors_are_weighted_by_precision():
-    error, apart = products(0.02, 0.01)
-    stratum, near = np.zeros(len(error), dtype=np.int64), np.ones(len(error), dtype=bool)
-    made = FitShare.fit(error, apart, stratum, near)
-    np.testing.assert_allclose(made.table[0, 1], 0.8, atol=0.02)
+def test_a_fit_at_another_b_keeps_none():
+    assert not fit_share(torch.rand(9, SHARES), False).any()
 
 
-def test_a_fit_that_only_adds_noise_keeps_no_share():
+@pytest.mark.parametrize("size", [0.001, 0.005, 0.01, 0.03, 0.1])
+def test_the_two_together_are_not_worse_than_either(size):
     rng = np.random.default_rng(0)
-    own = 0.01 * rng.standard_normal((20_000, SHARES))
-    noise = 0.05 * rng.standard_normal(own.shape)  # the fit has the estimate's error and more
-    stratum = np.zeros(len(own), dtype=np.int64)
-    made = FitShare.fit(-own * noise, noise**2, stratum, np.zeros(len(own), dtype=bool))
-    np.testing.assert_allclose(made.table[0, 0], 0, atol=0.02)
+    fit = torch.from_numpy(size * rng.standard_normal((20_000, SHARES)).astype(np.float32))
+    # An estimate that averages away part of the fit's error, and errs by its floor.
+    own = 0.6 * fit + torch.tensor(FLOOR) * torch.from_numpy(
+        rng.standard_normal(fit.shape).astype(np.float32)
+    )
+    std = torch.full_like(fit, size)
+    mean, _ = moved(own, std, fit, std, fit_share(std, True))
+    errors = [v.square().mean(0).sqrt() for v in (mean, own, fit)]
+    assert (errors[0] <= 1.03 * torch.minimum(errors[1], errors[2])).all()
 
 
-def test_strata_have_their_own_and_empty_ones_all_of_them():
-    few, many = products(0.01, 0.1), products(0.1, 0.01, seed=1)
-    error, apart = (np.concatenate(v) for v in zip(few, many, strict=True))
-    stratum = np.repeat([3, 8], 20_000)
-    made = FitShare.fit(error, apart, stratum, np.ones(len(error), dtype=bool))
-    assert (made.of(np.array([3]), True) < 0.05).all()
-    assert (made.of(np.array([8]), True) > 0.95).all()
-    between = made.of(np.array([5]), True)
-    assert ((between > 0.05) & (between < 0.95)).all()
-    assert (made.of(np.arange(COUNT), False) == 0).all()  # nothing was seen of other b-values
-
-
-def test_it_comes_back_from_its_tensors():
-    made = FitShare(np.random.default_rng(0).random((COUNT, 2, SHARES)).astype(np.float32))
-    again = FitShare.from_state(made.state())
-    stratum = np.arange(7)
-    torch.testing.assert_close(again.of(stratum, True), made.of(stratum, True))
+def test_all_else_stays():
+    mean, std = torch.rand(5, 7), torch.rand(5, 7)
+    fit, fit_std = torch.rand(5, SHARES), torch.rand(5, SHARES)
+    found = moved(mean, std, fit, fit_std, torch.ones(5, SHARES))
+    torch.testing.assert_close(found[0], torch.cat([fit, mean[:, SHARES:]], 1))
+    torch.testing.assert_close(found[1], torch.cat([fit_std, std[:, SHARES:]], 1))

@@ -21,9 +21,9 @@ from fornix.nets.features import (
 from fornix.nets.microstructure_net import MicrostructureNet, MicrostructurePrediction
 from fornix.nets.reference_b import TRAINED_B, tensor_change
 from fornix.nets.scan_view import Rows, ScanView
-from fornix.nets.targets import ANCHORED, METRICS, possible, upper
+from fornix.nets.targets import METRICS, possible, upper
 from fornix.uncertainty.conformal import Calibration, strata
-from fornix.uncertainty.fit_share import FitShare
+from fornix.uncertainty.fit_share import fit_share, moved
 from fornix.uncertainty.ood import Evidence, OODScorer
 from fornix.uncertainty.shared_error import SharedError
 
@@ -78,7 +78,6 @@ class MicrostructureEstimator:
         assert isinstance(found, MicrostructureNet)
         self.network = found.to(device)
         self.calibration = Calibration.from_state(self.weights.groups["conformal"])
-        self.fit_share = FitShare.from_state(self.weights.groups["fit_share"])
         self.shared = SharedError.from_state(self.weights.groups["shared"])
         self.scorer = OODScorer.from_state(self.weights.groups["ood"])
 
@@ -112,8 +111,7 @@ class MicrostructureEstimator:
             view.signals(rows), code, self.scorer.distance,
         )  # fmt: skip
         stratum = strata(view.encoder.gradients, own.sigma.cpu().numpy())
-        share = self.fit_share.of(stratum, view.encoder.near_reference)
-        prediction = with_fit(prediction, own, share.to(own.fit))
+        prediction = with_fit(prediction, own, fit_share(own.fit_std, view.encoder.near_reference))
         mean = prediction.mean
         raw_mean, raw_std = mean.cpu().numpy(), prediction.std.cpu().numpy()
         top = upper(mean).cpu().numpy()
@@ -150,8 +148,7 @@ def with_fit(
     """A prediction moved to the voxels' own tensor fit by these shares (n, SHARES); tensor and direction by
     that of FA.
     """
-    mean = prediction.mean.clone()
-    mean[:, :ANCHORED] += share * (own.fit - mean[:, :ANCHORED])
+    mean, std = moved(prediction.mean, prediction.std, own.fit, own.fit_std, share)
     first = share[:, :1]
     v = eigen(own.tensor.contiguous())[1][:, :, 2]
     dyad = torch.stack(
@@ -160,6 +157,7 @@ def with_fit(
     return replace(
         prediction,
         mean=mean,
+        std=std,
         tensor=prediction.tensor + first * (own.tensor - prediction.tensor),
         dyad=prediction.dyad + first * (dyad - prediction.dyad),
     )

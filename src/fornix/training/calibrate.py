@@ -9,21 +9,20 @@ import numpy as np
 import torch
 
 from fornix.nets.features import MicrostructureFeatures, microstructure_features
-from fornix.nets.microstructure_estimator import predict_with_evidence
+from fornix.nets.microstructure_estimator import predict_with_evidence, with_fit
 from fornix.nets.microstructure_net import MicrostructureNet
 from fornix.nets.neighbour_attention import NeighbourAttention
-from fornix.nets.targets import ANCHORED
 from fornix.training.data.patches import PatchStream
 from fornix.training.data.voxels import Batch, VoxelStream
 from fornix.training.tasks.microstructure import spatial_batch
 from fornix.uncertainty.conformal import Calibration, strata
-from fornix.uncertainty.fit_share import FitShare
+from fornix.uncertainty.fit_share import fit_share
 from fornix.uncertainty.ood import Evidence, OODScorer
 from fornix.uncertainty.shared_error import SharedError
 
 #: Added to the training seed: protocols, tissue and noise of the calibration are its own.
 _SEED = 90_000
-_COLLECTED = ("mean", "std", "truth", "stratum", "near", "fit", "scan")
+_COLLECTED = ("mean", "std", "truth", "stratum", "scan")
 
 
 @torch.inference_mode()
@@ -46,10 +45,9 @@ def calibrate(
         answer, found = predict_with_evidence(
             network, batch.encoder, seen, features, batch.signals[chosen], code
         )
+        answer = with_fit(answer, seen, fit_share(seen.fit_std, batch.encoder.near_reference))
         truth = batch.voxels.metrics[chosen]
-        collected["near"].append(np.full(len(truth), batch.encoder.near_reference))
         collected["scan"].append(np.full(len(truth), k))
-        collected["fit"].append(seen.fit.cpu().numpy())
         collected["mean"].append(answer.mean.cpu().numpy())
         collected["std"].append(answer.std.cpu().numpy())
         collected["truth"].append(truth.cpu().numpy())
@@ -66,19 +64,11 @@ def calibrate(
     scorer = OODScorer.fit(
         mean, whiten, Evidence(distance, misfit, worst, residual), made["stratum"]
     )
-    first = made["mean"][:, :ANCHORED]
-    apart, left = made["fit"] - first, made["truth"][:, :ANCHORED] - first
-    shares = FitShare.fit(left * apart, apart**2, made["stratum"], made["near"])
-    kept = shares.table[made["stratum"], made["near"].astype(int), :ANCHORED]
-    made["mean"][:, :ANCHORED] += kept * apart
     calibration = Calibration.fit(
         made["mean"], made["std"], made["truth"], made["stratum"], made["scan"]
     )
     shared = SharedError.fit(made["truth"] - made["mean"], made["stratum"], made["scan"])
-    return {
-        "conformal": calibration.state(), "ood": scorer.state(), "fit_share": shares.state(),
-        "shared": shared.state(),
-    }  # fmt: skip
+    return {"conformal": calibration.state(), "ood": scorer.state(), "shared": shared.state()}
 
 
 def held_out_stream(task: Any, seed: int, device: torch.device) -> VoxelStream | PatchStream:
