@@ -111,7 +111,7 @@ class MicrostructureEstimator:
             view.signals(rows), code, self.scorer.distance,
         )  # fmt: skip
         stratum = strata(view.encoder.gradients, own.sigma.cpu().numpy())
-        prediction = with_fit(prediction, own, fit_share(own.fit_std, view.encoder.near_reference))
+        prediction = with_fit(prediction, own, view.encoder.near_reference)
         mean = prediction.mean
         raw_mean, raw_std = mean.cpu().numpy(), prediction.std.cpu().numpy()
         top = upper(mean).cpu().numpy()
@@ -143,13 +143,15 @@ class MicrostructureEstimator:
 
 
 def with_fit(
-    prediction: MicrostructurePrediction, own: EncodedVoxels, share: torch.Tensor
+    prediction: MicrostructurePrediction, own: EncodedVoxels, near_reference: bool
 ) -> MicrostructurePrediction:
-    """A prediction moved to the voxels' own tensor fit by these shares (n, SHARES); tensor and direction by
-    that of FA.
+    """A prediction moved to the voxels' own tensor fit by precision, see `uncertainty.fit_share`.
+
+    The tensor goes as FA does. A fit at another b-value describes other sizes but the same direction.
     """
+    share = fit_share(own.fit_std, near_reference)
     mean, std = moved(prediction.mean, prediction.std, own.fit, own.fit_std, share)
-    first = share[:, :1]
+    first, turned = share[:, :1], fit_share(own.fit_std, True)[:, :1]
     v = eigen(own.tensor.contiguous())[1][:, :, 2]
     dyad = torch.stack(
         [v[:, i] * v[:, j] for i, j in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))], 1
@@ -159,7 +161,7 @@ def with_fit(
         mean=mean,
         std=std,
         tensor=prediction.tensor + first * (own.tensor - prediction.tensor),
-        dyad=prediction.dyad + first * (dyad - prediction.dyad),
+        dyad=prediction.dyad + turned * (dyad - prediction.dyad),
     )
 
 

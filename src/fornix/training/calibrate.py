@@ -16,7 +16,6 @@ from fornix.training.data.patches import PatchStream
 from fornix.training.data.voxels import Batch, VoxelStream
 from fornix.training.tasks.microstructure import spatial_batch
 from fornix.uncertainty.conformal import Calibration, strata
-from fornix.uncertainty.fit_share import fit_share
 from fornix.uncertainty.ood import Evidence, OODScorer
 from fornix.uncertainty.shared_error import SharedError
 
@@ -45,7 +44,7 @@ def calibrate(
         answer, found = predict_with_evidence(
             network, batch.encoder, seen, features, batch.signals[chosen], code
         )
-        answer = with_fit(answer, seen, fit_share(seen.fit_std, batch.encoder.near_reference))
+        answer = with_fit(answer, seen, batch.encoder.near_reference)
         truth = batch.voxels.metrics[chosen]
         collected["scan"].append(np.full(len(truth), k))
         collected["mean"].append(answer.mean.cpu().numpy())
