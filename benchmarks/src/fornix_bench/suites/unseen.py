@@ -163,14 +163,16 @@ def _rmse(found: NDArray, truth: NDArray) -> float:
 
 
 def _plot(path: Path, rows: list[Row]) -> None:
-    made = Figure(figsize=(9, 4), layout="constrained")
-    axes = made.subplots(1, len(COUNTS), sharey=True)
+    scans = list(dict.fromkeys(r["scan"] for r in rows))
+    made = Figure(figsize=(9, 1.2 + 0.28 * len(scans)), layout="constrained")
+    axes = np.atleast_1d(made.subplots(1, len(COUNTS), sharey=True))
     for ax, count in zip(axes, COUNTS):
         here = [r for r in rows if r["used"] == count]
-        names = [r["scan"].split("_")[0] + "\n" + r["scan"].split("_", 1)[1][-14:] for r in here]
-        ax.barh(range(len(here)), [r["ratio_learned"] for r in here], color="#2f6f9f")
-        ax.set_yticks(range(len(here)), names if ax is axes[0] else [], fontsize=6)
+        place = [scans.index(r["scan"]) for r in here]
+        ax.barh(place, [r["ratio_learned"] for r in here], color="#2f6f9f")
         ax.axvline(1, color="black", lw=0.8)
         ax.set_title(f"{count} directions", fontsize=9)
         ax.set_xlabel("excess error against WLS", fontsize=8)
+    axes[0].set_yticks(range(len(scans)), scans, fontsize=7)
+    axes[0].invert_yaxis()
     made.savefig(path, dpi=130)

@@ -19,20 +19,29 @@ COLOURS = {
 }  # fmt: skip
 
 
+#: Panels beside each other.
+_ABREAST = 5
+
+
 def tensor(path: Path, rows: Sequence[Row]) -> None:
-    """FA's RMSE and bias by directions and method, one column per population and region."""
+    """FA's RMSE and, below, bias by directions and method, one panel per population and region."""
     fa = [r for r in rows if r["param"] == "fa"]
     panels = list(dict.fromkeys((r["population"], r["region"]) for r in fa))
     panels = [p for p in panels if p[1] != "brain" or (p[0], "white") not in panels]
-    figure = Figure(figsize=(2.7 * len(panels), 5.2), layout="constrained")
-    grid = figure.subplots(2, len(panels), squeeze=False, sharey="row")
+    wide = min(len(panels), _ABREAST)
+    bands = -(-len(panels) // wide)
+    figure = Figure(figsize=(2.7 * wide, 4.8 * bands), layout="constrained")
+    grid = figure.subplots(2 * bands, wide, squeeze=False, sharey="row")
+    for axes in grid.reshape(bands, 2, wide).transpose(0, 2, 1).reshape(-1, 2)[len(panels) :].flat:
+        axes.set_visible(False)
     seen: dict[str, Any] = {}
-    for column, panel in enumerate(panels):
+    for number, panel in enumerate(panels):
+        band, column = divmod(number, wide)
         here = [r for r in fa if (r["population"], r["region"]) == panel]
         methods = list(dict.fromkeys(r["method"] for r in here))
         numbers = sorted({r["directions"] for r in here})
         for line, score in enumerate(("rmse", "bias")):
-            axes = grid[line, column]
+            axes = grid[2 * band + line, column]
             for k, method in enumerate(methods):
                 part = {r["directions"]: r[score] for r in here if r["method"] == method}
                 place = [i + 0.8 * ((k + 0.5) / len(methods) - 0.5) for i in range(len(numbers))]
@@ -54,6 +63,40 @@ def tensor(path: Path, rows: Sequence[Row]) -> None:
         fontsize=8,
     )  # fmt: skip
     figure.savefig(path, dpi=120)
+
+
+def sweep(path: Path, rows: Sequence[Row]) -> None:
+    """Ratio of FA's and the direction's error to WLS's, by directions and SNR; the default method."""
+    rows = [r for r in rows if r["method"] == "learned"]
+    populations = list(dict.fromkeys(r["population"] for r in rows))
+    numbers = [n for n in (1, 2) if any(r["shells"] == n for r in rows)]
+    columns = [(p, n) for p in ("fa_ratio", "v1_ratio") for n in numbers]
+    figure = Figure(
+        figsize=(1 + 2.9 * len(columns), 0.6 + 3 * len(populations)), layout="constrained"
+    )
+    grid = figure.subplots(len(populations), len(columns), squeeze=False)
+    image = None
+    for line, population in enumerate(populations):
+        for axes, (param, number) in zip(grid[line], columns):
+            here = [r for r in rows if (r["population"], r["shells"]) == (population, number)]
+            snrs = sorted({r["snr"] for r in here})
+            counts = sorted({r["directions"] for r in here})
+            table = np.full((len(counts), len(snrs)), np.nan)
+            for r in here:
+                table[counts.index(r["directions"]), snrs.index(r["snr"])] = r[param]
+            image = axes.imshow(table, cmap="RdBu_r", vmin=0.5, vmax=1.5, aspect="auto")
+            for (y, x), value in np.ndenumerate(table):
+                axes.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=8)
+            axes.set_xticks(range(len(snrs)), [f"{s:g}" for s in snrs])
+            axes.set_yticks(range(len(counts)), [str(c) for c in counts])
+            what = "FA" if param == "fa_ratio" else "first direction"
+            axes.set_title(f"{population}, {what}, {number} shell{'s' * (number > 1)}", fontsize=9)
+        grid[line, 0].set_ylabel("directions")
+    for axes in grid[-1]:
+        axes.set_xlabel("SNR")
+    if image is not None:
+        figure.colorbar(image, ax=grid, label="error over that of WLS")
+    figure.savefig(path, dpi=110)
 
 
 def random(path: Path, rows: Sequence[Row]) -> None:

@@ -110,6 +110,8 @@ def _random(folder: Path, rows: list[Row]) -> list[str]:
 
 
 def _sweep(folder: Path, rows: list[Row]) -> list[str]:
+    if any(r["method"] == "learned" for r in rows):
+        figures.sweep(folder / "microstructure_sweep.png", rows)
     made: list[Row] = []
     keys = dict.fromkeys((r["population"], r["method"], r["shells"], r["directions"]) for r in rows)
     for key in keys:
@@ -128,6 +130,7 @@ def _sweep(folder: Path, rows: list[Row]) -> list[str]:
         "Shells at b = 1000; 1000, 2000; 700, 1500, 2500; 500, 1000, 2000, 3000; a b0 for every ten "
         "directions. WLS fits the b-values that a tensor allows, the truth is at b = 1000, as everywhere on "
         "this page. MD is in microstructure.csv.",
+        "![ratio to WLS](microstructure_sweep.png)",
         markdown(made, tuple(dict.fromkeys(k for row in made for k in row))),
     ]
 
