@@ -54,7 +54,7 @@ def test_too_few_volumes_and_thin_grids(tissue):
         assert np.isfinite(estimate_noise(thin).sigma).all()
 
 
-@pytest.mark.parametrize("directions", [9, 12, 30])
+@pytest.mark.parametrize("directions", [6, 9, 12, 30])
 def test_a_given_level_that_is_far_off_is_doubted(tissue, directions):
     dwi, true = scan_of(tissue, directions, 0.0)
     inside, level = np.flatnonzero(tissue.mask), float(np.median(true[tissue.mask]))

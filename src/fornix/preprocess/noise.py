@@ -81,24 +81,34 @@ def noise_doubt(dwi: DWI, sigma: float | NDArray[np.floating], voxels: NDArray[n
         sigma: The level, or (n,) of these voxels, in units of the data.
         voxels: (n,) flat indices of the brain.
     """
-    parts = _leftovers(dwi.gradients)
-    freedom = sum(left.shape[1] for left, _ in parts)
-    some = np.linspace(0, len(voxels) - 1, min(len(voxels), _JUDGED)).astype(np.int64)
-    if freedom < 1 or not len(some):
+    if not len(voxels):
         return ""
-    chosen = np.zeros(dwi.grid, dtype=bool)
-    chosen.reshape(-1)[voxels[some]] = True
-    signals = np.concatenate([part for _, part in dwi.inside(chosen)])
-    squared = sum(((signals[:, index] @ left) ** 2).sum(-1) for left, index in parts)
-    shown = float(np.sqrt(np.median(squared) / (2 * gammaincinv(freedom / 2, 0.5))))
-    given = float(np.median(np.broadcast_to(sigma, voxels.shape)[some]))
+    some = voxels[np.linspace(0, len(voxels) - 1, min(len(voxels), _JUDGED)).astype(np.int64)]
+    shown, far = _scatter(dwi, some), _FAR
+    if not np.isfinite(shown) and _weighted(dwi) >= _FEWEST:
+        # Told twice too high or low itself, where no volume is left over.
+        shown, far = float(np.nanmedian(components(dwi).reshape(-1)[some])), 2 * _FAR
+    given = float(np.median(np.broadcast_to(sigma, voxels.shape)))
     # What is no level at all is refused where it is used.
-    if not (shown > 0 and given > 0) or 1 / _FAR < given / shown < _FAR:
+    if not (shown > 0 and given > 0) or 1 / far < given / shown < far:
         return ""
     return (
         f"the noise level given ({given:.3g}) is {given / shown:.2g} times what the volumes' own scatter "
         f"shows ({shown:.3g}): estimates and intervals rest on it; leave --sigma out to have it estimated"
     )
+
+
+def _scatter(dwi: DWI, voxels: NDArray[np.int64]) -> float:
+    """Noise level that the volumes of some voxels leave over; nan where none is left."""
+    parts = _leftovers(dwi.gradients)
+    freedom = sum(left.shape[1] for left, _ in parts)
+    if freedom < 1:
+        return float("nan")
+    chosen = np.zeros(dwi.grid, dtype=bool)
+    chosen.reshape(-1)[voxels] = True
+    signals = np.concatenate([part for _, part in dwi.inside(chosen)])
+    squared = sum(((signals[:, index] @ left) ** 2).sum(-1) for left, index in parts)
+    return float(np.sqrt(np.median(squared) / (2 * gammaincinv(freedom / 2, 0.5))))
 
 
 def residual(dwi: DWI) -> NDArray[np.float64]:
