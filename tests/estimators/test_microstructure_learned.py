@@ -225,3 +225,19 @@ def test_the_shared_part_of_the_error_is_in_the_sidecar(head, tmp_path, model, p
     std = np.median(maps[f"{model}_{param}"].std[maps.trust])
     assert details["SharedStd"] == pytest.approx(details["SharedShare"] * std, rel=0.02)
     assert "SharedStd" not in maps["ood"].details
+
+
+def test_what_an_estimate_is_put_together_of_is_in_the_sidecar(head, tmp_path):
+    maps = microstructure(head, models=("dti", "noddi"), method="learned")
+    save_maps(maps, tmp_path, "scan")
+    back = load_maps(tmp_path, "scan")
+    for name in ("dti_fa", "dti_md", "noddi_ndi"):
+        details = back[name].details
+        assert 0 < details["FitShare"] < 1
+        made = np.median(back[name].data[maps.trust])
+        low, high = sorted((details["NetworkMedian"], details["FitMedian"]))
+        slack = 0.1 * made + (high - low)
+        assert low - slack < made < high + slack
+    assert "FitShare" not in back["dti_v1"].details
+    other = microstructure(head, models=("dti",), method="learned", reference_b=700)
+    assert "FitShare" not in other["dti_fa"].details

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from fornix.estimators.microstructure_learned import LearnedMicrostructure
+    from fornix.uncertainty.fit_share import Parts
 
 #: Which parameters of each model become maps, and one line on each.
 DESCRIPTIONS = {
@@ -153,6 +154,7 @@ def microstructure(
                     learned.quantiles,
                     {"ReferenceBValue": learned.reference_b} if model == "dti" else {},
                     learned.shared,
+                    learned.parts,
                 )
                 result = result.merged(maps)
                 notes += more
@@ -267,6 +269,7 @@ def _to_maps(
     quantiles: Mapping[str, Mapping[float, NDArray]] | None = None,
     details: Mapping[str, object] | None = None,
     shared: Mapping[str, float] | None = None,
+    mixed: Mapping[str, Parts] | None = None,
 ) -> tuple[Maps, list[str]]:
     flags = np.concatenate([p.flags for p in parts])
     maps = {}
@@ -290,6 +293,10 @@ def _to_maps(
         if share is not None and spread is not None and (flags == 0).any():
             more["SharedShare"] = round(share, 2)
             more["SharedStd"] = float(f"{share * np.median(spread[flags == 0]):.3g}")
+        if of := (mixed or {}).get(f"{model}_{param}"):
+            more["FitShare"] = round(of.share, 3)
+            more["NetworkMedian"] = float(f"{of.network * scale:.3g}")
+            more["FitMedian"] = float(f"{of.fit * scale:.3g}")
         maps[f"{model}_{param}"] = Map(
             model, param, data, dwi.affine, error, units, method.name, description,
             method.reference, limits or None, more,

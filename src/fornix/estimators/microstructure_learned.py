@@ -24,7 +24,7 @@ from fornix.nets import weights as shipped
 from fornix.nets.adaptation import adapt_to_scan
 from fornix.nets.build import build_network
 from fornix.nets.features import microstructure_features
-from fornix.nets.fusion import Quantiles, precision_fusion, reliable_params, shrink_to_fit
+from fornix.nets.fusion import Fused, Quantiles, precision_fusion, reliable_params, shrink_to_fit
 from fornix.nets.likelihoods import signal_likelihood
 from fornix.nets.microstructure_estimator import (
     INDEX,
@@ -35,6 +35,7 @@ from fornix.nets.neighbour_attention import NeighbourAttention
 from fornix.nets.reference_b import TRAINED_B, checked_reference_b
 from fornix.nets.scan_view import ScanView, typical_voxels
 from fornix.preprocess.noise_correlation import noise_correlation
+from fornix.uncertainty.fit_share import SHARES, Parts
 
 #: Signals whose out-of-distribution score is above this are left to the classical fit.
 OOD_SIGNALS = 3.0
@@ -64,6 +65,7 @@ class LearnedMicrostructure:
         weights: Label of the weights.
         reference_b: b-value that the tensor describes, s/mm².
         shared: By model_param, share of the standard deviation that all voxels' errors have in common.
+        parts: By model_param, what the estimate is put together of.
     """
 
     fits: dict[str, Fit]
@@ -74,6 +76,7 @@ class LearnedMicrostructure:
     weights: str
     reference_b: float
     shared: dict[str, float]
+    parts: dict[str, Parts]
 
 
 def context_attention(weights: str) -> NeighbourAttention | None:
@@ -207,16 +210,29 @@ def learned_microstructure(
         for model in models for param in _COLUMNS[model] if f"{model}_{param}" in INDEX
     }  # fmt: skip
     sure = source == FROM_NETWORK
+    parts = _tensor_parts(estimates, sure[usable]) if at == TRAINED_B else {}
     for model, fuse in (("dki", _fused_kurtosis), ("noddi", _shrunk_noddi)):
         if model in fits and not reasons[model] and sure.any():
-            fits[model], limits, where = fuse(fits[model], view, sure, limits)
-            source[where] = FUSED
+            made = fuse(fits[model], view, sure, limits)
+            fits[model], limits = made.fit, made.quantiles
+            source[made.where] = FUSED
+            parts.update(made.parts)
     common = estimator.shared.of(np.concatenate([e.stratum for e in estimates]))
     return LearnedMicrostructure(
         fits, limits, _spread_out(scores.max(1), usable, count), source,
         [*view.notes, *notes], estimator.weights.label, at,
-        {name: float(common[i]) for name, i in INDEX.items()},
+        {name: float(common[i]) for name, i in INDEX.items()}, parts,
     )  # fmt: skip
+
+
+def _tensor_parts(
+    estimates: list[MicrostructureEstimates], sure: NDArray[np.bool_]
+) -> dict[str, Parts]:
+    """Of FA, MD, AD and RD, over the voxels that the network was asked for."""
+    if not sure.any():
+        return {}
+    of = np.concatenate([e.parts for e in estimates])[sure]
+    return {name: Parts.of(*of[:, i].T) for name, i in INDEX.items() if i < SHARES}
 
 
 def _fit_of(
@@ -281,27 +297,23 @@ def _with_fit_in(fit: Fit, model: str, view: ScanView, rows: NDArray[np.int64]) 
 
 def _fused_kurtosis(
     fit: Fit, view: ScanView, sure: NDArray[np.bool_], quantiles: Quantiles
-) -> tuple[Fit, Quantiles, NDArray[np.bool_]]:
+) -> Fused:
     """Combined with the classical fit where a sample of the voxels shows that fit to be reliable."""
     rows = np.flatnonzero(sure[view.usable])
     some = rows[typical_voxels(view.voxels[rows], view.asked, _SAMPLE)]
     params = reliable_params(_classical("dki", view, some), "dki")
     if not params:
-        return fit, quantiles, np.zeros_like(sure)
+        return Fused(fit, quantiles, np.zeros_like(sure), {})
     everywhere = _everywhere(_classical("dki", view, np.arange(len(view))), view)
-    found = precision_fusion(fit, everywhere, params, sure, quantiles, "dki")
-    return found.fit, found.quantiles, found.where
+    return precision_fusion(fit, everywhere, params, sure, quantiles, "dki")
 
 
-def _shrunk_noddi(
-    fit: Fit, view: ScanView, sure: NDArray[np.bool_], quantiles: Quantiles
-) -> tuple[Fit, Quantiles, NDArray[np.bool_]]:
+def _shrunk_noddi(fit: Fit, view: ScanView, sure: NDArray[np.bool_], quantiles: Quantiles) -> Fused:
     """NODDI's estimates shrunk towards the fit of a sample of the voxels."""
     rows = np.flatnonzero(sure[view.usable])
     some = rows[typical_voxels(view.voxels[rows], view.asked, _COMPARED)]
     classical = _classical("noddi", view, some)
-    found = shrink_to_fit(fit, classical, view.usable[some], sure, quantiles)
-    return found.fit, found.quantiles, found.where
+    return shrink_to_fit(fit, classical, view.usable[some], sure, quantiles)
 
 
 def _everywhere(fit: Fit, view: ScanView) -> Fit:

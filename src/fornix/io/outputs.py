@@ -16,7 +16,9 @@ from fornix.io.nifti import read_volume, write_image
 from fornix.io.sidecar import read_sidecar, write_sidecar
 
 #: Fields of a sidecar that come back as a map's `details`.
-_DETAILS = ("ReferenceBValue", "BValues", "SharedShare", "SharedStd")
+_DETAILS = (
+    "ReferenceBValue", "BValues", "SharedShare", "SharedStd", "FitShare", "NetworkMedian", "FitMedian"
+)  # fmt: skip
 
 
 def save_maps(

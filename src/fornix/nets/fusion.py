@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from fornix.models.base import Fit
 from fornix.nets.targets import METRICS, SPREAD
+from fornix.uncertainty.fit_share import Parts
 
 #: A parameter is reliable where the fit's median standard deviation is below this share of its spread
 #: over tissue: noisier fits are biased themselves, by their noise.
@@ -49,11 +50,13 @@ class Fused:
         fit: Of all n voxels.
         quantiles: By model_param and level, (n,).
         where: (n,) which voxels changed.
+        parts: By model_param that changed.
     """
 
     fit: Fit
     quantiles: Quantiles
     where: NDArray[np.bool_]
+    parts: Mapping[str, Parts]
 
 
 def reliable_params(classical: Fit, model: str) -> list[str]:
@@ -91,6 +94,7 @@ def precision_fusion(
     both = use & (classical.flags == 0)
     changed = np.zeros(len(both), dtype=bool)
     values, std, limits = _copies(learned, quantiles)
+    parts: dict[str, Parts] = {}
     assert classical.std is not None
     for param in params:
         column = learned.columns[param].start
@@ -109,7 +113,9 @@ def precision_fusion(
         values[both, column] = value
         std[both, column] = spread
         changed[both] |= fine
-    return Fused(replace(learned, values=values, std=std), limits, changed)
+        if fine.any():
+            parts[f"{model}_{param}"] = Parts.of(share[fine], mean[fine], fit[fine])
+    return Fused(replace(learned, values=values, std=std), limits, changed, parts)
 
 
 def shrink_to_fit(
@@ -135,7 +141,8 @@ def shrink_to_fit(
     assert classical.std is not None
     fine = (classical.flags == 0) & (learned["fwf"][sample] < _FLUID)
     if fine.sum() < _GROUP:
-        return Fused(learned, quantiles, np.zeros(len(use), dtype=bool))
+        return Fused(learned, quantiles, np.zeros(len(use), dtype=bool), {})
+    parts: dict[str, Parts] = {}
     for name, model_error in MODEL_ERROR.items():
         param = name.partition("_")[2]
         column = learned.columns[param].start
@@ -149,9 +156,10 @@ def shrink_to_fit(
         moved = np.clip(mean + share * bias, 0, 1)
         for level in (limits.get(name) or {}).values():
             level[use] = np.clip(moved + left * (level[use] - mean), 0, 1)
+        parts[name] = Parts.of(share, learned[param][sample[fine]], classical[param][fine])
         values[use, column] = moved
         std[use, column] *= left
-    return Fused(replace(learned, values=values, std=std), limits, use)
+    return Fused(replace(learned, values=values, std=std), limits, use, parts)
 
 
 def bias_curve(mean: NDArray, fit: NDArray) -> Callable[[NDArray], NDArray]:

@@ -23,7 +23,7 @@ from fornix.nets.reference_b import TRAINED_B, tensor_change
 from fornix.nets.scan_view import Rows, ScanView
 from fornix.nets.targets import METRICS, possible, upper
 from fornix.uncertainty.conformal import Calibration, strata
-from fornix.uncertainty.fit_share import fit_share, moved
+from fornix.uncertainty.fit_share import SHARES, fit_share, moved
 from fornix.uncertainty.ood import Evidence, OODScorer
 from fornix.uncertainty.shared_error import SharedError
 
@@ -46,6 +46,7 @@ class MicrostructureEstimates:
         ood: (n, 4) out-of-distribution scores, see `uncertainty.ood`.
         worst_volume: (n,) the volume that the others predict worst.
         stratum: (n,) of `conformal.strata`.
+        parts: (n, SHARES, 3) of FA, MD, AD and RD: the tensor fit's share, what the network and the fit say.
     """
 
     mean: NDArray[np.float32]
@@ -59,6 +60,7 @@ class MicrostructureEstimates:
     ood: NDArray[np.float32]
     worst_volume: NDArray[np.int64]
     stratum: NDArray[np.int64]
+    parts: NDArray[np.float32]
 
 
 class MicrostructureEstimator:
@@ -111,7 +113,8 @@ class MicrostructureEstimator:
             view.signals(rows), code, self.scorer.distance,
         )  # fmt: skip
         stratum = strata(view.encoder.gradients, own.sigma.cpu().numpy())
-        prediction = with_fit(prediction, own, view.encoder.near_reference)
+        alone, near_reference = prediction.mean, view.encoder.near_reference
+        prediction = with_fit(prediction, own, near_reference)
         mean = prediction.mean
         raw_mean, raw_std = mean.cpu().numpy(), prediction.std.cpu().numpy()
         top = upper(mean).cpu().numpy()
@@ -139,7 +142,10 @@ class MicrostructureEstimator:
             ood=self.scorer.ood_score(evidence, stratum),
             worst_volume=np.asarray(evidence.volume),
             stratum=stratum,
-        )
+            parts=torch.stack(
+                [fit_share(own.fit_std, near_reference), alone[:, :SHARES], own.fit[:, :SHARES]], 2
+            ).cpu().numpy(),
+        )  # fmt: skip
 
 
 def with_fit(

@@ -176,7 +176,7 @@ def _maps(dwi: DWI, maps: Maps, truth: Maps | None) -> str:
             continue
         title, low, high, colours = f.LOOKS[name]
         made = maps[name]
-        caption = f"{_EXPLAIN[name]} Method: {made.method}.{_b_values(made)}"
+        caption = f"{_EXPLAIN[name]} Method: {made.method}.{_b_values(made)}{_parts(made)}"
         if truth is not None and name in truth:
             drawn = f.compared(made.data, truth[name].data, dwi, low, high, colours)
             out.append(f"<h3>{title}: estimate and truth</h3>" + _figure(drawn, caption, dark=True))
@@ -206,6 +206,17 @@ def _b_values(made: Map) -> str:
         used = ", ".join(str(b) for b in made.details["BValues"])
         return f" Fitted to b = {used} s/mm²."
     return ""
+
+
+def _parts(made: Map) -> str:
+    """What a learned estimate is put together of, and what each part alone says."""
+    share = made.details.get("FitShare")
+    if share is None:
+        return ""
+    return (
+        f" Put together of {1 - share:.0%} network and {share:.0%} classical fit (medians over the brain: "
+        f"the network alone says {made.details['NetworkMedian']:g}, the fit {made.details['FitMedian']:g})."
+    )
 
 
 def _shared(made: Map) -> str:

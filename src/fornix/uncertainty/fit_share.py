@@ -7,7 +7,11 @@ Control Clin Trials 1986), the two together are hardly ever worse than the bette
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 #: FA, MD, AD and RD each have a weight.
 SHARES = 4
@@ -15,6 +19,26 @@ SHARES = 4
 #: training's (`anatomy`, `exchange` of the benchmark), 128 directions at SNR 60 and 100, the worse of one
 #: and two shells.
 FLOOR = (0.012, 0.010, 0.016, 0.012)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an estimate is put together of: medians over a scan's voxels.
+
+    Attributes:
+        share: Weight of the classical fit, 0 to 1; the network has the rest.
+        network: What the network alone says.
+        fit: What the fit alone says.
+    """
+
+    share: float
+    network: float
+    fit: float
+
+    @classmethod
+    def of(cls, share: NDArray | float, network: NDArray, fit: NDArray) -> Parts:
+        """Of the voxels' own (n,)."""
+        return cls(*(float(np.median(v)) for v in (share, network, fit)))
 
 
 def fit_share(fit_std: torch.Tensor, near_reference: bool) -> torch.Tensor:
