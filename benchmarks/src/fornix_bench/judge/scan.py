@@ -93,9 +93,11 @@ def scan_head(
         dropout=faults.dropout, motion=motion, seed=int(rng.integers(1 << 31)),
     )  # fmt: skip
     table = (gradients.bvals, np.ascontiguousarray(gradients.directions))
+    # A slab sees no more than itself: a head that turns out of it must be simulated as a whole.
+    chunk = head.scene.dims[2] if faults.motion or faults.dropout else SLAB
     done = head.scene.simulate(
         table, protocol, artifacts, slices=range(head.window[2].start, head.window[2].stop),
-        chunk=SLAB, kspace=False, clean_b0=False,
+        chunk=chunk, kspace=False, clean_b0=False,
     )  # fmt: skip
     data = np.asarray(done.magnitude.dataobj)[head.window[:2]]
     lost = tuple((d.volume, tuple(d.slices), d.attenuation) for d in done.dropout)

@@ -1,0 +1,248 @@
+"""The susceptibility field from two scans of opposite phase encoding.
+
+Both are the same head distorted in opposite senses: the field that makes them equal, with what piled up
+spread again, is the scanner's (Andersson et al., NeuroImage 2003; Ruthotto et al., PMB 2012). It and the
+head's pose in the second scan are found together, from coarse to fine, by Gauss-Newton steps whose
+equations are solved by conjugate gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from fornix.preprocess.geometry._sampling import spline, value_and_slope
+from fornix.preprocess.geometry.phase_encoding import PhaseEncoding
+from fornix.preprocess.geometry.transform import Geometry, small_pose
+
+#: Passes: smoothing of the images (mm, full width at half maximum), steps, weight of the field's roughness.
+LEVELS = ((12.0, 8, 1.0), (7.0, 8, 0.3), (4.0, 8, 0.1), (2.5, 6, 0.03))
+#: Iterations of the conjugate gradients in each step.
+_CG = 25
+#: Largest slope of the displacement that is believed: beyond it signal would fold.
+_STEEPEST = 0.8
+_HUBER = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class FieldEstimate:
+    """What a pair says.
+
+    Attributes:
+        hz: (X, Y, Z) field on the grid of the first scan, head at rest.
+        pose: (4, 4) from the head in the first scan to the head in the second, world mm.
+        gain: Brightness of the second over the first.
+        before: Correlation of the two images in the brain as measured.
+        after: The same, corrected.
+        first: (X, Y, Z) corrected image of the first scan; second likewise.
+        second: See `first`.
+    """
+
+    hz: NDArray[np.float32]
+    pose: NDArray[np.float64]
+    gain: float
+    before: float
+    after: float
+    first: NDArray[np.float32]
+    second: NDArray[np.float32]
+
+
+def estimate_field(
+    first: NDArray[np.floating],
+    second: NDArray[np.floating],
+    mask: NDArray[np.bool_],
+    affine: NDArray[np.float64],
+    encoding: PhaseEncoding,
+    *,
+    levels: tuple[tuple[float, int, float], ...] = LEVELS,
+    progress: Callable[[int, int], None] | None = None,
+) -> FieldEstimate:
+    """The field that makes two images of opposite phase encoding equal.
+
+    A translation along the phase-encoded axis between the two cannot be told from a constant field: it is
+    taken for one.
+
+    Args:
+        first: (X, Y, Z) b0.
+        second: (X, Y, Z) b0 of the other sense, on the same grid.
+        mask: (X, Y, Z) the brain, roughly.
+        affine: (4, 4) of the grid.
+        encoding: Of the first.
+        levels: Coarse to fine.
+        progress: Called with (steps done, in all).
+    """
+    size = np.linalg.norm(affine[:3, :3], axis=0)
+    axis = encoding.axis
+    near = ndimage.binary_dilation(mask, iterations=max(2, round(8 / size.min())))
+    scale = float(np.median(first[mask])) + 1e-12
+    pair = [np.asarray(first, np.float64) / scale, np.asarray(second, np.float64) / scale]
+    gain = float(np.median(pair[1][mask]) / max(np.median(pair[0][mask]), 1e-9))
+    pair[1] = pair[1] / max(gain, 1e-6)
+    shift, pose = np.zeros(mask.shape), np.eye(4)
+    geometry = Geometry.at_rest(affine, mask.shape, 1)  # type: ignore[arg-type]
+    places = np.stack(np.meshgrid(*[np.arange(n) for n in mask.shape], indexing="ij"), -1)
+    places = places.reshape(-1, 3).astype(np.float32)
+    total, done = sum(rounds for _, rounds, _ in levels), 0
+    weight = ndimage.gaussian_filter(near.astype(np.float64), 1.0)
+    for blur, rounds, roughness in levels:
+        splines = [spline(ndimage.gaussian_filter(p, blur / 2.355 / size, mode="nearest")) for p in pair]
+        for k in range(rounds):
+            state = _State(splines, shift, pose, places, geometry, axis)
+            if k % 2 == 0 or blur < 5:
+                pose = _pose_step(state, weight, axis)
+                state = _State(splines, shift, pose, places, geometry, axis)
+            shift = _field_step(state, weight, roughness, axis, size)
+            done += 1
+            if progress is not None:
+                progress(done, total)
+    splines = [spline(p) for p in pair]
+    rest = _State(splines, np.zeros(mask.shape), np.eye(4), places, geometry, axis)
+    end = _State(splines, shift, pose, places, geometry, axis)
+    return FieldEstimate(
+        (shift / encoding.voxels_per_hz).astype(np.float32),
+        pose,
+        gain,
+        _correlation(rest.first, rest.second, mask),
+        _correlation(end.first, end.second, mask),
+        (end.first * scale).astype(np.float32),
+        (end.second * scale * gain).astype(np.float32),
+    )
+
+
+class _State:
+    """Both images corrected by the present field and pose, with what their slopes are."""
+
+    def __init__(
+        self, splines: list[NDArray], shift: NDArray, pose: NDArray, places: NDArray, geometry: Geometry,
+        axis: int,
+    ) -> None:  # fmt: skip
+        shape = shift.shape
+        self.shift, self.pose, self.geometry, self.places = shift, pose, geometry, places
+        slope = _central(shift, axis)
+        self.spread = (1 + slope, 1 - slope)
+        matrix = np.linalg.inv(geometry.affine) @ pose @ geometry.affine
+        moved = (places @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
+        self.matrix, self.moved = matrix, moved
+        found = []
+        for at, sense, volume in ((places, 1, splines[0]), (moved, -1, splines[1])):
+            where = np.array(at, dtype=np.float32)
+            where[:, axis] += (sense * shift.reshape(-1)).astype(np.float32)
+            found.append(np.nan_to_num(value_and_slope(volume, where)))
+        self.raw = [f[:, 0].reshape(shape).astype(np.float64) for f in found]
+        self.along = [f[:, 1 + axis].reshape(shape).astype(np.float64) for f in found]
+        self.slopes = found[1][:, 1:].astype(np.float64)
+        self.first = self.raw[0] * self.spread[0]
+        self.second = self.raw[1] * self.spread[1]
+
+
+def _field_step(
+    state: _State, weight: NDArray, roughness: float, axis: int, size: NDArray
+) -> NDArray[np.float64]:
+    """The displacement (X, Y, Z) in voxels after one Gauss-Newton step."""
+    residual = state.first - state.second
+    w = weight * _robust(residual, weight)
+    direct = state.along[0] * state.spread[0] + state.along[1] * state.spread[1]
+    through = state.raw[0] + state.raw[1]
+    stiff = roughness / size**2 * size.min() ** 2
+
+    def apply(d: NDArray) -> NDArray:
+        data = w * (direct * d + through * _central(d, axis))
+        return direct * data + _central_transposed(through * data, axis) + _rough(d, stiff)
+
+    right = -(direct * (w * residual) + _central_transposed(through * (w * residual), axis))
+    right -= _rough(state.shift, stiff)
+    diagonal = w * (direct**2 + 0.5 * through**2) + 2 * stiff.sum() + 1e-6
+    step = _conjugate_gradients(apply, right, diagonal)
+    made = state.shift + np.clip(step, -3, 3)
+    slope = np.abs(_central(made, axis)).max()
+    if slope > _STEEPEST:  # towards the last field that did not fold
+        made = ndimage.gaussian_filter(made, 0.7)
+        excess = np.abs(_central(made, axis)) > _STEEPEST
+        if excess.any():
+            made = np.where(ndimage.binary_dilation(excess, iterations=2), ndimage.gaussian_filter(made, 2.0), made)
+    return made
+
+
+def _pose_step(state: _State, weight: NDArray, axis: int) -> NDArray[np.float64]:
+    """The pose after one step; not along the phase-encoded axis."""
+    affine, centre = state.geometry.affine, state.geometry.centre
+    residual = (state.first - state.second).reshape(-1)
+    w = (weight * _robust(state.first - state.second, weight)).reshape(-1)
+    use = w > 0.05
+    use[np.arange(len(use)) % 2 == 1] = False
+    world = state.slopes[use] @ np.linalg.inv(affine[:3, :3])
+    world *= state.spread[1].reshape(-1)[use, None]
+    arm = state.moved[use] @ affine[:3, :3].T + affine[:3, 3] - centre
+    along = affine[:3, axis] / np.linalg.norm(affine[:3, axis])
+    frame = np.linalg.svd(along[None])[2][1:]  # the two directions across
+    columns = np.concatenate([world @ frame.T, np.cross(arm, world)], 1)
+    left = columns * w[use, None]
+    normal = left.T @ columns
+    step = np.linalg.solve(normal + 1e-8 * np.diag(np.diag(normal)), left.T @ residual[use])
+    move = np.r_[step[:2] @ frame, step[2:]]
+    move /= max(np.linalg.norm(move[:3]) / 2, np.linalg.norm(move[3:]) / 0.035, 1.0)
+    return np.asarray(small_pose(move, centre) @ state.pose)
+
+
+def _robust(residual: NDArray, weight: NDArray) -> NDArray[np.float64]:
+    inside = weight > 0.5
+    scale = 1.4826 * float(np.median(np.abs(residual[inside]))) + 1e-6
+    return 1 / np.maximum(1, np.abs(residual) / (_HUBER * scale))
+
+
+def _central(values: NDArray, axis: int) -> NDArray[np.float64]:
+    """Central difference along an axis; at the borders half of it, one-sided."""
+    moved = np.moveaxis(values, axis, 0)
+    out = np.zeros_like(moved)
+    if len(moved) > 2:
+        out[1:-1] = 0.5 * (moved[2:] - moved[:-2])
+    return np.moveaxis(out, 0, axis)
+
+
+def _central_transposed(values: NDArray, axis: int) -> NDArray[np.float64]:
+    moved = np.moveaxis(values, axis, 0)
+    out = np.zeros_like(moved)
+    if len(moved) > 2:
+        out[2:] += 0.5 * moved[1:-1]
+        out[:-2] -= 0.5 * moved[1:-1]
+    return np.moveaxis(out, 0, axis)
+
+
+def _rough(values: NDArray, stiff: NDArray) -> NDArray[np.float64]:
+    """Minus the Laplacian, by axis."""
+    out = np.zeros_like(values)
+    for axis in range(3):
+        change = np.diff(values, axis=axis) * stiff[axis]
+        pad = [(0, 0)] * 3
+        pad[axis] = (1, 1)
+        out -= np.diff(np.pad(change, pad), axis=axis)
+    return out
+
+
+def _conjugate_gradients(
+    apply: Callable[[NDArray], NDArray], right: NDArray, diagonal: NDArray
+) -> NDArray[np.float64]:
+    x, r = np.zeros_like(right), right.copy()
+    z = r / diagonal
+    p, rz = z.copy(), float((r * z).sum())
+    start = rz
+    for _ in range(_CG):
+        q = apply(p)
+        a = rz / max(float((p * q).sum()), 1e-30)
+        x += a * p
+        r -= a * q
+        z = r / diagonal
+        new = float((r * z).sum())
+        if new < 1e-5 * start:
+            break
+        p = z + (new / rz) * p
+        rz = new
+    return x
+
+
+def _correlation(one: NDArray, other: NDArray, mask: NDArray[np.bool_]) -> float:
+    return float(np.corrcoef(one[mask], other[mask])[0, 1])
