@@ -17,6 +17,7 @@ from fornix.workflow.stages import (
     PREPROCESS,
     Options,
     State,
+    acquisition_of,
     check_stage,
     fibre_stages,
     fibres_possible,
@@ -53,6 +54,7 @@ def run(
     b0_threshold: float = 50.0,
     exclude: Sequence[int] = (),
     truth: str | Path | None = None,
+    reversed_scan: str | Path | None = None,
     show: Show | None = None,
 ) -> Outcome:
     """The whole job on one scan; safe to stop and run again.
@@ -68,6 +70,8 @@ def run(
         b0_threshold: A volume is a b0 if b <= this, s/mm².
         exclude: Volumes to leave out, from 0.
         truth: A folder of true maps (from `fornix simulate`) to stand beside the estimates.
+        reversed_scan: A scan or b0s of the other phase direction, from which the susceptibility field is
+            had; needs `preprocess="full"`.
         show: Tells what the job does; silent if absent.
 
     Returns:
@@ -93,8 +97,9 @@ def run(
         noise_stage(job, state, options.noise, options.sigma)
         check_stage(job, state)
         denoiser, corrections = PREPROCESS[options.preprocess]
+        pair = acquisition_of(scan, options, reversed_scan)
         raw_dwi = None if corrections else state.dwi
-        preprocess_stage(job, state, denoiser, corrections, options)
+        preprocess_stage(job, state, denoiser, corrections, options, acquisition=pair)
         microstructure_stage(job, state, options.models, options.method, options, raw_dwi)
         if fibres_possible(state.dwi):
             fibre_stages(job, state, options, raw_dwi)

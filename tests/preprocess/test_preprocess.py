@@ -21,8 +21,8 @@ from fornix.preprocess import (
     slice_scores,
     snr,
 )
+from fornix.preprocess.geometry.correction import correct_geometry
 from fornix.preprocess.gradient_check import check_gradients
-from fornix.preprocess.motion import correct_motion
 from fornix.testing.properties import assert_gradient_order_free
 
 
@@ -155,9 +155,12 @@ def test_motion_is_found_and_gradients_turn_with_the_head():
     data[..., volume] = ndimage.affine_transform(
         data[..., volume], to_voxel[:3, :3], to_voxel[:3, 3], order=3
     )
-    fixed, motion = correct_motion(dwi.with_(data=data), "rigid")
-    assert motion.rotation_angle()[volume] == pytest.approx(6, abs=1.0)
-    assert np.delete(motion.rotation_angle(), volume).max() < 1.0
+    fixed = correct_geometry(dwi.with_(data=data), eddy=False)
+    assert fixed.aligned is not None
+    geometry, fixed = fixed.aligned.geometry, fixed.dwi
+    angle = np.degrees(np.linalg.norm(geometry.angles, axis=1))
+    assert angle[volume] == pytest.approx(6, abs=1.0)
+    assert np.delete(angle, volume).max() < 1.0
     expected = turn.T @ dwi.gradients.directions[volume]
     assert abs(fixed.gradients.directions[volume] @ expected) > np.cos(np.radians(1.2))
     inside = made.mask

@@ -139,3 +139,23 @@ def _words(text: str) -> list[str]:
     """The entries of a list, parted by commas or blanks; nothing between two commas is a mistake."""
     words = [word.split() or [""] for word in text.split(",")] if text.strip() else []
     return [entry for word in words for entry in word]
+
+
+Reversed = Annotated[
+    Path | None,
+    typer.Option(
+        "--reversed",
+        help="Scan or b0s of the other phase direction: the susceptibility field is had from the pair.",
+    ),
+]
+PhaseEncodingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--phase-encoding",
+        help="i, i-, j, j-, k or k-, in place of the sidecar's PhaseEncodingDirection.",
+    ),
+]
+ReadoutTime = Annotated[
+    float | None,
+    typer.Option("--readout-time", help="Total readout time in s, in place of the sidecar's."),
+]

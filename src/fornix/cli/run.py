@@ -21,9 +21,12 @@ def run_command(
         str,
         typer.Option(
             "--preprocess",
-            help="none; fast: denoising; full: denoising, Gibbs, motion and eddy, bias field.",
+            help="none; fast: denoising; full: denoising, Gibbs, motion, eddy, field, bias.",
         ),
     ] = "fast",
+    reversed_scan: o.Reversed = None,
+    phase_encoding: o.PhaseEncodingOption = None,
+    readout_time: o.ReadoutTime = None,
     models: Annotated[
         str, typer.Option("--models", help="auto, or some of dti,dki,noddi.")
     ] = "auto",
@@ -57,7 +60,7 @@ def run_command(
     [bold]Examples[/]
 
       fornix run sub-01_dwi.nii.gz -o out
-      fornix run dwi.nii.gz -o out --preprocess full --threads 8
+      fornix run dwi.nii.gz -o out --preprocess full --reversed other_dwi.nii.gz --threads 8
       fornix run dwi.nii.gz --bval x.bval --bvec x.bvec -o out --models dti,dki --streamlines 0
     """
     from fornix.pipeline import run
@@ -72,6 +75,8 @@ def run_command(
             out,
             Options(
                 preprocess=preprocess,
+                phase_encoding=phase_encoding,
+                readout_time=readout_time,
                 sigma=scan.sigma,
                 models=o.models_of(models),
                 method=method,
@@ -95,6 +100,7 @@ def run_command(
             b0_threshold=scan.b0_threshold,
             exclude=scan.excluded,
             truth=truth,
+            reversed_scan=reversed_scan,
             show=show,
         )
     finally:

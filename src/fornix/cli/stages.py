@@ -65,16 +65,22 @@ def correct_command(
     out: o.Out,
     method: Annotated[
         str, o.method_option("correct", what="Corrections in order, by comma")
-    ] = "gibbs,affine,bias",
+    ] = "gibbs,eddy,bias",
+    reversed_scan: o.Reversed = None,
+    phase_encoding: o.PhaseEncodingOption = None,
+    readout_time: o.ReadoutTime = None,
     *,
     scan: ScanOptions,
 ) -> None:
-    """Gibbs ringing, head motion and eddy currents (gradients turned along), bias field.
+    """Gibbs ringing, head motion, eddy currents and distortion (gradients turned along), bias field.
+
+    Writes STEM_desc-preproc_dwi, STEM_desc-confounds_timeseries.tsv and, with --reversed, STEM_fieldmap.
 
     [bold]Examples[/]
 
       fornix correct dwi.nii.gz -o out
-      fornix correct dwi.nii.gz -o out --method rigid
+      fornix correct dwi_dir-AP.nii.gz --reversed dwi_dir-PA.nii.gz -o out
+      fornix correct dwi.nii.gz -o out --method motion
     """
     from fornix.preprocess import CORRECT_METHODS
     from fornix.workflow import stages as p
@@ -82,14 +88,19 @@ def correct_command(
     words = tuple(word.strip() for word in method.split(","))
     for word in words:
         CORRECT_METHODS[word]
+    settings = p.Options(
+        threads=scan.threads, max_memory=scan.max_memory, phase_encoding=phase_encoding,
+        readout_time=readout_time,
+    )  # fmt: skip
     with scan.prepared(path, out) as (job, state):
         p.preprocess_stage(
             job,
             state,
             "",
             words,
-            p.Options(threads=scan.threads, max_memory=scan.max_memory),
+            settings,
             "correct",
+            p.acquisition_of(state.dwi, settings, reversed_scan),
         )
 
 

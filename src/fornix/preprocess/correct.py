@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from fornix.core.compute import use_threads
 from fornix.core.dwi import DWI
 from fornix.core.errors import tell
 from fornix.core.methods import Method, MethodTable
 from fornix.preprocess.bias import correct_bias
-from fornix.preprocess.gibbs import remove_gibbs
-from fornix.preprocess.motion import correct_motion
+from fornix.preprocess.geometry.correction import Acquisition, Corrected, correct_geometry
+from fornix.preprocess.gibbs import encoding_of, remove_gibbs
 
 Progress = Callable[[int, int], None]
 
@@ -17,46 +18,82 @@ Progress = Callable[[int, int], None]
 def correct(
     dwi: DWI,
     *,
-    methods: Sequence[str] = ("gibbs", "affine", "bias"),
+    methods: Sequence[str] = ("gibbs", "eddy", "bias"),
+    acquisition: Acquisition | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> DWI:
-    """The scan after the corrections named, entries of CORRECT_METHODS, in the order given."""
-    for method in methods:
-        dwi = CORRECT_METHODS[method].run(dwi, threads=threads, progress=progress)
-    return dwi
+    """The scan after the corrections named.
+
+    Args:
+        dwi: The scan.
+        methods: Entries of CORRECT_METHODS, in the order in which they are done.
+        acquisition: Phase encoding and reversed scan; what the sidecar says if absent.
+        threads: None leaves numba's and torch's numbers as they are.
+        progress: Called with (done, in all).
+    """
+    return corrected(
+        dwi, methods=methods, acquisition=acquisition, threads=threads, progress=progress
+    )[0]
 
 
-def _gibbs(dwi: DWI, threads: int | None, progress: Progress | None) -> DWI:
-    return remove_gibbs(dwi, threads=threads, progress=progress)
+def corrected(
+    dwi: DWI,
+    *,
+    methods: Sequence[str],
+    acquisition: Acquisition | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[DWI, Corrected | None]:
+    """As `correct`, with what was found of motion, eddy currents and field, if that was asked for."""
+    acquisition, found = acquisition or Acquisition.of(dwi), None
+    with use_threads(threads):
+        for method in methods:
+            made = CORRECT_METHODS[method].run(
+                dwi, acquisition=acquisition, threads=threads, progress=progress
+            )
+            found = made if isinstance(made, Corrected) else found
+            dwi = made.dwi if isinstance(made, Corrected) else made
+    return dwi, found
 
 
-def _bias(dwi: DWI, threads: int | None, progress: Progress | None) -> DWI:
+def _gibbs(
+    dwi: DWI, acquisition: Acquisition, threads: int | None, progress: Progress | None
+) -> DWI:
+    known = encoding_of(dwi.meta)
+    if known.warning:
+        dwi = dwi.with_(notes=(*dwi.notes, tell(known.warning)))
+    if known.phase_axis is None:
+        return remove_gibbs(dwi, threads=threads, progress=progress)
+    return remove_gibbs(
+        dwi, slice_axis=known.slice_axis, partial_fourier=known.partial_fourier,
+        phase_axis=known.phase_axis, threads=threads, progress=progress,
+    )  # fmt: skip
+
+
+def _bias(
+    dwi: DWI, acquisition: Acquisition, threads: int | None, progress: Progress | None
+) -> DWI:
     return correct_bias(dwi)
 
 
-def _motion(model: str, dwi: DWI, threads: int | None, progress: Progress | None) -> DWI:
-    fixed, motion = correct_motion(dwi, model, threads=threads, progress=progress)
-    worst_angle, worst_shift = motion.rotation_angle().max(), motion.translation().max()
-    notes = fixed.notes
-    if worst_angle > 2 or worst_shift > 3:
-        notes = (
-            *notes,
-            tell(f"the head moved by up to {worst_shift:.1f} mm and {worst_angle:.1f} degrees"),
-        )
-    record = {
-        "MotionRotationDegrees": motion.rotation_angle().round(3).tolist(),
-        "MotionTranslationMm": motion.translation().round(3).tolist(),
-    }
-    return fixed.with_(meta={**fixed.meta, **record}, notes=notes)
+def _motion(
+    dwi: DWI, acquisition: Acquisition, threads: int | None, progress: Progress | None
+) -> Corrected:
+    found = correct_geometry(dwi, acquisition, eddy=False, progress=progress)
+    return _noted(found)
 
 
-def _rigid(dwi: DWI, threads: int | None, progress: Progress | None) -> DWI:
-    return _motion("rigid", dwi, threads, progress)
+def _eddy(
+    dwi: DWI, acquisition: Acquisition, threads: int | None, progress: Progress | None
+) -> Corrected:
+    return _noted(correct_geometry(dwi, acquisition, progress=progress))
 
 
-def _affine(dwi: DWI, threads: int | None, progress: Progress | None) -> DWI:
-    return _motion("affine", dwi, threads, progress)
+def _noted(found: Corrected) -> Corrected:
+    """With its notes on the scan as well, where later stages and the report look."""
+    dwi = found.dwi.with_(notes=(*found.dwi.notes, *found.notes))
+    return Corrected(dwi, found.aligned, found.field, found.notes)
 
 
 CORRECT_METHODS = MethodTable(
@@ -65,12 +102,21 @@ CORRECT_METHODS = MethodTable(
         Method(
             "gibbs",
             _gibbs,
-            "Gibbs ringing by subvoxel shifts, DIPY",
+            "Gibbs ringing by subvoxel shifts",
             "Kellner et al., MRM 2016",
-            peer="DIPY",
         ),
-        Method("rigid", _rigid, "head motion, gradients turned along, DIPY", peer="DIPY"),
-        Method("affine", _affine, "head motion and linear eddy currents, DIPY", peer="DIPY"),
+        Method(
+            "motion",
+            _motion,
+            "head motion and lost slices, gradients turned along; the field with --reversed",
+            "after Andersson & Sotiropoulos, NeuroImage 2016",
+        ),
+        Method(
+            "eddy",
+            _eddy,
+            "motion and eddy currents to second order together; the field with --reversed",
+            "after Andersson & Sotiropoulos, NeuroImage 2016",
+        ),
         Method("bias", _bias, "receive bias field from the b0, DIPY", peer="DIPY"),
     ],
 )

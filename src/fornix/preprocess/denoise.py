@@ -73,6 +73,13 @@ DENOISE_METHODS = MethodTable(
             min_volumes=5,
         ),
         Method(
+            "qspace",
+            Deferred("fornix.preprocess.qspace_denoise:qspace"),
+            "Wiener filter on principal components and cosines, Rician bias removed",
+            "after Lebrun et al., SIAM Journal on Imaging Sciences 2013",
+            min_volumes=7,
+        ),
+        Method(
             "patch2self",
             patch2self,
             "self-supervised, DIPY",

@@ -18,13 +18,19 @@ from fornix.core.series import put_planes, room_like
 _PATCHES, _BYTES, _TOGETHER = 512, 1 << 23, 4
 
 
-def mppca(dwi: DWI, device: str = "auto", radius: int = 2) -> DWI:
+def mppca(dwi: DWI, device: str = "auto", radius: int = 2, step: int = 2) -> DWI:
     """Marchenko-Pastur PCA on overlapping patches of side 2 radius + 1, batched.
 
     In each patch the eigenvalues of the (voxels x volumes) matrix below the Marchenko-Pastur edge
     are noise and are dropped (Veraart et al., NeuroImage 2016; edge and noise level as in
     Cordero-Grande et al., NeuroImage 2019). Patches are taken at every other voxel and averaged
     with weights 1/(1 + rank), which costs an eighth of one patch per voxel.
+
+    Args:
+        dwi: The scan.
+        device: `auto`, `cpu` or `cuda`.
+        radius: Of a patch.
+        step: Voxels from one patch to the next along each axis.
     """
     side = [min(2 * radius + 1, n) for n in dwi.grid]
     voxels, volumes = int(np.prod(side)), len(dwi.gradients)
@@ -34,7 +40,7 @@ def mppca(dwi: DWI, device: str = "auto", radius: int = 2) -> DWI:
             "leave denoising out"
         )
     where = pick_device(device)
-    corners = _corners(dwi, side)
+    corners = _corners(dwi, side, step)
     offsets = torch.tensor(list(product(*[range(s) for s in side])))
     size = max(1, min(_PATCHES, _BYTES // (4 * voxels * volumes)))
     lots = list(blocks(len(corners), size))
@@ -150,11 +156,11 @@ def _drop_noise(patch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.
     return clean + mean, variance.to(patch.dtype), keep.sum(1).to(patch.dtype)
 
 
-def _corners(dwi: DWI, side: list[int]) -> torch.Tensor:
-    """Lowest corners of the patches: every other voxel, the last one flush with the border."""
+def _corners(dwi: DWI, side: list[int], step: int) -> torch.Tensor:
+    """Lowest corners of the patches, the last one along each axis flush with the border."""
     axes = []
     for n, s in zip(dwi.grid, side):
-        starts = list(range(0, n - s + 1, 2))
+        starts = list(range(0, n - s + 1, step))
         if starts[-1] != n - s:
             starts.append(n - s)
         axes.append(starts)

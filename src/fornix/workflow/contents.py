@@ -16,6 +16,11 @@ _KINDS = (
     ("_param-fod_dwimap.nii.gz", "fibre orientation distributions; beside it peaks, wm, gm, csf"),
     ("_tractogram.*", "streamlines"),
     ("_desc-preproc_dwi.nii.gz", "the scan after preprocessing, with its table"),
+    (
+        "_desc-confounds_timeseries.tsv",
+        "pose of the head, eddy field and lost slices of each volume",
+    ),
+    ("_fieldmap.nii.gz", "susceptibility field, Hz; beside it both unwarped b0s"),
     ("_desc-brain_mask.nii.gz", "brain mask"),
 )
 

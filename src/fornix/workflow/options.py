@@ -14,7 +14,7 @@ from fornix.tractography.track import TRACK_METHODS
 PREPROCESS = {
     "none": ("", ()),
     "fast": ("mppca", ()),
-    "full": ("mppca", ("gibbs", "affine", "bias")),
+    "full": ("mppca", ("gibbs", "eddy", "bias")),
 }
 
 
@@ -26,6 +26,8 @@ class Options:
     """
 
     preprocess: str = "fast"
+    phase_encoding: str | None = None
+    readout_time: float | None = None
     noise: str = "auto"
     sigma: float | None = None
     mask_method: str = "shells"

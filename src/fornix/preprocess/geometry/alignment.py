@@ -75,7 +75,7 @@ def align(
     *,
     field: NDArray[np.float32] | None = None,
     slice_axis: int = 2,
-    start: Geometry | None = None,
+    eddy: bool = True,
     levels: tuple[Level, ...] = LEVELS,
     seed: int = 0,
     progress: Progress | None = None,
@@ -87,20 +87,20 @@ def align(
         encoding: How EPI distorts it; None leaves eddy currents out.
         field: Spline of the susceptibility field, Hz, on the grid at rest.
         slice_axis: Along which slices lie.
-        start: Where to begin; at rest if absent.
+        eddy: False leaves eddy currents out though the encoding is known.
         levels: Coarse to fine.
         seed: Of the places.
         progress: Called with (rounds done, in all).
     """
     count = len(dwi.gradients)
-    geometry = start or Geometry.at_rest(dwi.affine, dwi.grid, count, encoding, field)
+    geometry = Geometry.at_rest(dwi.affine, dwi.grid, count, encoding, field)
     lost = np.zeros((count, dwi.grid[slice_axis]), dtype=bool)
     residual = np.full(count, np.nan)
     total, done = sum(v.rounds for v in levels), 0
     for level in levels:
         volumes = _smoothed(dwi, level.blur)
         places = _places(dwi, level.places, seed)
-        terms = level.terms if encoding is not None else 0
+        terms = level.terms if encoding is not None and eddy else 0
         for _ in range(level.rounds):
             geometry, residual, lost = _round(
                 dwi, volumes, places, geometry, replace(level, terms=terms), lost, slice_axis
@@ -136,7 +136,9 @@ def _round(
     target = predict(dwi, geometry, signal, usable, level.noise)
     lost = _lost_slices(signal, target, slices, lost.shape)
     usable = np.isfinite(signal) & ~np.take_along_axis(lost, slices, 1)
-    expected, spread = _shared_eddy(geometry, dwi) if level.terms else (geometry.eddy, geometry.eddy)
+    expected, spread = (
+        _shared_eddy(geometry, dwi) if level.terms else (geometry.eddy, geometry.eddy)
+    )
 
     def one(v: int) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
         free = 0 if dwi.gradients.b0_mask[v] else level.terms
@@ -222,15 +224,15 @@ def _lost_slices(
         count = np.bincount(where, minlength=shape[1])
         level = np.bincount(where, np.abs(target[v][fine]), minlength=shape[1])
         change = np.bincount(where, rest, minlength=shape[1]) / np.maximum(level, 1e-9)
-        off[v] = np.where(count >= 30, change - np.median(change[count >= 30]) if (count >= 30).any() else 0, 0)
+        off[v] = np.where(
+            count >= 30, change - np.median(change[count >= 30]) if (count >= 30).any() else 0, 0
+        )
     spread = 1.4826 * np.median(np.abs(off - np.median(off, 0)), 0)
     spread = np.maximum(spread, np.median(spread))
     return np.abs(off) > np.maximum(_LOST, _DEVIATIONS * spread)
 
 
-def _shared_eddy(
-    geometry: Geometry, dwi: DWI
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _shared_eddy(geometry: Geometry, dwi: DWI) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Prior mean and deviation of all eddy coefficients (N, 10), Hz.
 
     Eddy currents are linear in the diffusion gradient: what the volumes have in common that way tells
@@ -282,16 +284,17 @@ def _told_apart(geometry: Geometry, dwi: DWI) -> Geometry:
     change, by = np.diff(along), np.diff(drive, axis=0)
     response = np.zeros(3)
     if len(change) >= 12:
-        weight = np.ones(len(change))
+        weight: NDArray[np.float64] = np.ones(len(change))
         for _ in range(10):
             normal = (by * weight[:, None]).T @ by
-            response = np.linalg.solve(normal + 1e-9 * np.eye(3), (by * weight[:, None]).T @ change)
+            right = (by * weight[:, None]).T @ change
+            response = np.asarray(np.linalg.solve(normal + 1e-9 * np.eye(3), right), np.float64)
             rest = change - by @ response
             scale = 1.4826 * np.median(np.abs(rest)) + 1e-6
-            weight = 1 / (1 + (rest / (2 * scale)) ** 2)
+            weight = np.asarray(1 / (1 + (rest / (2 * scale)) ** 2))
         error = np.sqrt(np.diag(np.linalg.inv(normal + 1e-9 * np.eye(3)))) * scale
         # Shrunk by how well it is told from chance.
-        response = response * response**2 / (response**2 + 4 * error**2)
+        response *= response**2 / (response**2 + 4 * error**2)
     hz = drive @ response / to_mm
     move = (geometry.eddy[:, 0] - hz) * to_mm
     poses = geometry.poses.copy()
@@ -306,4 +309,3 @@ def _rested(geometry: Geometry, dwi: DWI) -> Geometry:
     b0 = np.flatnonzero(dwi.gradients.b0_mask)
     first = geometry.poses[b0[0] if len(b0) else 0]
     return geometry.with_(poses=geometry.poses @ np.linalg.inv(first))
-

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fornix.core.compute import in_parallel
-from fornix.preprocess.geometry._sampling import value_and_slope
 from fornix.preprocess.geometry.reading import samples
 from fornix.preprocess.geometry.transform import Geometry, small_pose
 
@@ -39,7 +38,11 @@ def link_contrasts(
     """
     numbers = np.arange(len(volumes))
     signal = np.stack(
-        list(in_parallel(lambda v: samples(volumes[v], geometry, v, places).signal, numbers[~b0].tolist()))
+        list(
+            in_parallel(
+                lambda v: samples(volumes[v], geometry, v, places).signal, numbers[~b0].tolist()
+            )
+        )
     )
     known = np.isfinite(signal).all(0)
     if known.sum() < 20 * _BINS[0]:
@@ -102,7 +105,8 @@ def _step(
         normal += left.T @ columns
         right -= left.T @ residual
     step = np.linalg.solve(normal + 1e-9 * np.diag(np.diag(normal)), right)
-    return np.asarray(step / max(np.linalg.norm(step[:3]) / 2, np.linalg.norm(step[3:]) / 0.035, 1.0))
+    reach = max(float(np.linalg.norm(step[:3])) / 2, float(np.linalg.norm(step[3:])) / 0.035, 1.0)
+    return np.asarray(step / reach)
 
 
 def _explained(

@@ -9,18 +9,21 @@ equations are solved by conjugate gradients.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from fornix.core.grid import box_of
 from fornix.preprocess.geometry._sampling import spline, value_and_slope
 from fornix.preprocess.geometry.phase_encoding import PhaseEncoding
 from fornix.preprocess.geometry.transform import Geometry, small_pose
 
 #: Passes: smoothing of the images (mm, full width at half maximum), steps, weight of the field's roughness.
 LEVELS = ((12.0, 8, 1.0), (7.0, 8, 0.3), (4.0, 8, 0.1), (2.5, 6, 0.03))
+#: The field is sought this far around the brain, mm.
+_MARGIN = 25.0
 #: Iterations of the conjugate gradients in each step.
 _CG = 25
 #: Largest slope of the displacement that is believed: beyond it signal would fold.
@@ -76,20 +79,26 @@ def estimate_field(
         progress: Called with (steps done, in all).
     """
     size = np.linalg.norm(affine[:3, :3], axis=0)
+    box = box_of(mask, tuple(np.ceil(_MARGIN / size).astype(int)))
+    if any(s.stop - s.start < n for s, n in zip(box, mask.shape)):
+        return _in_box(first, second, mask, affine, encoding, box, levels, progress)
     axis = encoding.axis
     near = ndimage.binary_dilation(mask, iterations=max(2, round(8 / size.min())))
     scale = float(np.median(first[mask])) + 1e-12
-    pair = [np.asarray(first, np.float64) / scale, np.asarray(second, np.float64) / scale]
+    pair = [np.asarray(v, np.float32) / np.float32(scale) for v in (first, second)]
     gain = float(np.median(pair[1][mask]) / max(np.median(pair[0][mask]), 1e-9))
     pair[1] = pair[1] / max(gain, 1e-6)
-    shift, pose = np.zeros(mask.shape), np.eye(4)
-    geometry = Geometry.at_rest(affine, mask.shape, 1)  # type: ignore[arg-type]
+    shift: NDArray[np.floating] = np.zeros(mask.shape, np.float32)
+    pose = np.eye(4)
+    geometry = Geometry.at_rest(affine, mask.shape, 1)
     places = np.stack(np.meshgrid(*[np.arange(n) for n in mask.shape], indexing="ij"), -1)
     places = places.reshape(-1, 3).astype(np.float32)
     total, done = sum(rounds for _, rounds, _ in levels), 0
-    weight = ndimage.gaussian_filter(near.astype(np.float64), 1.0)
+    weight = ndimage.gaussian_filter(near.astype(np.float32), 1.0)
     for blur, rounds, roughness in levels:
-        splines = [spline(ndimage.gaussian_filter(p, blur / 2.355 / size, mode="nearest")) for p in pair]
+        splines = [
+            spline(ndimage.gaussian_filter(p, blur / 2.355 / size, mode="nearest")) for p in pair
+        ]
         for k in range(rounds):
             state = _State(splines, shift, pose, places, geometry, axis)
             if k % 2 == 0 or blur < 5:
@@ -100,7 +109,7 @@ def estimate_field(
             if progress is not None:
                 progress(done, total)
     splines = [spline(p) for p in pair]
-    rest = _State(splines, np.zeros(mask.shape), np.eye(4), places, geometry, axis)
+    rest = _State(splines, np.zeros(mask.shape, np.float32), np.eye(4), places, geometry, axis)
     end = _State(splines, shift, pose, places, geometry, axis)
     return FieldEstimate(
         (shift / encoding.voxels_per_hz).astype(np.float32),
@@ -111,6 +120,26 @@ def estimate_field(
         (end.first * scale).astype(np.float32),
         (end.second * scale * gain).astype(np.float32),
     )
+
+
+def _in_box(
+    first: NDArray, second: NDArray, mask: NDArray[np.bool_], affine: NDArray, encoding: PhaseEncoding,
+    box: tuple[slice, slice, slice], levels: tuple[tuple[float, int, float], ...],
+    progress: Callable[[int, int], None] | None,
+) -> FieldEstimate:  # fmt: skip
+    """The same in the part of the grid that holds the head, the field carried on beyond its borders."""
+    inner = affine.copy()
+    inner[:3, 3] += affine[:3, :3] @ np.array([s.start for s in box])
+    found = estimate_field(
+        first[box], second[box], mask[box], inner, encoding, levels=levels, progress=progress
+    )
+    pad = [(s.start, n - s.stop) for s, n in zip(box, mask.shape)]
+    images = []
+    for small, whole in ((found.first, first), (found.second, second)):
+        image = np.array(whole, dtype=np.float32)
+        image[box] = small
+        images.append(image)
+    return replace(found, hz=np.pad(found.hz, pad, mode="edge"), first=images[0], second=images[1])
 
 
 class _State:
@@ -132,9 +161,9 @@ class _State:
             where = np.array(at, dtype=np.float32)
             where[:, axis] += (sense * shift.reshape(-1)).astype(np.float32)
             found.append(np.nan_to_num(value_and_slope(volume, where)))
-        self.raw = [f[:, 0].reshape(shape).astype(np.float64) for f in found]
-        self.along = [f[:, 1 + axis].reshape(shape).astype(np.float64) for f in found]
-        self.slopes = found[1][:, 1:].astype(np.float64)
+        self.raw = [f[:, 0].reshape(shape) for f in found]
+        self.along = [f[:, 1 + axis].reshape(shape) for f in found]
+        self.slopes = found[1][:, 1:]
         self.first = self.raw[0] * self.spread[0]
         self.second = self.raw[1] * self.spread[1]
 
@@ -147,7 +176,7 @@ def _field_step(
     w = weight * _robust(residual, weight)
     direct = state.along[0] * state.spread[0] + state.along[1] * state.spread[1]
     through = state.raw[0] + state.raw[1]
-    stiff = roughness / size**2 * size.min() ** 2
+    stiff = (roughness / size**2 * size.min() ** 2).astype(np.float32)
 
     def apply(d: NDArray) -> NDArray:
         data = w * (direct * d + through * _central(d, axis))
@@ -163,7 +192,11 @@ def _field_step(
         made = ndimage.gaussian_filter(made, 0.7)
         excess = np.abs(_central(made, axis)) > _STEEPEST
         if excess.any():
-            made = np.where(ndimage.binary_dilation(excess, iterations=2), ndimage.gaussian_filter(made, 2.0), made)
+            made = np.where(
+                ndimage.binary_dilation(excess, iterations=2),
+                ndimage.gaussian_filter(made, 2.0),
+                made,
+            )
     return made
 
 
@@ -173,7 +206,6 @@ def _pose_step(state: _State, weight: NDArray, axis: int) -> NDArray[np.float64]
     residual = (state.first - state.second).reshape(-1)
     w = (weight * _robust(state.first - state.second, weight)).reshape(-1)
     use = w > 0.05
-    use[np.arange(len(use)) % 2 == 1] = False
     world = state.slopes[use] @ np.linalg.inv(affine[:3, :3])
     world *= state.spread[1].reshape(-1)[use, None]
     arm = state.moved[use] @ affine[:3, :3].T + affine[:3, 3] - centre
@@ -228,18 +260,18 @@ def _conjugate_gradients(
 ) -> NDArray[np.float64]:
     x, r = np.zeros_like(right), right.copy()
     z = r / diagonal
-    p, rz = z.copy(), float((r * z).sum())
+    p, rz = z.copy(), float(np.vdot(r, z))
     start = rz
     for _ in range(_CG):
         q = apply(p)
-        a = rz / max(float((p * q).sum()), 1e-30)
+        a = np.float32(rz / max(float(np.vdot(p, q)), 1e-30))
         x += a * p
         r -= a * q
         z = r / diagonal
-        new = float((r * z).sum())
+        new = float(np.vdot(r, z))
         if new < 1e-5 * start:
             break
-        p = z + (new / rz) * p
+        p = z + np.float32(new / rz) * p
         rz = new
     return x
 

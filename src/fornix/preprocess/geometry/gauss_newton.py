@@ -9,7 +9,8 @@ from scipy.spatial.transform import Rotation
 from fornix.preprocess.geometry.reading import Samples
 from fornix.preprocess.geometry.transform import Geometry, small_pose
 
-#: Prior standard deviation of the eddy field's terms: displacement in mm at `transform.EDDY_UNIT` from the centre.
+#: Prior standard deviation of the eddy field's terms: displacement in mm at `transform.EDDY_UNIT` from
+#: the centre.
 EDDY_PRIOR = np.r_[1.0, np.full(3, 4.0), np.full(6, 2.0)]
 #: Residuals of neighbouring voxels are alike: so many count as one.
 _ALIKE = 8.0
@@ -58,7 +59,10 @@ def step(
         normal[at, at] += strength
         right[at] += strength * (expected[:terms] - own[:terms])
     size = np.sqrt(np.diag(normal)) + 1e-12
-    move = np.linalg.solve(normal / size / size[:, None] + 1e-6 * np.eye(len(size)), right / size) / size
+    move = (
+        np.linalg.solve(normal / size / size[:, None] + 1e-6 * np.eye(len(size)), right / size)
+        / size
+    )
     # A step beyond what the slopes are true for is shortened.
     reach = max(np.linalg.norm(move[:3]) / 3.0, np.linalg.norm(move[3:6]) / np.radians(3.0), 1.0)
     move = move / reach
@@ -99,4 +103,3 @@ def _tukey(residual: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     scale = 1.4826 * float(np.median(np.abs(residual))) + 1e-12
     relative = residual / (_TUKEY * scale)
     return np.where(np.abs(relative) < 1, (1 - relative**2) ** 2, 0.0), scale
-

@@ -36,8 +36,8 @@ def resample(
         progress: Called with (volumes done, in all).
     """
     gradients = dwi.gradients.rotated(np.swapaxes(geometry.rotations, 1, 2))
-    places = np.stack(np.meshgrid(*[np.arange(n) for n in dwi.grid], indexing="ij"), -1)
-    places = places.reshape(-1, 3).astype(np.float32)
+    voxels = np.stack(np.meshgrid(*[np.arange(n) for n in dwi.grid], indexing="ij"), -1)
+    places = voxels.reshape(-1, 3).astype(np.float32)
     out = room_like(dwi.data)
     missing: dict[int, NDArray[np.bool_]] = {}
     for v in range(len(gradients)):
@@ -79,9 +79,11 @@ def _filled(dwi: DWI, missing: dict[int, NDArray[np.bool_]]) -> DWI:
         share = np.abs(weights[v])[:, None]
         signals = np.where(there, signals, 0)
         known = (share * there).sum(0) / max(share.sum(), 1e-9)
-        volume = np.array(dwi.volume(v)).reshape(-1)
-        volume[voxels] = np.clip((weights[v] @ signals) / np.maximum(known, 0.1), 0, None)
-        repaired[v] = volume.reshape(dwi.grid)
+        volume = np.array(dwi.volume(v))
+        volume.reshape(-1)[voxels] = np.clip(
+            (weights[v] @ signals) / np.maximum(known, 0.1), 0, None
+        )
+        repaired[v] = volume
     for v, volume in repaired.items():
         put_volume(dwi.data, v, volume)
     return dwi

@@ -117,7 +117,14 @@ class Geometry:
         scale = 0.0 if self.encoding is None else self.encoding.voxels_per_hz
         axis = 0 if self.encoding is None else self.encoding.axis
         move_and_shift(
-            places, matrix[:3], self._to_unit(), self.eddy[volume] * scale, axis, moved, shift, slope
+            places,
+            matrix[:3],
+            self._to_unit(),
+            self.eddy[volume] * scale,
+            axis,
+            moved,
+            shift,
+            slope,
         )
         if self.encoding is not None and self.field is not None:
             hz = np.nan_to_num(value_and_slope(self.field, places)) * np.float32(scale)
@@ -148,7 +155,10 @@ def small_pose(move: NDArray[np.float64], centre: NDArray[np.float64]) -> NDArra
 
 
 def displacement(
-    one: NDArray[np.float64], other: NDArray[np.float64], centre: NDArray[np.float64], radius: float = 50.0
+    one: NDArray[np.float64],
+    other: NDArray[np.float64],
+    centre: NDArray[np.float64],
+    radius: float = 50.0,
 ) -> NDArray[np.float64]:
     """Root mean square distance (…,) in mm between poses (…, 4, 4) over a ball about `centre`.
 

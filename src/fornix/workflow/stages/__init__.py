@@ -4,6 +4,7 @@
 """
 
 from fornix.workflow.options import PREPROCESS, Options
+from fornix.workflow.stages.acquisition import acquisition_of
 from fornix.workflow.stages.reporting import report_stage
 from fornix.workflow.stages.scan import (
     check_stage,
@@ -20,6 +21,7 @@ __all__ = [
     "PREPROCESS",
     "Options",
     "State",
+    "acquisition_of",
     "check_stage",
     "fibre_stages",
     "fibres_possible",

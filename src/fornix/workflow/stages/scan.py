@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,19 +21,21 @@ from fornix.io.nifti import write_image
 from fornix.preprocess import (
     DENOISE_METHODS,
     brain_mask,
-    correct,
     denoise,
     estimate_noise,
     outlier_slices,
     slice_scores,
     snr,
 )
+from fornix.preprocess.correct import corrected
+from fornix.preprocess.geometry.correction import Acquisition, Corrected
 from fornix.preprocess.noise import noise_doubt
 from fornix.preprocess.volume_check import check_volumes
 from fornix.workflow.job import Job
 from fornix.workflow.options import Options
 from fornix.workflow.qc_record import StepRecord
 from fornix.workflow.scan_facts import describe
+from fornix.workflow.stages.geometry_files import save_geometry
 from fornix.workflow.state import State
 
 
@@ -172,8 +175,12 @@ def preprocess_stage(
     corrections: Sequence[str],
     options: Options,
     step: str = "preprocess",
+    acquisition: Acquisition | None = None,
 ) -> None:
-    """STEM_desc-preproc_dwi with its table. The noise level stays that of the raw scan."""
+    """STEM_desc-preproc_dwi with its table, and what was found of motion and field.
+
+    The noise level stays that of the raw scan.
+    """
     if not denoiser and not corrections:
         return
     path = job.out / derivative(job.stem, "dwi", desc="preproc")
@@ -187,12 +194,21 @@ def preprocess_stage(
             return
 
     before = set(state.dwi.notes)
+    kept: list[Corrected] = []
 
     def compute(progress: Any) -> DWI:
         dwi = state.dwi
         if denoiser:
             dwi = denoise(dwi, method=denoiser, threads=options.threads, device=options.device)
-        dwi = correct(dwi, methods=corrections, threads=options.threads, progress=progress)
+        dwi, found = corrected(
+            dwi,
+            methods=corrections,
+            acquisition=acquisition,
+            threads=options.threads,
+            progress=progress,
+        )
+        if found is not None:
+            kept.append(found)
         # What is left after denoising is smaller but correlated: the raw level keeps errors honest.
         return dwi if state.dwi.sigma is None else dwi.with_(sigma=state.dwi.sigma)
 
@@ -203,7 +219,8 @@ def preprocess_stage(
             {**dwi.meta, "Units": "as the scan", "Denoise": denoiser, **provenance,
              "Corrections": list(corrections)},
         )  # fmt: skip
-        return [path]
+        more = [save_geometry(found, job.out, job.stem, provenance) for found in kept]
+        return [path, *(p for files in more for p in files)]
 
     def reload() -> DWI:
         table = state.dwi.gradients
@@ -218,13 +235,26 @@ def preprocess_stage(
 
     state.dwi = job.step(
         step,
-        {"denoise": denoiser, "corrections": list(corrections)},
+        {"denoise": denoiser, "corrections": list(corrections), "acquisition": _facts(acquisition)},
         compute,
         save,
         reload,
         summary,
         lambda dwi: [*left_out, *(n for n in dwi.notes if n not in before)],
     )
+
+
+def _facts(acquisition: Acquisition | None) -> dict[str, Any]:
+    """What a corrected scan depends on beside the scan, for the step's key."""
+    if acquisition is None:
+        return {}
+    other, encoding = acquisition.reversed_scan, acquisition.encoding
+    facts: dict[str, Any] = {"SliceAxis": acquisition.slice_axis}
+    if encoding is not None:
+        facts |= {"PhaseEncoding": str(encoding), "ReadoutTime": encoding.readout_time}
+    if other is not None:
+        facts["Reversed"] = hashlib.sha256(other.mean_b0().tobytes()).hexdigest()
+    return facts
 
 
 def _too_small(dwi: DWI, denoiser: str) -> str:

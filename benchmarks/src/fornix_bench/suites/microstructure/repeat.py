@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ from fornix.core.dwi import DWI
 from fornix.estimators.microstructure import microstructure
 from fornix.io import load
 from fornix.preprocess import brain_mask, estimate_noise
-from fornix.preprocess.motion import _quiet_dipy
 from fornix_bench.suites.microstructure.estimates import REFERENCE, learned
 from fornix_bench.table import Row
 
@@ -94,13 +94,13 @@ def align(fixed: DWI, moving: DWI) -> Array:
     """(4, 4) rigid transform from the fixed scan's world to the moving one's (DIPY)."""
     from dipy.align import affine_registration
 
+    logging.getLogger("dipy").setLevel(logging.WARNING)  # it tells of every step
     images = [np.where(s.brain(), s.mean_dwi(), 0).astype(np.float64) for s in (fixed, moving)]
-    with _quiet_dipy():
-        _, matrix = affine_registration(
-            images[1], images[0], moving_affine=moving.affine, static_affine=fixed.affine,
-            pipeline=["center_of_mass", "rigid"], level_iters=[200, 60], sigmas=[2.0, 1.0],
-            factors=[3, 1],
-        )  # fmt: skip
+    _, matrix = affine_registration(
+        images[1], images[0], moving_affine=moving.affine, static_affine=fixed.affine,
+        pipeline=["center_of_mass", "rigid"], level_iters=[200, 60], sigmas=[2.0, 1.0],
+        factors=[3, 1],
+    )  # fmt: skip
     return np.asarray(matrix, dtype=np.float64)
 
 

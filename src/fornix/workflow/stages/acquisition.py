@@ -1,0 +1,49 @@
+"""How a scan was taken: from its sidecar, from the options, and its reversed partner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from fornix.core.dwi import DWI
+from fornix.core.errors import FornixError
+from fornix.core.gradients import Gradients
+from fornix.io import load, read_volume
+from fornix.io.names import sidecar_path, stem_of
+from fornix.io.sidecar import read_sidecar
+from fornix.preprocess.geometry.correction import Acquisition
+from fornix.workflow.options import Options
+
+
+def acquisition_of(
+    scan: DWI, options: Options, reversed_scan: str | Path | None = None
+) -> Acquisition:
+    """What is known of a scan beside its signals.
+
+    Args:
+        scan: The scan.
+        options: With what goes before the sidecar.
+        reversed_scan: A series with its table, or an image of b0s alone.
+
+    Raises:
+        FornixError: For a phase encoding that cannot be, or a reversed scan that cannot be read.
+    """
+    other = None if reversed_scan is None else _b0s(reversed_scan, options)
+    return Acquisition.of(scan, other, options.phase_encoding, options.readout_time)
+
+
+def _b0s(path: str | Path, options: Options) -> DWI:
+    """A scan, or an image without a table as b0s."""
+    base = sidecar_path(path)
+    if any(base.with_suffix(end).exists() for end in (".bval", ".bvals")):
+        return load(path, max_memory=options.max_memory)
+    data, affine = read_volume(path)
+    data = data[..., None] if data.ndim == 3 else data
+    if data.ndim != 4:
+        raise FornixError(f"{path} has {data.ndim} dimensions; --reversed takes a scan or b0s")
+    count = data.shape[3]
+    table = Gradients(np.zeros(count), np.zeros((count, 3)))
+    return DWI(
+        np.asarray(data, np.float32), table, affine, stem=stem_of(path), meta=read_sidecar(path)
+    )

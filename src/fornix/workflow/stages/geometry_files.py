@@ -1,0 +1,66 @@
+"""What is written of motion, eddy currents and the field, beside the corrected scan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fornix.io import derivative, write_sidecar
+from fornix.io.files import atomic
+from fornix.io.nifti import write_image
+from fornix.preprocess.geometry.correction import Corrected
+
+
+def save_geometry(
+    found: Corrected, folder: Path, stem: str, provenance: dict[str, Any]
+) -> list[Path]:
+    """Write the confounds table, and with a reversed scan the field and both unwarped b0s.
+
+    Returns:
+        The files.
+    """
+    written = []
+    table = found.confounds()
+    if table:
+        path = folder / derivative(stem, "timeseries", desc="confounds", extension=".tsv")
+        rows = ["\t".join(table), *("\t".join(map(str, row)) for row in zip(*table.values()))]
+        with atomic(path) as temporary:
+            temporary.write_text("\n".join(rows) + "\n")
+        assert found.aligned is not None
+        geometry = found.aligned.geometry
+        about: dict[str, Any] = {
+            "Description": "Pose of the head, eddy-current field and lost slices of each volume",
+            "Columns": {
+                "trans_*": "mm along world axes, of the grid's centre, from the head at rest (first b0)",
+                "rot_*": "radians about world axes through the centre of the grid, R = Rz Ry Rx",
+                "framewise_displacement": "mm, sum of the changes since the volume before, turns at 50 mm",
+                "eddy_*": "Hz, coefficients of polynomials of world coordinates from the centre over 100 mm",
+                "outlier_slices": "slices that were replaced by their prediction",
+            },
+            "CentreMm": geometry.centre.round(4).tolist(),
+            **provenance,
+        }
+        if geometry.encoding is not None:
+            about |= {
+                "PhaseEncodingDirection": str(geometry.encoding),
+                "TotalReadoutTime": geometry.encoding.readout_time,
+            }
+        write_sidecar(path, about)
+        written.append(path)
+    if found.field is not None:
+        field = found.field
+        parts = (
+            (derivative(stem, "fieldmap"), field.hz, "Hz", "susceptibility field of the head at rest"),
+            (derivative(stem, "b0", desc="unwarped"), field.first, "as the scan", "first b0, unwarped"),
+            (
+                derivative(f"{stem}_dir-reversed", "b0", desc="unwarped"),
+                field.second, "as the scan", "b0 of the reversed scan, unwarped, in the first scan's pose",
+            ),
+        )  # fmt: skip
+        for name, data, units, text in parts:
+            path = write_image(folder / name, np.asarray(data, np.float32), found.dwi.affine)
+            write_sidecar(path, {"Units": units, "Description": text, **provenance})
+            written.append(path)
+    return written
