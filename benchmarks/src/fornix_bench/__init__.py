@@ -10,6 +10,7 @@ from fornix_bench.suites.microstructure.suite import run_microstructure
 from fornix_bench.suites.mosaics import run_mosaics
 from fornix_bench.suites.noise import run_noise
 from fornix_bench.suites.orientation.suite import run_orientation
+from fornix_bench.suites.preprocess.page import run_preprocess
 from fornix_bench.suites.reference_b import run_reference_b
 from fornix_bench.suites.speed import run_speed
 from fornix_bench.suites.tractography.speed import run_tracking_speed
@@ -23,6 +24,7 @@ SUITES: dict[str, Callable[..., Any]] = {
     "checks": run_checks,
     "commands": run_commands,
     "noise": run_noise,
+    "preprocess": run_preprocess,
     "tracking-speed": run_tracking_speed,
     "tractography": run_tractography,
     "classical": run_classical,

@@ -21,7 +21,7 @@ from fornix.preprocess.geometry.phase_encoding import PhaseEncoding
 from fornix.preprocess.geometry.transform import Geometry, small_pose
 
 #: Passes: smoothing of the images (mm, full width at half maximum), steps, weight of the field's roughness.
-LEVELS = ((12.0, 8, 1.0), (7.0, 8, 0.3), (4.0, 8, 0.1), (2.5, 6, 0.03))
+LEVELS = ((12.0, 8, 1.0), (7.0, 8, 0.3), (4.0, 8, 0.1), (2.5, 6, 0.03), (1.5, 6, 0.01))
 #: The field is sought this far around the brain, mm.
 _MARGIN = 25.0
 #: Iterations of the conjugate gradients in each step.
