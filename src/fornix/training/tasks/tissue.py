@@ -1,0 +1,206 @@
+"""Training the tissue segmentation on synthetic heads alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fornix.core.compute import pick_device
+from fornix.core.errors import FornixError
+from fornix.core.version import __version__
+from fornix.nets import weights
+from fornix.nets.tissue_net import CLASSES, TissueNet
+from fornix.training.data.head_images import HeadSample, random_scan
+from fornix.training.data.head_shapes import HeadLabels, chance, random_head
+from fornix.training.data.head_template import HeadTemplate, head_template
+from fornix.training.recipes import Recipe, recipe
+from fornix.training.tasks.microstructure import Parts
+from fornix.training.tissue_card import Score, write_tissue_card
+from fornix.training.trainer import train
+
+NAME = "tissue"
+#: Boxes of voxels that the network learns from: the brain and some of what is around it, or all.
+_BOX, _LARGE_BOX, _LARGE = (64, 80, 64), (80, 96, 80), 0.2
+_LEFT = len(CLASSES)
+#: Scans of heads never trained on, from which the card's figures are.
+_HELD_OUT, _HELD_OUT_SEED = 24, 900_000
+
+
+@dataclass(frozen=True, eq=False)
+class HeadBatch:
+    """One scan, as the trainer counts it.
+
+    Attributes:
+        sample: The scan and its truth.
+    """
+
+    sample: HeadSample
+
+    @property
+    def batch(self) -> HeadBatch:
+        """Itself: a batch is one scan."""
+        return self
+
+    @property
+    def voxels(self) -> torch.Tensor:
+        """(voxels,) of the scan."""
+        return self.sample.left.reshape(-1)
+
+
+class HeadStream:
+    """Endless scans of a bank of heads, which are renewed one by one."""
+
+    def __init__(self, template: HeadTemplate, bank: int, seed: int, device: torch.device) -> None:
+        self._template, self._bank, self._device = template, bank, device
+        self._draw = torch.Generator().manual_seed(seed)
+        self._heads: list[HeadLabels] = []
+
+    def renew(self) -> None:
+        """Another head in place of the oldest."""
+        made = random_head(self._template, self._draw)
+        self._heads = [*self._heads[-(self._bank - 1) :], made] if self._bank > 1 else [made]
+
+    def sample(self) -> HeadSample:
+        """The next scan."""
+        if len(self._heads) < self._bank:
+            self.renew()
+        chosen = int(torch.randint(len(self._heads), (1,), generator=self._draw))
+        box = _LARGE_BOX if chance(self._draw, _LARGE) else _BOX
+        made = random_scan(self._heads[chosen], self._draw, box)
+        return HeadSample(*(getattr(made, n).to(self._device) for n in ("seen", "target", "left")))
+
+
+class TissueTask:
+    """A U-Net on whole heads: cross-entropy and soft Dice of soft labels."""
+
+    def __init__(self, recipe: Recipe, anatomy: Path | None) -> None:
+        if anatomy is None:
+            raise FornixError("the tissue network needs --anatomy, the folder of the MNI atlas")
+        self.recipe, self.template = recipe, head_template(anatomy)
+
+    def model(self) -> nn.Module:
+        return TissueNet(self.recipe.width, self.recipe.depth)
+
+    def stream(self, seed: int, device: torch.device) -> HeadStream:
+        return HeadStream(self.template, self.recipe.bank, seed, device)
+
+    def prepare(self, stream: HeadStream) -> HeadBatch:
+        return HeadBatch(stream.sample())
+
+    def loss(self, model: nn.Module, made: HeadBatch) -> tuple[torch.Tensor, Parts]:
+        seen, target, left = made.sample.seen, made.sample.target, made.sample.left
+        with torch.autocast(seen.device.type, torch.bfloat16):
+            odds = model(seen[None])[0]
+        return segmentation_loss(odds.float(), target, left)
+
+
+def segmentation_loss(
+    odds: torch.Tensor, target: torch.Tensor, left: torch.Tensor
+) -> tuple[torch.Tensor, Parts]:
+    """Cross-entropy and soft Dice of the classes, cross-entropy of the side inside of the brain.
+
+    Args:
+        odds: (8, X, Y, Z) of the network.
+        target: (7, X, Y, Z) shares; all zero where nothing is asked.
+        left: (X, Y, Z) 0 to 1.
+    """
+    asked = target.sum(0)
+    count = asked.sum().clamp(min=1)
+    log = F.log_softmax(odds[:_LEFT], 0)
+    entropy = -(target * log).sum() / count
+    found = log.exp() * asked
+    overlap = 2 * (found * target).sum((1, 2, 3))
+    size = found.square().sum((1, 2, 3)) + target.square().sum((1, 2, 3))
+    there = target.sum((1, 2, 3)) > 20
+    dice = (overlap + 1) / (size + 1)
+    missed = 1 - (dice[there].mean() if bool(there.any()) else dice.mean())
+    brain = 1 - target[0] * asked
+    brain = brain * asked
+    side = F.binary_cross_entropy_with_logits(odds[_LEFT], left, reduction="none")
+    side = (side * brain).sum() / brain.sum().clamp(min=1)
+    total = entropy + 0.5 * missed + 0.1 * side
+    parts = {"entropy": entropy, "missed": missed, "side": side}
+    return total, {k: float(v.detach()) for k, v in parts.items()}
+
+
+def make(
+    work: str | Path,
+    anatomy: str | Path | None,
+    steps: int | None = None,
+    device: str = "auto",
+    devices: int = 1,
+    folder: Path = weights.FOLDER,
+    finetune: bool = False,
+    tell: Callable[[str], None] = print,
+) -> Path:
+    """Train the tissue network from nothing (or on from its checkpoint) and save its weights.
+
+    Args:
+        work: Folder for checkpoint, log and plot.
+        anatomy: Folder of the MNI atlas, see `head_template`.
+        steps: Instead of the recipe's.
+        device: `auto`, `cpu` or `cuda`.
+        devices: GPUs to use together.
+        folder: Of the weights.
+        finetune: Begin with the weights in `folder`.
+        tell: Is given each line of progress.
+
+    Returns:
+        The path of the weights; a card stands beside it.
+    """
+    wanted = recipe(NAME) if steps is None else replace(recipe(NAME), steps=steps)
+    task = TissueTask(wanted, None if anatomy is None else Path(anatomy))
+    before = weights.load(NAME, folder) if finetune else None
+    begin = None if before is None else {k: v.float() for k, v in before.groups["net"].items()}
+    trained = train(wanted, task, Path(work) / NAME, device, devices, tell, begin=begin)
+    # Half precision is far finer than what the network can tell, and half the size.
+    net = {k: v.half() for k, v in trained.model.state_dict().items()}
+    earlier = [] if before is None else [*before.about.get("earlier", []), _run_of(before)]
+    about = {
+        "recipe": asdict(wanted), "fornix": __version__, "steps": trained.steps, "earlier": earlier,
+    }  # fmt: skip
+    path = weights.save(NAME, {"net": net}, about, folder)
+    scores = held_out_scores(trained.model, task, pick_device(device))
+    write_tissue_card(path, wanted, trained, earlier, Path(work) / NAME / "log.csv", scores)
+    return path
+
+
+def _run_of(made: weights.Weights) -> str:
+    """An earlier run in a word, for the weights that went on from it."""
+    return f"{made.about['steps']:,} steps with fornix {made.about['fornix']}, {made.label}"
+
+
+def held_out_scores(
+    model: nn.Module, task: TissueTask, device: torch.device, count: int = _HELD_OUT
+) -> list[Score]:
+    """Dice of each class, and how often what was said with some probability was true, on new heads."""
+    stream = HeadStream(task.template, 2, _HELD_OUT_SEED, device)
+    both, either = torch.zeros(len(CLASSES)), torch.zeros(len(CLASSES))
+    said, true, count_of = (torch.zeros(len(CLASSES)) for _ in range(3))
+    model = model.to(device).eval()
+    for number in range(count):
+        if number % 3 == 0:
+            stream.renew()
+        sample = stream.sample()
+        with torch.no_grad():
+            found = torch.softmax(model(sample.seen[None])[0, :_LEFT], 0)
+        asked = sample.target.sum(0) > 0.5
+        best, truth = found.argmax(0)[asked], sample.target.argmax(0)[asked]
+        for i in range(len(CLASSES)):
+            here, there = best == i, truth == i
+            both[i] += (here & there).sum().cpu()
+            either[i] += (here.sum() + there.sum()).cpu()
+            sure = found[i][asked][here]
+            said[i] += sure.sum().cpu()
+            count_of[i] += len(sure)
+            true[i] += sample.target[i][asked][here].sum().cpu()
+    dice, many = 2 * both / either.clamp(min=1), count_of.clamp(min=1)
+    return [
+        Score(name, float(dice[i]), float(said[i] / many[i]), float(true[i] / many[i]))
+        for i, name in enumerate(CLASSES)
+    ]
