@@ -17,7 +17,8 @@ weights_app = typer.Typer(help="The weights that ship with the package.", no_arg
 
 def train_command(
     name: Annotated[
-        str, typer.Argument(help="voxelwise, context, spatial, fod, policy or plausibility.")
+        str,
+        typer.Argument(help="voxelwise, context, spatial, fod, tissue, policy or plausibility."),
     ],
     work: Annotated[
         Path, typer.Option("--work", help="Folder for checkpoint, log and plot.")
@@ -61,11 +62,18 @@ def train_command(
     from fornix.nets.weights import FOLDER
     from fornix.training import tracking_recipes as tracking
     from fornix.training.build import make
+    from fornix.training.tasks import tissue
 
     if name in tracking.RECIPES:
         if finetune:
             raise FornixError(f"{name} is trained from nothing only; leave out --finetune")
         done = tracking.make(name, work, anatomy, steps, out or FOLDER, tell=_tell)
+        console.print(f"done: {done}", markup=False)
+        return
+    if name == tissue.NAME:
+        done = tissue.make(
+            work, anatomy, steps, device, devices, out or FOLDER, finetune, tell=_tell
+        )
         console.print(f"done: {done}", markup=False)
         return
     made = make(

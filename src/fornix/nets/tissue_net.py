@@ -18,15 +18,14 @@ _GROUP = 16
 
 
 class _Block(nn.Module):
-    """Two convolutions; normalised in groups, but not at full resolution, where that costs most."""
+    """Two convolutions, each normalised in groups of features."""
 
-    def __init__(self, before: int, width: int, normalised: bool) -> None:
+    def __init__(self, before: int, width: int) -> None:
         super().__init__()
         parts: list[nn.Module] = []
         for n in (before, width):
             parts.append(nn.Conv3d(n, width, 3, padding=1))
-            if normalised:
-                parts.append(nn.GroupNorm(max(1, width // _GROUP), width))
+            parts.append(nn.GroupNorm(max(1, width // _GROUP), width))
             parts.append(nn.LeakyReLU(0.05))
         self.body = nn.Sequential(*parts)
 
@@ -49,12 +48,12 @@ class TissueNet(nn.Module):
         super().__init__()
         widths = [width * _WIDER[min(i, len(_WIDER) - 1)] for i in range(depth)]
         self.down = nn.ModuleList(
-            _Block(CHANNELS if i == 0 else widths[i - 1], w, i > 0) for i, w in enumerate(widths)
+            _Block(CHANNELS if i == 0 else widths[i - 1], w) for i, w in enumerate(widths)
         )
         self.finer = nn.ModuleList(
             nn.ConvTranspose3d(widths[i + 1], widths[i], 2, stride=2) for i in range(depth - 1)
         )
-        self.up = nn.ModuleList(_Block(2 * widths[i], widths[i], i > 0) for i in range(depth - 1))
+        self.up = nn.ModuleList(_Block(2 * widths[i], widths[i]) for i in range(depth - 1))
         self.out = nn.Conv3d(width, len(CLASSES) + 1, 1)
         self.multiple = 2 ** (depth - 1)
         self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]

@@ -72,6 +72,10 @@ RECIPES = {
             steps=15_500, batch=1, bank=3, renew=300, rate=1e-3, noise=NoiseRange(snr=(6.0, 80.0)),
             needs=("context", "fod"),
         ),
+        Recipe(
+            "tissue", "tissue", "brain, six tissues and the side of the head, from a whole scan",
+            width=16, depth=5, steps=3_050, batch=1, bank=8, renew=12, rate=2e-3,
+        ),
     )
 }  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Random diffusion scans of random heads: contrasts of any kind, artefacts, noise, fields of view.
 
-Half of the scans have tissue as it is (b = 0 signal, diffusivity and anisotropy of each part, widely spread),
-half have any contrast at all. A network that sees through both needs neither a protocol nor a scanner.
+Most scans have tissue as it is (b = 0 signal, diffusivity and anisotropy of each part, widely spread), the
+others any contrast at all. A network that sees through both needs neither a protocol nor a scanner.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ _TISSUE = {
 }  # fmt: skip
 _SPREAD = torch.tensor([0.12, 0.12, 0.25, 0.2])
 _SPREAD_OUTSIDE = torch.tensor([0.6, 0.3, 0.4, 0.3])
+#: Share of scans with any contrast at all.
+ARBITRARY = 0.08
 #: Grids of the network are multiples of this.
 MULTIPLE = 16
 _DIRECTION = {"white", "cerebellar white", "brainstem", "thalamus", "cord"}
@@ -75,7 +77,7 @@ def random_scan(head: HeadLabels, draw: torch.Generator, size: tuple[int, int, i
     if bare:
         parts = torch.cat([parts[:INSIDE], torch.zeros_like(parts[INSIDE:])])
     target = _target(parts)
-    contrast = _physical(draw) if chance(draw, 0.6) else _arbitrary(draw)
+    contrast = _arbitrary(draw) if chance(draw, ARBITRARY) else _physical(draw)
     b = uniform(draw, 500, 1500) if chance(draw, 0.7) else uniform(draw, 1500, 3200)
     grid = (pile.shape[0], pile.shape[1], pile.shape[2])
     b0, weighted, anisotropy = _signals(parts, fa, share, contrast, b, draw)
@@ -108,15 +110,16 @@ def _tight(field: torch.Tensor) -> tuple[slice, slice, slice]:
 def _box(
     head: HeadLabels, draw: torch.Generator, size: tuple[int, int, int]
 ) -> tuple[slice, slice, slice]:
-    """Where a box of this size is cut out: around the brain, a fourth of them anywhere."""
+    """Where a box of this size is cut out."""
     inside = head.parts[:INSIDE].amax(0) > 127
     made = []
     for axis, n in enumerate(size):
         rest = inside.amax(tuple(a for a in range(3) if a != axis)).nonzero()
         low, high = int(rest.min()), int(rest.max()) + 1
         room = inside.shape[axis] - n
-        start = (low + high - n) / 2 + uniform(draw, -0.15, 0.15) * n
-        start = round(uniform(draw, 0, room) if chance(draw, 0.08) else start)
+        # A small box lies somewhere in the brain, a large one around it.
+        reach = 0.1 * n + max(0.0, (high - low - n) / 2)
+        start = round((low + high - n) / 2 + uniform(draw, -reach, reach))
         start = min(max(start, 0), room)
         made.append(slice(start, start + n))
     return made[0], made[1], made[2]
@@ -135,10 +138,12 @@ def _target(parts: torch.Tensor) -> torch.Tensor:
 def _physical(draw: torch.Generator) -> _Contrast:
     values = torch.tensor([_TISSUE[p] for p in PARTS])
     spread = torch.stack([_SPREAD] * INSIDE + [_SPREAD_OUTSIDE] * (len(PARTS) - INSIDE))
-    wide = uniform(draw, 0.3, 2.0)
+    wide = uniform(draw, 0.2, 1.3)
     values = values * torch.exp(wide * spread * torch.randn(values.shape, generator=draw))
     b0, diffusivity, anisotropy, kurtosis = values.unbind(1)
     everywhere = uniform(draw, 0.85, 1.15)
+    # Second-order power of real white matter, partial volume and all, is less than a tensor's.
+    anisotropy *= math.exp(uniform(draw, math.log(0.3), 0.0))
     csf, fat, skull = (PARTS.index(p) for p in ("csf", "fat", "skull"))
     b0[csf] = uniform(draw, 1.4, 4.5)
     b0[fat] = uniform(draw, 0, 0.3) if chance(draw, 0.6) else uniform(draw, 0.3, 3.0)
@@ -237,21 +242,21 @@ def _field(parts: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
     if len(brain):
         low, high = brain.min(0).values.tolist(), brain.max(0).values.tolist()
         kind = uniform(draw, 0, 1)
-        if kind < 0.3:  # a tight field of view, often too small
+        if kind < 0.15:  # a tight field of view, often too small
             for axis in range(3):
                 limits[axis] = [
                     max(0, int(low[axis] - uniform(draw, -4, 6))),
                     min(grid[axis], int(high[axis] + 1 + uniform(draw, -4, 6))),
                 ]
-        elif kind < 0.45:  # without top or bottom
+        elif kind < 0.25:  # without top or bottom
             cut = int(uniform(draw, 0.1, 0.5) * (high[2] - low[2]))
             limits[2] = [low[2] + cut, grid[2]] if chance(draw, 0.5) else [0, high[2] - cut]
-        elif kind < 0.6:  # a slab
+        elif kind < 0.33:  # a slab
             axis = int(torch.randint(3, (1,), generator=draw))
             thick = int(uniform(draw, 4, 20))
             start = int(uniform(draw, low[axis], max(high[axis] - thick, low[axis] + 1)))
             limits[axis] = [start, min(start + thick, grid[axis])]
-        elif kind < 0.7:  # a crop
+        elif kind < 0.4:  # a crop
             centre = brain[int(torch.randint(len(brain), (1,), generator=draw))]
             for axis in range(3):
                 half = uniform(draw, 6, 20)
@@ -282,7 +287,7 @@ def _scanned(
     if chance(draw, 0.25):
         images = _rung(images, draw)
     level = float(images[0][images[0] > images[0].mean()].mean().clamp(min=1e-3))
-    noise = level / math.exp(uniform(draw, math.log(4), math.log(70)))
+    noise = level / math.exp(uniform(draw, math.log(6), math.log(80)))
     if bare and chance(draw, 0.4):
         noise = 0.0
     b0s = int(torch.randint(1, 5, (1,), generator=draw))
@@ -351,9 +356,9 @@ def _seen(
     """The channels, some of them missing, each a little brighter or darker than its scale says."""
     missing = uniform(draw, 0, 1)
     seen = channels(
-        b0, None if missing < 0.08 else weighted, b, None if missing < 0.2 else anisotropy, field
+        b0, None if missing < 0.05 else weighted, b, None if missing < 0.12 else anisotropy, field
     )
-    if 0.2 <= missing < 0.25:
+    if 0.12 <= missing < 0.15:
         seen[0] = 0
     gain = torch.exp(0.12 * torch.randn(4, generator=draw))
     seen[:4] *= gain[:, None, None, None]

@@ -16,7 +16,7 @@ from fornix.core.version import __version__
 from fornix.nets import weights
 from fornix.nets.tissue_net import CLASSES, TissueNet
 from fornix.training.data.head_images import HeadSample, random_scan
-from fornix.training.data.head_shapes import HeadLabels, chance, random_head
+from fornix.training.data.head_shapes import HeadLabels, random_head
 from fornix.training.data.head_template import HeadTemplate, head_template
 from fornix.training.recipes import Recipe, recipe
 from fornix.training.tasks.microstructure import Parts
@@ -24,8 +24,8 @@ from fornix.training.tissue_card import Score, write_tissue_card
 from fornix.training.trainer import train
 
 NAME = "tissue"
-#: Boxes of voxels that the network learns from: the brain and some of what is around it, or all.
-_BOX, _LARGE_BOX, _LARGE = (64, 80, 64), (80, 96, 80), 0.2
+#: Boxes of voxels that the network learns from: a part of the brain, the brain, or the head; and shares.
+_BOXES, _SHARES = ((48, 64, 48), (64, 80, 64), (80, 96, 80)), (0.1, 0.65, 0.25)
 _LEFT = len(CLASSES)
 #: Scans of heads never trained on, from which the card's figures are.
 _HELD_OUT, _HELD_OUT_SEED = 24, 900_000
@@ -70,8 +70,8 @@ class HeadStream:
         if len(self._heads) < self._bank:
             self.renew()
         chosen = int(torch.randint(len(self._heads), (1,), generator=self._draw))
-        box = _LARGE_BOX if chance(self._draw, _LARGE) else _BOX
-        made = random_scan(self._heads[chosen], self._draw, box)
+        box = int(torch.multinomial(torch.tensor(_SHARES), 1, generator=self._draw))
+        made = random_scan(self._heads[chosen], self._draw, _BOXES[box])
         return HeadSample(*(getattr(made, n).to(self._device) for n in ("seen", "target", "left")))
 
 
@@ -123,7 +123,7 @@ def segmentation_loss(
     brain = brain * asked
     side = F.binary_cross_entropy_with_logits(odds[_LEFT], left, reduction="none")
     side = (side * brain).sum() / brain.sum().clamp(min=1)
-    total = entropy + 0.5 * missed + 0.1 * side
+    total = entropy + 0.5 * missed + 0.3 * side
     parts = {"entropy": entropy, "missed": missed, "side": side}
     return total, {k: float(v.detach()) for k, v in parts.items()}
 

@@ -50,13 +50,13 @@ Mask = NDArray[np.bool_]
 #: against a truth that is not.
 HEADS = (
     (911, 2.5, "dti30", 25.0, "typical", 0.2, 0),
-    (912, 2.0, "abcd", 15.0, "mild", 0.6, 3),
+    (912, 2.0, "dti12", 15.0, "mild", 0.6, 3),
     (913, 3.0, "dti12", 12.0, "severe", 0.0, 0),
-    (914, 2.5, "ukb", 30.0, "typical", 0.8, 5),
+    (914, 2.5, "dti30", 30.0, "typical", 0.8, 5),
     (915, 2.5, "dti6", 20.0, "mild", 0.4, 2),
 )
 #: Voxel mm, protocol, SNR.
-JUDGED = ((2.5, "dti30", 20.0), (2.5, "demo", 10.0), (3.0, "dti12", 20.0))
+JUDGED = ((2.5, "dti30", 20.0), (2.5, "dti12", 10.0), (3.0, "dti12", 20.0))
 #: mm of shift (root mean square) of a deformed head.
 BENT = 4.0
 
