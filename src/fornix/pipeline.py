@@ -13,6 +13,7 @@ from fornix.core.tractogram import Tractogram
 from fornix.io import load
 from fornix.io.files import protected
 from fornix.workflow.job import Show, Silent
+from fornix.workflow.plan import plan
 from fornix.workflow.stages import (
     PREPROCESS,
     Options,
@@ -71,7 +72,7 @@ def run(
         exclude: Volumes to leave out, from 0.
         truth: A folder of true maps (from `fornix simulate`) to stand beside the estimates.
         reversed_scan: A scan or b0s of the other phase direction, from which the susceptibility field is
-            had; needs `preprocess="full"`.
+            had.
         show: Tells what the job does; silent if absent.
 
     Returns:
@@ -90,14 +91,16 @@ def run(
         exclude=exclude,
         max_memory=options.max_memory,
     )
-    with protected(path, bval, bvec, grad, mask):
-        job = open_job(out, path, scan, show or Silent(), mask, exclude)
+    denoiser, corrections = PREPROCESS[options.preprocess]
+    pair = acquisition_of(scan, options, reversed_scan)
+    show = show or Silent()
+    show.plan(plan(scan, options, pair))
+    with protected(path, bval, bvec, grad, mask, reversed_scan):
+        job = open_job(out, path, scan, show, mask, exclude)
         state = State(scan)
         mask_stage(job, state, options.mask_method, given=mask)
         noise_stage(job, state, options.noise, options.sigma)
         check_stage(job, state)
-        denoiser, corrections = PREPROCESS[options.preprocess]
-        pair = acquisition_of(scan, options, reversed_scan)
         raw_dwi = None if corrections else state.dwi
         preprocess_stage(job, state, denoiser, corrections, options, acquisition=pair)
         microstructure_stage(job, state, options.models, options.method, options, raw_dwi)

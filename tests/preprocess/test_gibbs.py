@@ -15,7 +15,8 @@ from fornix.core.gradients import Gradients
 from fornix.core.series import Series
 from fornix.io import load
 from fornix.preprocess import correct
-from fornix.preprocess.gibbs import Encoding, encoding_of, remove_gibbs
+from fornix.preprocess.acquisition import Acquisition
+from fornix.preprocess.gibbs import remove_gibbs
 
 DATA = Path(os.environ.get("FORNIX_TEST_DATA", "../shared/data")) / "dwi"
 
@@ -143,9 +144,9 @@ def test_mirrored_and_turned_slices_give_the_same(ringing):
 @pytest.mark.parametrize("across", [0, 1])
 def test_any_slice_axis(ringing, across):
     turned = ringing.with_(data=np.ascontiguousarray(np.swapaxes(ringing.data, 2, across)))
-    for how in ({"slice_axis": across}, {}):
-        meta = {} if how else {"SliceEncodingDirection": "ij"[across] + "-"}
-        made = np.swapaxes(remove_gibbs(turned.with_(meta=meta), **how).data, 2, across)
+    said = turned.with_(meta={"SliceEncodingDirection": "ij"[across] + "-"})
+    for clean in (remove_gibbs(turned, slice_axis=across), correct(said, methods=("gibbs",))):
+        made = np.swapaxes(clean.data, 2, across)
         # The plane is turned too, so equal up to rounding.
         assert np.quantile(np.abs(made - remove_gibbs(ringing).data), 0.998) < 1e-3
 
@@ -205,22 +206,6 @@ def test_what_cannot_be_is_refused(ringing, how, message):
         remove_gibbs(ringing, **how)
 
 
-def test_sidecars():
-    assert encoding_of({}) == Encoding()
-    said = {"PhaseEncodingDirection": "j-", "PartialFourier": 0.75}
-    assert encoding_of(said) == Encoding(2, 1, 0.75)
-    assert encoding_of({"PhaseEncodingAxis": "i", "PartialFourier": "0.875"}) == Encoding(
-        2, 0, 0.875
-    )
-    assert encoding_of({"PhaseEncodingDirection": "k"}).slice_axis == 1
-    assert encoding_of({"SliceEncodingDirection": "i-"}).slice_axis == 0
-    odd = {"PartialFourier": "none", "PhaseEncodingDirection": 3, "SliceEncodingDirection": None}
-    assert encoding_of(odd) == Encoding()
-    assert encoding_of({"PartialFourier": 0.0}).partial_fourier == 1
-    assert "112" in encoding_of({"AcquisitionMatrixPE": 96, "ReconMatrixPE": 112}).warning
-    assert "Interpolation2D" in encoding_of({"Interpolation2D": True}).warning
-
-
 def test_correct_knows_the_word(ringing):
     made = correct(ringing, methods=("gibbs",))
     np.testing.assert_array_equal(made.data, remove_gibbs(ringing).data)
@@ -232,8 +217,10 @@ def test_real_scans_are_told_apart():
     with pytest.warns(FornixWarning, match="left as it is"):
         assert remove_gibbs(zero_filled).data is zero_filled.data
     partial = load(DATA / "siemens-prisma_b2000x20_run-1" / "dwi.nii.gz")
-    told = encoding_of(partial.meta)
-    made = remove_gibbs(partial, partial_fourier=told.partial_fourier, phase_axis=told.phase_axis)
+    told = Acquisition.of(partial)
+    made = remove_gibbs(
+        partial, partial_fourier=told.partial_fourier, phase_axis=told.encoding.axis
+    )
     assert made.notes == partial.notes
     change = np.asarray(made.data) - partial.data
     bright = partial.mean_b0() > np.percentile(partial.mean_b0(), 70)

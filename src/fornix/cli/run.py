@@ -23,8 +23,11 @@ def run_command(
             "--preprocess",
             help="none; fast: denoising; full: denoising, Gibbs, motion, eddy, field, bias.",
         ),
-    ] = "fast",
+    ] = "full",
     reversed_scan: o.Reversed = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and why, and stop.")
+    ] = False,
     phase_encoding: o.PhaseEncodingOption = None,
     readout_time: o.ReadoutTime = None,
     models: Annotated[
@@ -60,39 +63,47 @@ def run_command(
     [bold]Examples[/]
 
       fornix run sub-01_dwi.nii.gz -o out
-      fornix run dwi.nii.gz -o out --preprocess full --reversed other_dwi.nii.gz --threads 8
+      fornix run dwi_dir-AP.nii.gz --reversed dwi_dir-PA.nii.gz -o out --dry-run
+      fornix run dwi.nii.gz -o out --preprocess fast --threads 8
       fornix run dwi.nii.gz --bval x.bval --bvec x.bvec -o out --models dti,dki --streamlines 0
     """
     from fornix.pipeline import run
     from fornix.workflow.contents import contents
     from fornix.workflow.options import Options
+    from fornix.workflow.plan import plan
+    from fornix.workflow.stages import acquisition_of
 
     o.check_tractogram(tractogram)
+    options = Options(
+        preprocess=preprocess,
+        phase_encoding=phase_encoding,
+        readout_time=readout_time,
+        sigma=scan.sigma,
+        models=o.models_of(models),
+        method=method,
+        quantiles=o.levels(quantiles),
+        adapt=adapt,
+        reference_b=reference_b,
+        min_peak_prob=min_peak_prob,
+        fod_method=fod_method,
+        track_method=track_method,
+        streamlines=streamlines,
+        tractogram_format=tractogram,
+        seed=scan.seed,
+        threads=scan.threads,
+        device=scan.device,
+        max_memory=scan.max_memory,
+    )
     show, start = Shown(), time.perf_counter()
+    if dry_run:
+        dwi = scan.load(path)
+        show.plan(plan(dwi, options, acquisition_of(dwi, options, reversed_scan)))
+        return
     try:
         result = run(
             path,
             out,
-            Options(
-                preprocess=preprocess,
-                phase_encoding=phase_encoding,
-                readout_time=readout_time,
-                sigma=scan.sigma,
-                models=o.models_of(models),
-                method=method,
-                quantiles=o.levels(quantiles),
-                adapt=adapt,
-                reference_b=reference_b,
-                min_peak_prob=min_peak_prob,
-                fod_method=fod_method,
-                track_method=track_method,
-                streamlines=streamlines,
-                tractogram_format=tractogram,
-                seed=scan.seed,
-                threads=scan.threads,
-                device=scan.device,
-                max_memory=scan.max_memory,
-            ),
+            options,
             bval=scan.bval,
             bvec=scan.bvec,
             grad=scan.grad,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -48,6 +48,11 @@ class Shown:
         self.close()
         how = "  reused" if reused else f"{seconds:7.1f} s" if seconds else "         "
         console.print(f"[green]✓[/] {step:<16}{how}  {escape(summary)}")
+
+    def plan(self, lines: Sequence[str]) -> None:
+        """What is going to be done, a line each."""
+        for line in lines:
+            console.print(f"  {line}", markup=False)
 
     def close(self) -> None:
         """Take the bar away; safe to call twice."""

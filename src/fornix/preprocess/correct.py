@@ -8,9 +8,10 @@ from fornix.core.compute import use_threads
 from fornix.core.dwi import DWI
 from fornix.core.errors import tell
 from fornix.core.methods import Method, MethodTable
+from fornix.preprocess.acquisition import Acquisition
 from fornix.preprocess.bias import correct_bias
-from fornix.preprocess.geometry.correction import Acquisition, Corrected, correct_geometry
-from fornix.preprocess.gibbs import encoding_of, remove_gibbs
+from fornix.preprocess.geometry.correction import Corrected, correct_geometry
+from fornix.preprocess.gibbs import remove_gibbs
 
 Progress = Callable[[int, int], None]
 
@@ -60,15 +61,16 @@ def corrected(
 def _gibbs(
     dwi: DWI, acquisition: Acquisition, threads: int | None, progress: Progress | None
 ) -> DWI:
-    known = encoding_of(dwi.meta)
-    if known.warning:
-        dwi = dwi.with_(notes=(*dwi.notes, tell(known.warning)))
-    if known.phase_axis is None:
-        return remove_gibbs(dwi, threads=threads, progress=progress)
+    if acquisition.interpolated:
+        dwi = dwi.with_(notes=(*dwi.notes, tell(acquisition.interpolated)))
     return remove_gibbs(
-        dwi, slice_axis=known.slice_axis, partial_fourier=known.partial_fourier,
-        phase_axis=known.phase_axis, threads=threads, progress=progress,
-    )  # fmt: skip
+        dwi,
+        slice_axis=acquisition.slice_axis,
+        partial_fourier=acquisition.partial_fourier if acquisition.encoding else 1.0,
+        phase_axis=None if acquisition.encoding is None else acquisition.encoding.axis,
+        threads=threads,
+        progress=progress,
+    )
 
 
 def _bias(

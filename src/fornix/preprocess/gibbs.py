@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,48 +21,10 @@ _FEWEST = 8
 _BYTES = 1 << 22
 
 
-@dataclass(frozen=True)
-class Encoding:
-    """How slices were encoded, as a sidecar says.
-
-    Attributes:
-        slice_axis: Voxel axis across the slices.
-        phase_axis: Voxel axis of phase encoding, None where it is not said.
-        partial_fourier: Share of its lines that were measured, 1 is all.
-        warning: What in the sidecar speaks against removing ringing; empty where nothing does.
-    """
-
-    slice_axis: int = 2
-    phase_axis: int | None = None
-    partial_fourier: float = 1.0
-    warning: str = ""
-
-
-def encoding_of(meta: Mapping[str, Any]) -> Encoding:
-    """What a BIDS sidecar says of the encoding; what it leaves out is as `Encoding` has it.
-
-    Keys: SliceEncodingDirection, PhaseEncodingDirection or PhaseEncodingAxis, PartialFourier, and for
-    interpolation Interpolation2D, AcquisitionMatrixPE with ReconMatrixPE. A share of 0.5 or less or above 1
-    is no partial Fourier and is taken as all.
-    """
-    across = _axis(meta.get("SliceEncodingDirection"))
-    phase = _axis(meta.get("PhaseEncodingDirection", meta.get("PhaseEncodingAxis")))
-    if across is None:
-        across = 1 if phase == 2 else 2
-    share = _number(meta.get("PartialFourier"))
-    acquired, made = (_number(meta.get(k)) for k in ("AcquisitionMatrixPE", "ReconMatrixPE"))
-    warning = ""
-    if meta.get("Interpolation2D") in (True, 1, "true", "True"):
-        warning = "the sidecar says that the scanner interpolated (Interpolation2D)"
-    elif acquired and made and acquired < 0.95 * made:
-        warning = f"{made:g} lines were made of {acquired:g} (ReconMatrixPE, AcquisitionMatrixPE)"
-    return Encoding(across, phase, share if 0.5 < share <= 1 else 1.0, warning)
-
-
 def remove_gibbs(
     dwi: DWI,
     *,
-    slice_axis: int | None = None,
+    slice_axis: int = 2,
     partial_fourier: float = 1.0,
     phase_axis: int | None = None,
     threads: int | None = None,
@@ -80,9 +41,9 @@ def remove_gibbs(
 
     Args:
         dwi: The scan.
-        slice_axis: Voxel axis across the slices; as the sidecar says, else 2.
+        slice_axis: Voxel axis across the slices.
         partial_fourier: Share of the lines along `phase_axis` that were measured, 0.5 to 1. Usual are 7/8,
-            6/8 and 5/8; `encoding_of` reads it from a sidecar.
+            6/8 and 5/8; `Acquisition.of` reads it from a sidecar.
         phase_axis: Voxel axis of phase encoding, needed with partial Fourier.
         threads: None leaves numba's number as it is.
         progress: Called with (volumes done, volumes in all).
@@ -90,7 +51,7 @@ def remove_gibbs(
     Raises:
         FornixError: Axes or a share that cannot be.
     """
-    across = encoding_of(dwi.meta).slice_axis if slice_axis is None else slice_axis
+    across = slice_axis
     _check(across, partial_fourier, phase_axis)
     plane = [a for a in range(3) if a != across]
     if min(dwi.grid[a] for a in plane) < _FEWEST:
@@ -186,15 +147,3 @@ def _check(across: int, partial_fourier: float, phase_axis: int | None) -> None:
         raise FornixError(
             f"the phase-encoding axis lies in the slices; this one is {phase_axis}, across them is {across}"
         )
-
-
-def _axis(word: object) -> int | None:
-    text = str(word or "").strip().rstrip("+-")
-    return "ijk".index(text) if text in ("i", "j", "k") else None
-
-
-def _number(value: object) -> float:
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return 0.0

@@ -14,15 +14,13 @@ from fornix.training.trainer import Trained
 
 DATA = """\
 Synthetic only, endless: label maps of an average head, deformed, with ventricles and sulci of any width,
-borders redrawn by noise, skull, scalp, eyes and neck around it, EPI distortion; contrasts of tissue as
-it is or of
-any kind, lesions, bias fields, noise, ghosts, ringing, voxels of 1 to 6.5 mm, cut fields of view, missing
-channels. No real scan was seen.
+borders redrawn by noise, skull, scalp, eyes and neck around it, EPI distortion; contrasts of tissue as it
+is or of any kind, lesions, bias fields, noise, ghosts, ringing, voxels of 1 to 6.5 mm, cut fields of view,
+missing channels. No real scan was seen.
 
 White matter, grey matter and brain: ICBM152 (Fonov et al., NeuroImage 2011), the maps that nilearn
-packages (BSD-3-Clause). Deep grey matter and brainstem: the DKT parcellation in MNI152 space as
-neuroparc distributes it
-(Apache-2.0). Texture of anisotropy: the FA template of TractSeg (Apache-2.0)."""
+packages (BSD-3-Clause). Deep grey matter and brainstem: the DKT parcellation in MNI152 space as neuroparc
+distributes it (Apache-2.0). Texture of anisotropy: the FA template of TractSeg (Apache-2.0)."""
 
 #: What the recipe does not say of the weights that ship; empty once they are trained from nothing again.
 HISTORY = """\

@@ -34,6 +34,10 @@ class Show(Protocol):
         """A step is over."""
         ...
 
+    def plan(self, lines: Sequence[str]) -> None:
+        """What is going to be done, before anything is."""
+        ...
+
 
 class Silent:
     """Shows nothing."""
@@ -43,6 +47,10 @@ class Silent:
         return lambda done, total: None
 
     def end(self, step: str, seconds: float, summary: str, reused: bool) -> None:
+        """Shows nothing."""
+        pass
+
+    def plan(self, lines: Sequence[str]) -> None:
         """Shows nothing."""
         pass
 

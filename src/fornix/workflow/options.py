@@ -25,7 +25,7 @@ class Options:
     The last three change where and how fast, never the result.
     """
 
-    preprocess: str = "fast"
+    preprocess: str = "full"
     phase_encoding: str | None = None
     readout_time: float | None = None
     noise: str = "auto"

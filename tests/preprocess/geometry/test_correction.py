@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 
 from fornix.core.errors import FornixError
+from fornix.core.series import Series
 from fornix.physics import simulate
 from fornix.physics.protocol import shells
 from fornix.physics.scanner import Artefacts
-from fornix.preprocess.geometry.correction import Acquisition, correct_geometry
+from fornix.preprocess.acquisition import Acquisition
+from fornix.preprocess.geometry.correction import correct_geometry
 from fornix.preprocess.geometry.field import estimate_field
-from fornix.preprocess.geometry.phase_encoding import PhaseEncoding
 from fornix.preprocess.geometry.resampling import resample
 from fornix.preprocess.geometry.transform import Geometry, displacement
+from fornix.preprocess.phase_encoding import PhaseEncoding
 
 MOVED = Artefacts(eddy=8, motion_mm=1.0, motion_degrees=1.0, dropout=0.02)
 
@@ -142,8 +144,7 @@ def test_the_field_is_the_same_in_all_48_storage_orders(pair):
         )  # fmt: skip
         inside = reordered(mask, order, flips)
         wanted = reordered(reference, order, flips)[inside]
-        # Differences at borders are one-sided, so that steps end a little apart.
-        assert np.abs(found.hz[inside] - wanted).mean() < 0.5, (order, flips)
+        assert np.abs(found.hz[inside] - wanted).max() < 0.5, (order, flips)
 
 
 def test_a_pair_is_unwarped(pair):
@@ -185,3 +186,16 @@ def test_what_cannot_be_registered_is_said(moved):
     np.testing.assert_array_equal(made.dwi.data, thin.data)
     with pytest.warns(UserWarning, match="--phase-encoding"):
         correct_geometry(thin, Acquisition())
+
+
+def test_a_scan_on_disk_is_corrected_the_same(moved, unmoved):
+    data = Series(moved.dwi.data.shape)
+    for v in range(data.shape[3]):
+        data.put_volume(v, moved.dwi.volume(v))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = correct_geometry(
+            moved.dwi.with_(mask=moved.mask, data=data), Acquisition(PhaseEncoding(1, 1, 0.05))
+        )
+    assert isinstance(made.dwi.data, Series)
+    np.testing.assert_allclose(np.asarray(made.dwi.data), unmoved.dwi.data, atol=1e-2)

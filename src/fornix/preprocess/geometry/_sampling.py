@@ -60,22 +60,29 @@ def _mirrored(i: int, n: int) -> int:
 
 
 @compiled
+def _locate(
+    c: np.ndarray, point: np.ndarray, w: np.ndarray, d: np.ndarray, place: np.ndarray
+) -> bool:
+    """Fill weights, their derivatives and indices (3, 4) of a point's neighbours; False outside."""
+    for a in range(3):
+        x = point[a]
+        if not -0.5 <= x <= c.shape[a] - 0.5:
+            return False
+        low = int(np.floor(x))
+        _weights(x - low, w[a], d[a])
+        for k in range(4):
+            place[a, k] = _mirrored(low - 1 + k, c.shape[a])
+    return True
+
+
+@compiled
 def _slopes(c: np.ndarray, points: np.ndarray, out: np.ndarray) -> None:
     w, d = np.empty((3, 4)), np.empty((3, 4))
     place = np.empty((3, 4), dtype=np.int64)
     for m in range(len(points)):
-        inside = True
-        for a in range(3):
-            x = points[m, a]
-            inside = inside and -0.5 <= x <= c.shape[a] - 0.5
-        if not inside:
+        if not _locate(c, points[m], w, d, place):
             out[m] = np.nan
             continue
-        for a in range(3):
-            low = int(np.floor(points[m, a]))
-            _weights(points[m, a] - low, w[a], d[a])
-            for k in range(4):
-                place[a, k] = _mirrored(low - 1 + k, c.shape[a])
         v, gx, gy, gz = 0.0, 0.0, 0.0, 0.0
         for i in range(4):
             sy, sgy, sgz = 0.0, 0.0, 0.0
@@ -102,18 +109,9 @@ def _values(c: np.ndarray, points: np.ndarray, out: np.ndarray) -> None:
         w, d = np.empty((3, 4)), np.empty((3, 4))
         place = np.empty((3, 4), dtype=np.int64)
         for m in range(part * size, min((part + 1) * size, len(points))):
-            inside = True
-            for a in range(3):
-                x = points[m, a]
-                inside = inside and -0.5 <= x <= c.shape[a] - 0.5
-            if not inside:
+            if not _locate(c, points[m], w, d, place):
                 out[m] = 0.0
                 continue
-            for a in range(3):
-                low = int(np.floor(points[m, a]))
-                _weights(points[m, a] - low, w[a], d[a])
-                for k in range(4):
-                    place[a, k] = _mirrored(low - 1 + k, c.shape[a])
             v = 0.0
             for i in range(4):
                 sy = 0.0

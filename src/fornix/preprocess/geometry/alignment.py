@@ -20,10 +20,11 @@ from fornix.preprocess._reach import within
 from fornix.preprocess.geometry._sampling import spline
 from fornix.preprocess.geometry.contrast_link import link_contrasts
 from fornix.preprocess.geometry.gauss_newton import eddy_prior, step
-from fornix.preprocess.geometry.phase_encoding import PhaseEncoding
-from fornix.preprocess.geometry.reading import samples
+from fornix.preprocess.geometry.lost_slices import lost_slices
+from fornix.preprocess.geometry.reading import Splines, SplinesOnDisk, samples
 from fornix.preprocess.geometry.transform import Geometry
 from fornix.preprocess.geometry.volume_prediction import prediction_weights
+from fornix.preprocess.phase_encoding import PhaseEncoding
 
 Progress = Callable[[int, int], None]
 
@@ -49,9 +50,6 @@ LEVELS = (Level(12, 8000, 6, 0, 1.0), Level(6, 16000, 8, 4, 0.3), Level(0, 40000
 _FEWEST_EDDY = 10
 #: Places by which b0s and weighted volumes are linked.
 _LINKED = 60_000
-#: A slice that differs from its prediction by more than this share and so many deviations has lost
-#: signal, or gained it.
-_LOST, _DEVIATIONS = 0.12, 6.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +60,14 @@ class Aligned:
         geometry: Of all volumes; the first b0 is at rest.
         residual: (N,) scale of what is left, over the volume's mean signal.
         lost: (N, slices) bool, slices that are not used.
+        scores: (N, slices) deviations by which a slice's signal is above its prediction; see
+            `lost_slices`.
     """
 
     geometry: Geometry
     residual: NDArray[np.float64]
     lost: NDArray[np.bool_]
+    scores: NDArray[np.float64]
 
 
 def align(
@@ -95,14 +96,14 @@ def align(
     count = len(dwi.gradients)
     geometry = Geometry.at_rest(dwi.affine, dwi.grid, count, encoding, field)
     lost = np.zeros((count, dwi.grid[slice_axis]), dtype=bool)
-    residual = np.full(count, np.nan)
+    residual, scores = np.full(count, np.nan), np.zeros(lost.shape)
     total, done = sum(v.rounds for v in levels), 0
     for level in levels:
         volumes = _smoothed(dwi, level.blur)
         places = _places(dwi, level.places, seed)
         terms = level.terms if encoding is not None and eddy else 0
         for _ in range(level.rounds):
-            geometry, residual, lost = _round(
+            geometry, residual, scores, lost = _round(
                 dwi, volumes, places, geometry, replace(level, terms=terms), lost, slice_axis
             )
             done += 1
@@ -113,28 +114,27 @@ def align(
                 volumes, dwi.gradients.b0_mask, geometry, _places(dwi, _LINKED, seed + 1)
             )
     geometry = _told_apart(geometry, dwi)
-    return Aligned(_rested(geometry, dwi), residual, lost)
+    return Aligned(_rested(geometry, dwi), residual, lost, scores)
 
 
 def _round(
     dwi: DWI,
-    volumes: list[NDArray[np.float32]],
+    volumes: Splines,
     places: NDArray[np.float32],
     geometry: Geometry,
     level: Level,
     lost: NDArray[np.bool_],
     slice_axis: int,
-) -> tuple[Geometry, NDArray[np.float64], NDArray[np.bool_]]:
+) -> tuple[Geometry, NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """All volumes moved one step towards their predictions."""
     numbers = list(range(len(volumes)))
     seen = list(in_parallel(lambda v: samples(volumes[v], geometry, v, places), numbers))
     signal = np.stack([s.signal for s in seen])
-    slices = np.stack(
-        [np.clip(np.rint(s.moved[:, slice_axis]), 0, lost.shape[1] - 1).astype(int) for s in seen]
-    )
+    at = np.stack([s.moved[:, slice_axis] for s in seen])
+    slices = np.clip(np.rint(at), 0, lost.shape[1] - 1).astype(np.int64)
     usable = np.isfinite(signal) & ~np.take_along_axis(lost, slices, 1)
     target = predict(dwi, geometry, signal, usable, level.noise)
-    lost = _lost_slices(signal, target, slices, lost.shape)
+    scores, lost = lost_slices(signal, target, at, lost.shape[1])
     usable = np.isfinite(signal) & ~np.take_along_axis(lost, slices, 1)
     expected, spread = (
         _shared_eddy(geometry, dwi) if level.terms else (geometry.eddy, geometry.eddy)
@@ -152,6 +152,7 @@ def _round(
     return (
         _without_common_eddy(geometry, dwi) if level.terms else geometry,
         np.array([m[2] for m in moved]) / np.maximum(size, 1e-9),
+        scores,
         lost,
     )
 
@@ -184,16 +185,21 @@ def _like_b(dwi: DWI) -> list[NDArray[np.int64]]:
     return [np.flatnonzero(order == k) for k in np.unique(order)]
 
 
-def _smoothed(dwi: DWI, blur: float) -> list[NDArray[np.float32]]:
-    """Splines of all volumes after a Gaussian filter."""
+def _smoothed(dwi: DWI, blur: float) -> Splines:
+    """Splines of all volumes after a Gaussian filter; on disk where the scan is."""
     width = np.full(3, blur) if blur else np.full(3, _FINEST) * np.cbrt(np.prod(dwi.voxel_size))
     sigma = width / 2.355 / dwi.voxel_size
+    numbers = list(range(len(dwi.gradients)))
 
     def one(v: int) -> NDArray[np.float32]:
-        volume = np.asarray(dwi.volume(v), dtype=np.float32)
-        return spline(ndimage.gaussian_filter(volume, sigma, mode="nearest"))
+        return spline(ndimage.gaussian_filter(dwi.volume(v), sigma, mode="nearest"))
 
-    return list(in_parallel(one, list(range(len(dwi.gradients))), compiled=False))
+    if isinstance(dwi.data, np.ndarray):
+        return list(in_parallel(one, numbers, compiled=False))
+    kept = SplinesOnDisk(dwi.data.shape)
+    for v in numbers:
+        kept.put(v, one(v))
+    return kept
 
 
 def _places(dwi: DWI, count: int, seed: int) -> NDArray[np.float32]:
@@ -206,30 +212,6 @@ def _places(dwi: DWI, count: int, seed: int) -> NDArray[np.float32]:
     chosen = np.sort(rng.choice(len(voxels), min(count, len(voxels)), replace=False))
     made = voxels[chosen] + rng.uniform(-0.5, 0.5, (len(chosen), 3))
     return np.clip(made, 0, np.array(dwi.grid) - 1).astype(np.float32)
-
-
-def _lost_slices(
-    signal: NDArray[np.float32],
-    target: NDArray[np.float32],
-    slices: NDArray[np.int64],
-    shape: tuple[int, ...],
-) -> NDArray[np.bool_]:
-    """(N, slices) whether a slice as a whole is off its prediction."""
-    off = np.zeros(shape)
-    for v in range(len(signal)):
-        fine = np.isfinite(signal[v])
-        if not target[v].any():  # alone of its kind: nothing is known of it
-            continue
-        where, rest = slices[v][fine], (signal[v] - target[v])[fine]
-        count = np.bincount(where, minlength=shape[1])
-        level = np.bincount(where, np.abs(target[v][fine]), minlength=shape[1])
-        change = np.bincount(where, rest, minlength=shape[1]) / np.maximum(level, 1e-9)
-        off[v] = np.where(
-            count >= 30, change - np.median(change[count >= 30]) if (count >= 30).any() else 0, 0
-        )
-    spread = 1.4826 * np.median(np.abs(off - np.median(off, 0)), 0)
-    spread = np.maximum(spread, np.median(spread))
-    return np.abs(off) > np.maximum(_LOST, _DEVIATIONS * spread)
 
 
 def _shared_eddy(geometry: Geometry, dwi: DWI) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

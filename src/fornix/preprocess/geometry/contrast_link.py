@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fornix.core.compute import in_parallel
-from fornix.preprocess.geometry.reading import samples
+from fornix.preprocess.geometry.reading import Splines, samples
 from fornix.preprocess.geometry.transform import Geometry, small_pose
 
 #: Bins of equal count of the mean, and in each of them of the variation over directions.
@@ -23,7 +23,7 @@ _FAR = 2.5
 
 
 def link_contrasts(
-    volumes: list[NDArray[np.float32]],
+    volumes: Splines,
     b0: NDArray[np.bool_],
     geometry: Geometry,
     places: NDArray[np.float32],

@@ -12,12 +12,14 @@ from scipy import ndimage
 
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError, tell
+from fornix.physics.scanner.fields import EDDY_TERMS
+from fornix.preprocess.acquisition import Acquisition, in_axes_of
 from fornix.preprocess.geometry._sampling import spline
 from fornix.preprocess.geometry.alignment import Aligned, align
 from fornix.preprocess.geometry.field import FieldEstimate, estimate_field
-from fornix.preprocess.geometry.phase_encoding import PhaseEncoding, phase_encoding_of
 from fornix.preprocess.geometry.resampling import resample
-from fornix.preprocess.geometry.transform import EDDY_TERMS, Geometry
+from fornix.preprocess.geometry.transform import Geometry
+from fornix.preprocess.phase_encoding import PhaseEncoding
 
 Progress = Callable[[int, int], None]
 
@@ -27,42 +29,6 @@ _THINNEST, _SMALLEST = 5, 2000
 _SAME_HEAD = 0.8
 #: Radius at which turns count as mm in framewise displacement.
 _RADIUS = 50.0
-
-
-@dataclass(frozen=True, eq=False)
-class Acquisition:
-    """What is known of how a scan was taken, beside the scan.
-
-    Attributes:
-        encoding: How EPI distorts it; None is not known.
-        reversed_scan: A scan or b0s of the other phase direction, on the same grid.
-        reversed_encoding: How that is distorted, None where it is not known.
-        slice_axis: Voxel axis along which slices lie.
-    """
-
-    encoding: PhaseEncoding | None = None
-    reversed_scan: DWI | None = None
-    reversed_encoding: PhaseEncoding | None = None
-    slice_axis: int = 2
-
-    @classmethod
-    def of(
-        cls,
-        dwi: DWI,
-        reversed_scan: DWI | None = None,
-        direction: str | None = None,
-        readout_time: float | None = None,
-    ) -> Acquisition:
-        """What the sidecars say, and what is given in their place.
-
-        Raises:
-            FornixError: For what cannot be.
-        """
-        encoding = phase_encoding_of(dwi.meta, direction, readout_time)
-        other = None if reversed_scan is None else phase_encoding_of(reversed_scan.meta)
-        word = str(dwi.meta.get("SliceEncodingDirection", "k")).strip("-").lower()
-        axis = {"i": 0, "j": 1, "k": 2}.get(word, 2)
-        return cls(encoding, reversed_scan, other, axis)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +87,7 @@ def correct_geometry(
         FornixError: The reversed scan is not reversed, of another grid, or of another head.
     """
     acquisition = acquisition or Acquisition.of(dwi)
-    encoding, notes = acquisition.encoding, []
+    encoding, notes = acquisition.encoding, list(acquisition.doubts)
     field = None
     if acquisition.reversed_scan is not None:
         encoding, more = _pair(acquisition)
@@ -222,12 +188,13 @@ def _field(dwi: DWI, other: DWI, encoding: PhaseEncoding) -> tuple[FieldEstimate
     """The field that a reversed scan shows."""
     if not (dwi.gradients.b0_mask.any() and other.gradients.b0_mask.any()):
         raise FornixError("the field needs a b0 in both scans of the pair")
+    in_axes_of(encoding, dwi.affine, other.affine)  # refuses a tilted one
     first = dwi.volume(int(np.flatnonzero(dwi.gradients.b0_mask)[0]))
     second = other.volume(int(np.flatnonzero(other.gradients.b0_mask)[0]))
     if other.grid != dwi.grid or not np.allclose(
-        other.affine[:3, :3], dwi.affine[:3, :3], atol=0.02 * float(dwi.voxel_size.min())
+        other.affine, dwi.affine, atol=0.02 * float(dwi.voxel_size.min())
     ):
-        second = _on_grid(second, other, dwi, encoding.axis)
+        second = _on_grid(second, other, dwi)
     mask = dwi.brain()
     if dwi.mask is not None:
         mask = mask | (ndimage.gaussian_filter(second, 1.0) > 0.4 * np.median(second[mask]))
@@ -247,15 +214,8 @@ def _field(dwi: DWI, other: DWI, encoding: PhaseEncoding) -> tuple[FieldEstimate
     return found, words
 
 
-def _on_grid(image: NDArray[np.float32], other: DWI, dwi: DWI, axis: int) -> NDArray[np.float32]:
-    """An image of another grid on the scan's; both must be phase-encoded along one axis of the world."""
-    own = dwi.affine[:3, axis] / np.linalg.norm(dwi.affine[:3, axis])
-    same = np.abs(other.affine[:3, :3].T @ own) / other.voxel_size
-    if same.max() < np.cos(np.radians(3)):
-        raise FornixError(
-            "the reversed scan is tilted against the scan by more than 3 degrees: its distortion runs along "
-            "another line, so they are no pair"
-        )
+def _on_grid(image: NDArray[np.float32], other: DWI, dwi: DWI) -> NDArray[np.float32]:
+    """An image of another grid on the scan's."""
     matrix = np.linalg.inv(other.affine) @ dwi.affine
     moved = ndimage.affine_transform(
         image, matrix[:3, :3], matrix[:3, 3], output_shape=dwi.grid, order=3, mode="nearest"

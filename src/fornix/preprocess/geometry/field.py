@@ -17,8 +17,8 @@ from scipy import ndimage
 
 from fornix.core.grid import box_of
 from fornix.preprocess.geometry._sampling import spline, value_and_slope
-from fornix.preprocess.geometry.phase_encoding import PhaseEncoding
 from fornix.preprocess.geometry.transform import Geometry, small_pose
+from fornix.preprocess.phase_encoding import PhaseEncoding
 
 #: Passes: smoothing of the images (mm, full width at half maximum), steps, weight of the field's roughness.
 LEVELS = ((12.0, 8, 1.0), (7.0, 8, 0.3), (4.0, 8, 0.1), (2.5, 6, 0.03), (1.5, 6, 0.01))

@@ -7,8 +7,34 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fornix.core.series import Series
 from fornix.preprocess.geometry._sampling import value_and_slope
 from fornix.preprocess.geometry.transform import Geometry
+
+
+class SplinesOnDisk:
+    """Splines of volumes in a scratch file, each read when it is asked for.
+
+    Args:
+        shape: (X, Y, Z, N).
+    """
+
+    def __init__(self, shape: tuple[int, int, int, int]) -> None:
+        self._series = Series(shape)
+
+    def __len__(self) -> int:
+        return self._series.shape[3]
+
+    def __getitem__(self, volume: int) -> NDArray[np.float32]:
+        return self._series.volume(volume)
+
+    def put(self, volume: int, values: NDArray[np.float32]) -> None:
+        """Keep a volume's spline (X, Y, Z)."""
+        self._series.put_volume(volume, values)
+
+
+#: Splines of N volumes, by number.
+Splines = list[NDArray[np.float32]] | SplinesOnDisk
 
 
 @dataclass(frozen=True, eq=False)

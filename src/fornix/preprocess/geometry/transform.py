@@ -14,13 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from fornix.physics.scanner.fields import EDDY_UNIT, polynomials
 from fornix.preprocess.geometry._eddy_kernel import move_and_shift
 from fornix.preprocess.geometry._sampling import value_and_slope
-from fornix.preprocess.geometry.phase_encoding import PhaseEncoding
-
-#: Eddy-current fields are polynomials of world coordinates from the grid's centre over this, mm.
-EDDY_UNIT = 100.0
-EDDY_TERMS = ("1", "x", "y", "z", "xx", "yy", "zz", "xy", "xz", "yz")
+from fornix.preprocess.phase_encoding import PhaseEncoding
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,8 +139,7 @@ class Geometry:
     def polynomials(self, voxels: NDArray[np.floating]) -> NDArray[np.float64]:
         """`EDDY_TERMS` at voxels (n, 3) of the scanner, (n, 10)."""
         unit = self._to_unit()
-        x, y, z = (voxels @ unit[:, :3].T + unit[:, 3]).T
-        return np.stack([np.ones_like(x), x, y, z, x * x, y * y, z * z, x * y, x * z, y * z], 1)
+        return polynomials(voxels @ unit[:, :3].T + unit[:, 3])
 
 
 def small_pose(move: NDArray[np.float64], centre: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,12 +5,12 @@
 
 from fornix.workflow.options import PREPROCESS, Options
 from fornix.workflow.stages.acquisition import acquisition_of
+from fornix.workflow.stages.preprocess import preprocess_stage
 from fornix.workflow.stages.reporting import report_stage
 from fornix.workflow.stages.scan import (
     check_stage,
     mask_stage,
     noise_stage,
-    preprocess_stage,
     volumes_stage,
 )
 from fornix.workflow.stages.streamlines import fibre_stages, track_stage

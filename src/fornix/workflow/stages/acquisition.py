@@ -12,8 +12,8 @@ from fornix.core.gradients import Gradients
 from fornix.io import load, read_volume
 from fornix.io.names import sidecar_path, stem_of
 from fornix.io.sidecar import read_sidecar
-from fornix.preprocess.geometry.correction import Acquisition
-from fornix.workflow.options import Options
+from fornix.preprocess.acquisition import Acquisition
+from fornix.workflow.options import PREPROCESS, Options
 
 
 def acquisition_of(
@@ -29,6 +29,10 @@ def acquisition_of(
     Raises:
         FornixError: For a phase encoding that cannot be, or a reversed scan that cannot be read.
     """
+    if reversed_scan is not None and "eddy" not in PREPROCESS[options.preprocess][1]:
+        raise FornixError(
+            f"--reversed needs the corrections, which --preprocess {options.preprocess} leaves out; use full"
+        )
     other = None if reversed_scan is None else _b0s(reversed_scan, options)
     return Acquisition.of(scan, other, options.phase_encoding, options.readout_time)
 

@@ -1,11 +1,8 @@
-"""Stages that make the scan ready: mask, noise level, check, denoising and corrections."""
+"""Stages that look at the raw scan: mask, noise level, checks."""
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +12,20 @@ from fornix.core.compute import blocks
 from fornix.core.dwi import DWI
 from fornix.core.errors import tell
 from fornix.core.signals import Signals
-from fornix.io import derivative, load, read_mask, read_volume, save_mask, save_scan, write_sidecar
-from fornix.io.files import refuse_input
+from fornix.io import derivative, read_mask, read_volume, save_mask, write_sidecar
 from fornix.io.nifti import write_image
 from fornix.preprocess import (
-    DENOISE_METHODS,
     brain_mask,
-    denoise,
     estimate_noise,
     outlier_slices,
     slice_scores,
     snr,
 )
-from fornix.preprocess.correct import corrected
-from fornix.preprocess.geometry.correction import Acquisition, Corrected
 from fornix.preprocess.noise import noise_doubt
 from fornix.preprocess.volume_check import check_volumes
 from fornix.workflow.job import Job
-from fornix.workflow.options import Options
 from fornix.workflow.qc_record import StepRecord
 from fornix.workflow.scan_facts import describe
-from fornix.workflow.stages.geometry_files import save_geometry
 from fornix.workflow.state import State
 
 
@@ -166,102 +156,3 @@ def check_stage(job: Job, state: State) -> None:
 def volumes_stage(job: Job, state: State) -> None:
     """Says which volumes are not what their labels say, into STEM_qc.json; for commands of one step."""
     job.record.warn("volumes", [tell(f.text) for f in check_volumes(state.dwi)])
-
-
-def preprocess_stage(
-    job: Job,
-    state: State,
-    denoiser: str,
-    corrections: Sequence[str],
-    options: Options,
-    step: str = "preprocess",
-    acquisition: Acquisition | None = None,
-) -> None:
-    """STEM_desc-preproc_dwi with its table, and what was found of motion and field.
-
-    The noise level stays that of the raw scan.
-    """
-    if not denoiser and not corrections:
-        return
-    path = job.out / derivative(job.stem, "dwi", desc="preproc")
-    refuse_input(path)  # before the long part
-    left_out: list[str] = []
-    if denoiser and (why := _too_small(state.dwi, denoiser)):
-        left_out.append(f"denoising was left out: {why}")
-        denoiser = ""
-        if not corrections:
-            job.record.warn(step, left_out)
-            return
-
-    before = set(state.dwi.notes)
-    kept: list[Corrected] = []
-
-    def compute(progress: Any) -> DWI:
-        dwi = state.dwi
-        if denoiser:
-            dwi = denoise(dwi, method=denoiser, threads=options.threads, device=options.device)
-        dwi, found = corrected(
-            dwi,
-            methods=corrections,
-            acquisition=acquisition,
-            threads=options.threads,
-            progress=progress,
-        )
-        if found is not None:
-            kept.append(found)
-        # What is left after denoising is smaller but correlated: the raw level keeps errors honest.
-        return dwi if state.dwi.sigma is None else dwi.with_(sigma=state.dwi.sigma)
-
-    def save(dwi: DWI, provenance: dict[str, Any]) -> list[Path]:
-        save_scan(dwi, path)
-        write_sidecar(
-            path,
-            {**dwi.meta, "Units": "as the scan", "Denoise": denoiser, **provenance,
-             "Corrections": list(corrections)},
-        )  # fmt: skip
-        more = [save_geometry(found, job.out, job.stem, provenance) for found in kept]
-        return [path, *(p for files in more for p in files)]
-
-    def reload() -> DWI:
-        table = state.dwi.gradients
-        again = load(path, b0_threshold=table.b0_threshold, max_memory=options.max_memory)
-        return again.with_(
-            mask=state.dwi.mask, sigma=state.dwi.sigma, stem=state.dwi.stem,
-            gradients=replace(again.gradients, numbers=table.numbers),
-        )  # fmt: skip
-
-    def summary(dwi: DWI) -> str:
-        return ", ".join([*([denoiser] if denoiser else []), *corrections])
-
-    state.dwi = job.step(
-        step,
-        {"denoise": denoiser, "corrections": list(corrections), "acquisition": _facts(acquisition)},
-        compute,
-        save,
-        reload,
-        summary,
-        lambda dwi: [*left_out, *(n for n in dwi.notes if n not in before)],
-    )
-
-
-def _facts(acquisition: Acquisition | None) -> dict[str, Any]:
-    """What a corrected scan depends on beside the scan, for the step's key."""
-    if acquisition is None:
-        return {}
-    other, encoding = acquisition.reversed_scan, acquisition.encoding
-    facts: dict[str, Any] = {"SliceAxis": acquisition.slice_axis}
-    if encoding is not None:
-        facts |= {"PhaseEncoding": str(encoding), "ReadoutTime": encoding.readout_time}
-    if other is not None:
-        facts["Reversed"] = hashlib.sha256(other.mean_b0().tobytes()).hexdigest()
-    return facts
-
-
-def _too_small(dwi: DWI, denoiser: str) -> str:
-    """Why a scan cannot be denoised so, in half a line; empty if it can."""
-    count, least = len(dwi.gradients), DENOISE_METHODS[denoiser].min_volumes
-    if count < least:
-        return f"{count} volumes are too few for {denoiser}, which needs {least}"
-    if int(np.prod(np.minimum(dwi.grid, 5))) < 8:
-        return "the grid has too few voxels for a patch"
-    return ""

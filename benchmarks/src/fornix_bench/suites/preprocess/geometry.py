@@ -22,9 +22,10 @@ from fornix.physics.phantom import Phantom
 from fornix.physics.protocol import shells
 from fornix.physics.scanner import Artefacts
 from fornix.preprocess import brain_mask
-from fornix.preprocess.geometry.correction import Acquisition, correct_geometry
-from fornix.preprocess.geometry.phase_encoding import PhaseEncoding
+from fornix.preprocess.acquisition import Acquisition
+from fornix.preprocess.geometry.correction import correct_geometry
 from fornix.preprocess.geometry.transform import Geometry, displacement
+from fornix.preprocess.phase_encoding import PhaseEncoding
 from fornix_bench.judge.phantom import MOVING, build_head
 from fornix_bench.judge.scan import Faults, scan_head
 from fornix_bench.table import Row

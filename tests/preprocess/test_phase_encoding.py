@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fornix.core.errors import FornixError
-from fornix.preprocess.geometry.phase_encoding import phase_encoding_of
+from fornix.preprocess.phase_encoding import phase_encoding_of
 
 
 @pytest.mark.parametrize(
