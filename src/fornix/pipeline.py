@@ -27,6 +27,7 @@ from fornix.workflow.stages import (
     noise_stage,
     open_job,
     preprocess_stage,
+    quality_stage,
     report_stage,
 )
 
@@ -101,8 +102,10 @@ def run(
         mask_stage(job, state, options.mask_method, given=mask)
         noise_stage(job, state, options.noise, options.sigma)
         check_stage(job, state)
-        raw_dwi = None if corrections else state.dwi
+        raw = state.dwi
         preprocess_stage(job, state, denoiser, corrections, options, acquisition=pair)
+        quality_stage(job, raw, pair, state.aligned)
+        raw_dwi = None if corrections else raw
         microstructure_stage(job, state, options.models, options.method, options, raw_dwi)
         if fibres_possible(state.dwi):
             fibre_stages(job, state, options, raw_dwi)

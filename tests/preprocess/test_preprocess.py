@@ -1,4 +1,4 @@
-"""Noise, mask, denoising, corrections, outliers and the gradient check against known truth."""
+"""Noise, mask, denoising, corrections and the gradient check against known truth."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from fornix.preprocess import (
     correct,
     denoise,
     estimate_noise,
-    outlier_slices,
-    slice_scores,
     snr,
 )
 from fornix.preprocess.geometry.correction import correct_geometry
@@ -112,27 +110,6 @@ def test_noise_does_not_depend_on_volume_order(head: DWI):
         head,
         atol=1e-3 * float(np.median(head.sigma)),
     )
-
-
-def test_outlier_slices_are_found_and_no_others():
-    made = simulate(protocol="dti30", snr=30, voxel_size=5.0, seed=1, threads=1)
-    dwi = made.dwi.with_(mask=made.mask)
-    data = np.array(dwi.data)
-    dropped = {(7, 12), (20, 15), (25, 9)}
-    for volume, z in dropped:
-        data[:, :, z, volume] *= 0.5
-    found = set(outlier_slices(slice_scores(dwi.with_(data=data))))
-    assert dropped <= found
-    assert len(found - dropped) <= 1
-
-
-def test_bright_slices_are_found_as_well():
-    phantom = simulate(protocol="dti30", snr=20, voxel_size=6.0, seed=4, threads=1)
-    dwi = phantom.dwi.with_(mask=phantom.mask)
-    data = np.array(dwi.data)
-    data[:, :, 14, 9] *= 1.6
-    assert (9, 14) in outlier_slices(slice_scores(dwi.with_(data=data)))
-    assert not outlier_slices(slice_scores(dwi))
 
 
 def test_motion_is_found_and_gradients_turn_with_the_head():

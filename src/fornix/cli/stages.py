@@ -105,6 +105,30 @@ def correct_command(
 
 
 @reads_scan()
+def qc_command(
+    path: o.Input,
+    out: o.Out,
+    phase_encoding: o.PhaseEncodingOption = None,
+    *,
+    scan: ScanOptions,
+) -> None:
+    """What the raw scan is worth: motion, lost slices, spikes, noise; accept, look or reject.
+
+    Writes STEM_desc-qc_ tables (volumes, slices, summary) and a carpet plot.
+
+    [bold]Example[/]
+
+      fornix qc dwi.nii.gz -o out
+    """
+    from fornix.preprocess.acquisition import Acquisition
+    from fornix.workflow import stages as p
+
+    with scan.prepared(path, out, checked=False) as (job, state):
+        p.check_stage(job, state)
+        p.quality_stage(job, state.dwi, Acquisition.of(state.dwi, direction=phase_encoding))
+
+
+@reads_scan()
 def microstructure_command(
     path: o.Input,
     out: o.Out,

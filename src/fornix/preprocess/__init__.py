@@ -1,10 +1,9 @@
-"""From the raw scan to one that can be fitted: noise, mask, denoising, corrections, outliers."""
+"""From the raw scan to one that can be fitted: noise, mask, denoising, corrections, quality."""
 
 from fornix.preprocess.correct import CORRECT_METHODS, correct
 from fornix.preprocess.denoise import DENOISE_METHODS, denoise
 from fornix.preprocess.mask import MASK_METHODS, brain_mask
 from fornix.preprocess.noise import NOISE_METHODS, estimate_noise, snr
-from fornix.preprocess.outliers import outlier_slices, slice_scores
 
 __all__ = [
     "CORRECT_METHODS",
@@ -15,7 +14,5 @@ __all__ = [
     "correct",
     "denoise",
     "estimate_noise",
-    "outlier_slices",
-    "slice_scores",
     "snr",
 ]

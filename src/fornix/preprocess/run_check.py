@@ -142,7 +142,7 @@ def _moved(dwi: DWI, groups: list[NDArray[np.int64]]) -> list[VolumeFinding]:
     first = int(dwi.gradients.numbers[max(found, key=lambda change: change.step_sigmas).first])
     text = (
         f"from volume {first} on the head {' and '.join(how)}: it moved, or runs were joined without "
-        "alignment; correct motion first (fornix correct, or fornix run)"
+        "alignment; fornix run and fornix correct take that back"
     )
     return [VolumeFinding((first,), "moved", text)]
 

@@ -330,7 +330,7 @@ def _without_direction(
                     else "the head moved, or its vector is wrong"
                 )
                 + f"; leave it out with --exclude {number}"
-                + ("" if flat else ", or correct motion first (fornix correct, or fornix run)")
+                + ("" if flat else "; fornix run and fornix correct take motion back")
             )
             found.append(VolumeFinding((number,), "no-direction", text))
     return found

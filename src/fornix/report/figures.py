@@ -84,32 +84,6 @@ def protocol(gradients: Gradients) -> Figure:
     return made
 
 
-def quality(record: dict[str, Any]) -> Figure:
-    """SNR of each volume, and the outlier score of each slice of each volume."""
-    made = figure(9, 3.2)
-    left, right = made.subplots(1, 2, width_ratios=[1, 1.3])
-    level = np.array(record.get("SnrPerVolume", []))
-    left.bar(np.arange(len(level)), level, color=ACCENT, width=0.8)
-    left.set(xlabel="volume", ylabel="median signal / noise in the brain")
-    if len(level) and level.max() > 6 * np.median(level):
-        left.set_yscale("log")
-    scores = np.array(record.get("OutlierScores", [[0.0]]))
-    drawn = right.imshow(
-        scores.T,
-        origin="lower",
-        aspect="auto",
-        cmap="RdBu",
-        vmin=-8,
-        vmax=8,
-        interpolation="nearest",
-    )
-    right.set(xlabel="volume", ylabel="slice", title="slice signal against prediction (robust z)")
-    right.title.set_fontsize(9)
-    made.colorbar(drawn, ax=right, shrink=0.9)
-    _bare(left)
-    return made
-
-
 def mask_outline(dwi: DWI, count: int = 10) -> Figure:
     """The mask's outline on the mean b0."""
     image, affine = to_ras(dwi.mean_b0(), dwi.affine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import platform
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
@@ -15,10 +16,12 @@ from fornix.core.dwi import DWI
 from fornix.core.maps import Map, Maps
 from fornix.core.tractogram import Tractogram
 from fornix.core.version import __version__
+from fornix.io import derivative
 from fornix.io.files import atomic
 from fornix.io.sidecar import command_line
 from fornix.report import fibres
 from fornix.report import figures as f
+from fornix.report import quality_figures as q
 from fornix.report.canvas import picture
 from fornix.report.lines import streamlines
 
@@ -76,10 +79,11 @@ def write_report(
         record: What STEM_qc.json holds (facts, SNR, outliers, warnings, steps).
         truth: True maps of a simulated scan; they stand beside the estimates.
     """
+    carpet = Path(folder) / derivative(stem, "carpet", desc="qc", extension=".png")
     parts = [
         _head(stem, record),
         _section("protocol", "Protocol", _protocol(dwi, record)),
-        _section("quality", "Quality", _quality(dwi, record)),
+        _section("quality", "Quality", _quality(dwi, record, carpet)),
         _section("maps", "Maps", _maps(dwi, maps, truth)),
     ]
     if "peaks" in maps:
@@ -146,16 +150,63 @@ def _protocol(dwi: DWI, record: dict[str, Any]) -> str:
     return f"<table>{table}</table><h3></h3>{drawn}"
 
 
-def _quality(dwi: DWI, record: dict[str, Any]) -> str:
-    outliers = record.get("OutlierSlices", [])
-    text = (
-        f"Slices that lost or gained signal: {len(outliers)}." if outliers
-        else "No slice lost or gained signal."
-    )  # fmt: skip
-    return _figure(
-        f.quality(record),
-        f"Signal to noise of the raw volumes, and slices that lost signal. {text}",
-    ) + _figure(f.mask_outline(dwi), "The brain mask on the mean b0; left is left.", dark=True)
+def _quality(dwi: DWI, record: dict[str, Any], carpet: Path) -> str:
+    verdict, outliers = record.get("Verdict", {}), record.get("OutlierSlices", [])
+    parts = []
+    if verdict:
+        kind = "fine" if verdict["Word"] == "accept" else "warn"
+        items = "".join(f"<li>{escape(r)}</li>" for r in verdict["Reasons"])
+        parts.append(
+            f'<div class="{kind}"><b>Verdict: {escape(verdict["Word"])}</b><ul>{items}</ul></div>'
+        )
+        text = (
+            f"{len(outliers)} slices lost or gained signal (squares)." if outliers
+            else "No slice lost or gained signal."
+        )  # fmt: skip
+        parts.append(
+            _figure(
+                q.volumes(record), f"The raw volumes: motion, signal to noise and slices. {text}"
+            )
+        )
+        if carpet.exists():
+            parts.append(
+                _embedded(
+                    carpet,
+                    "What each raw volume differs from its prediction by: a column that stands out is a "
+                    "volume to look at.",
+                )
+            )
+        parts.append(_measures(record.get("Quality", {})))
+    parts.append(
+        _figure(f.mask_outline(dwi), "The brain mask on the mean b0; left is left.", dark=True)
+    )
+    return "".join(parts)
+
+
+#: Measures of the table, and what they are.
+_MEASURES = {
+    "snr_b0": "b0 signal over noise, median", "ndc": "neighbouring correlation",
+    "qc_mot_abs": "motion from the first b0, mm", "qc_mot_rel": "motion from volume to volume, mm",
+    "fd_mean": "framewise displacement, mm", "qc_outliers_tot": "slices that lost or gained signal, %",
+    "spikes_tot": "slices with a spike, %", "gsr": "ghost over brain signal",
+}  # fmt: skip
+
+
+def _measures(found: dict[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(text)}</td><td><code>{name}</code></td><td class=n>{found[name]:g}</td></tr>"
+        for name, text in _MEASURES.items()
+        if found.get(name) is not None
+    )
+    return f"<table><tr><th>measure</th><th>name</th><th class=n>value</th></tr>{rows}</table>"
+
+
+def _embedded(path: Path, caption: str) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    return (
+        f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
 
 
 def _maps(dwi: DWI, maps: Maps, truth: Maps | None) -> str:

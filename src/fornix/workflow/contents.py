@@ -8,6 +8,10 @@ from pathlib import Path
 _KINDS = (
     ("_report.html", "everything on one page: open this first"),
     ("_qc.json", "quality measures and warnings, for programs"),
+    (
+        "_desc-qc_timeseries.tsv",
+        "quality of each raw volume; beside it slices, summary, carpet plot",
+    ),
     ("_model-dti_param-*_dwimap.nii.gz", "diffusion tensor maps: fa, md, ad, rd, tensor, v1, s0"),
     ("_model-dki_param-*_dwimap.nii.gz", "kurtosis maps: mk, ak, rk, kfa"),
     ("_model-noddi_param-*_dwimap.nii.gz", "NODDI maps: ndi, odi, odiw, fwf, direction, s0"),

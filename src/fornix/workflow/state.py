@@ -19,15 +19,17 @@ from fornix.io.files import sha256
 from fornix.io.names import results_folder
 from fornix.io.nifti import image_files
 from fornix.io.sidecar import read_sidecar
+from fornix.preprocess.geometry.alignment import Aligned
 from fornix.workflow.job import Job, Show
 from fornix.workflow.qc_record import StepRecord
 
 
 @dataclass
 class State:
-    """What flows from stage to stage of one scan."""
+    """What flows from stage to stage of one scan; `aligned` where this job registered its volumes."""
 
     dwi: DWI
+    aligned: Aligned | None = None
     maps: Maps = field(default_factory=Maps)
     tractogram: Tractogram | None = None
 

@@ -19,8 +19,9 @@ from fornix.core.dwi import DWI
 from fornix.core.gradients import Gradients, fsl_to_world
 from fornix.estimators.microstructure import microstructure
 from fornix.physics import simulate
-from fornix.preprocess import estimate_noise, outlier_slices, slice_scores
+from fornix.preprocess import estimate_noise
 from fornix.preprocess.gradient_check import check_gradients, table_changes
+from fornix.preprocess.quality import measure_quality
 from fornix.preprocess.volume_check import check_volumes
 from fornix_bench.table import Row, environment, markdown, write_csv, write_page
 
@@ -115,8 +116,8 @@ def _volume_row(protocol: str, snr: float, heads: list[DWI], seed: int) -> Row:
     rng = np.random.default_rng([seed, 7])
     row: Row = {"check": "volumes", "protocol": protocol, "snr": snr, "scans": len(heads)}
     row["false_alarms"] = float(np.mean([bool(check_volumes(dwi)) for dwi in heads]))
-    scores = [slice_scores(dwi) for dwi in heads]
-    row["slices"] = sum(len(outlier_slices(s)) for s in scores) / sum(s.size for s in scores)
+    lost = [measure_quality(dwi).lost for dwi in heads]
+    row["slices"] = sum(int(found.sum()) for found in lost) / sum(found.size for found in lost)
     for fault in FAULTS:
         hits = []
         for dwi in heads:

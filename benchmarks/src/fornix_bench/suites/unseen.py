@@ -123,6 +123,33 @@ def score_scan(name: str, scan: DWI, seed: int = 0) -> list[Row]:
     return rows
 
 
+def excess_of(dwi: DWI, count: int, seed: int = 0) -> dict[str, float]:
+    """Excess over the floor from `count` directions: the weighted tensor fit's and `fornix predict`'s.
+
+    Args:
+        dwi: With mask and noise level.
+        count: Directions that are used.
+        seed: Of their choice.
+    """
+    depth = ndimage.distance_transform_edt(dwi.brain(), sampling=dwi.voxel_size)
+    b0 = dwi.mean_b0()
+    inside = (depth > 8) & (b0 > 0)
+    signals = np.clip(dwi.data[inside] / b0[inside][:, None], 0, 2)
+    table, weighted = dwi.gradients, np.flatnonzero(~dwi.gradients.b0_mask)
+    floor = _floor(signals, table)
+    chosen = weighted[best_subset(table.directions[weighted], count, seed)]
+    used = np.sort(np.concatenate([np.flatnonzero(table.b0_mask), chosen]))
+    rest = np.setdiff1d(weighted, chosen)
+    here, there = table.subset(used), table.subset(rest)
+    predicted = predict(dwi.subset(used), there, method="learned")[0].data[inside]
+    found = {
+        "wls": _tensor(signals[:, used], here, there),
+        "learned": np.clip(predicted / b0[inside][:, None], 0, 2),
+    }
+    errors = {k: _rmse(v, signals[:, rest]) for k, v in found.items()}
+    return {k: float(np.sqrt(max(v**2 - floor**2, 0))) for k, v in errors.items()}
+
+
 def _learned(
     dwi: DWI, here: Gradients, there: Gradients, inside: NDArray[np.bool_], b0: NDArray
 ) -> dict[str, NDArray]:

@@ -21,6 +21,7 @@ class Artefacts:
         motion_mm: Standard deviation of head translation and rotation along the scan.
         motion_degrees: See `motion_mm`.
         dropout: Probability that a slice of a diffusion-weighted volume loses signal.
+        spike: Probability that a slice of a volume holds a spike in k-space.
         gibbs: Fraction of k-space acquired in each in-plane direction, the rest zero-filled; 1 is off.
         partial_fourier: Fraction of phase-encoding lines acquired, one side missing; 1 is off.
         ghost: N/2 ghost amplitude relative to the image.
@@ -35,6 +36,7 @@ class Artefacts:
     motion_mm: float = 0.0
     motion_degrees: float = 0.0
     dropout: float = 0.0
+    spike: float = 0.0
     gibbs: float = 1.0
     partial_fourier: float = 1.0
     ghost: float = 0.0
@@ -54,8 +56,10 @@ class Artefacts:
             )
         if not 0.5 <= self.gibbs <= 1 or not 0.5 < self.partial_fourier <= 1:
             raise FornixError("gibbs must lie in [0.5, 1] and partial_fourier in (0.5, 1]")
-        if not 0 <= self.dropout <= 1 or not 0 <= self.ghost < 1 or self.bias >= 1:
-            raise FornixError("dropout must lie in [0, 1], ghost and bias in [0, 1)")
+        if not 0 <= self.dropout <= 1 or not 0 <= self.spike <= 1:
+            raise FornixError("dropout and spike must lie in [0, 1]")
+        if not 0 <= self.ghost < 1 or self.bias >= 1:
+            raise FornixError("ghost and bias must lie in [0, 1)")
 
     @property
     def phase_axis(self) -> int:

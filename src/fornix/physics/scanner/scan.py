@@ -34,6 +34,18 @@ class Dropout:
     factor: float
 
 
+@dataclass(frozen=True)
+class Spike:
+    """One bright point of k-space: its volume, slice, frequency (cycles over the field of view along the two
+    axes of the slice) and size, as a share of the slice's mean signal in the brain.
+    """
+
+    volume: int
+    slice: int
+    frequency: tuple[int, int]
+    share: float
+
+
 @dataclass(frozen=True, eq=False)
 class ArtefactTruth:
     """Everything the scanner does to a scan.
@@ -49,6 +61,7 @@ class ArtefactTruth:
             = R (x - centre) + centre + t.
         centre: (3,) mm.
         dropped: Slices that lost signal.
+        spikes: Slices with a spike.
         bias: (X, Y, Z) receive field, on the distorted grid.
     """
 
@@ -60,6 +73,7 @@ class ArtefactTruth:
     motion: NDArray[np.float64]
     centre: NDArray[np.float64]
     dropped: tuple[Dropout, ...]
+    spikes: tuple[Spike, ...]
     bias: NDArray[np.float32]
 
     @property
@@ -127,7 +141,7 @@ def plan(
     if not mask.any():
         raise FornixError("the mask is empty: there is nothing to scan")
     # One stream per artefact: switching one on does not change the others.
-    streams = [np.random.default_rng([seed, 21, i]) for i in range(5)]
+    streams = [np.random.default_rng([seed, 21, i]) for i in range(6)]
     centre = world_grid(mask.shape, affine)[mask].mean(0)
     return ArtefactTruth(
         artefacts=artefacts,
@@ -140,6 +154,7 @@ def plan(
         ),
         centre=centre,
         dropped=_dropped(artefacts, gradients, mask, streams[3]),
+        spikes=_spikes(artefacts, gradients, mask, streams[5]),
         bias=receive_bias(artefacts.bias, mask, affine, streams[4]),
     )
 
@@ -150,7 +165,7 @@ def apply(signals: torch.Tensor, planned: ArtefactTruth) -> tuple[torch.Tensor, 
     Args:
         signals: (X, Y, Z, N) of the resting head, simulated with `planned.head_gradients` where the
             head moves. Order: motion, distortion with eddy currents (jacobian included), bias, dropout,
-            k-space.
+            k-space, spikes.
         planned: The gradient table as it was asked for.
     """
     if signals.shape[:3] != planned.mask.shape or signals.shape[3] != len(planned.motion):
@@ -181,6 +196,8 @@ def apply(signals: torch.Tensor, planned: ArtefactTruth) -> tuple[torch.Tensor, 
             volume = volume * torch.as_tensor(left[v]).to(signals).reshape(shape)
         if touches_kspace(wanted):
             volume = in_kspace(volume, wanted)
+        for spike in (s for s in planned.spikes if s.volume == v):
+            _add_spike(volume, spike, planned)
         out[..., v] = volume
     return out, planned
 
@@ -205,6 +222,35 @@ def _dropped(
         for index in filled[rng.random(len(filled)) < artefacts.dropout]:
             made.append(Dropout(int(volume), int(index), float(rng.uniform(0.1, 0.7))))
     return tuple(made)
+
+
+def _spikes(
+    artefacts: Artefacts, gradients: Gradients, mask: NDArray[np.bool_], rng: np.random.Generator
+) -> tuple[Spike, ...]:
+    if artefacts.spike == 0:
+        return ()
+    others = tuple(a for a in range(3) if a != artefacts.slice_axis)
+    filled = np.flatnonzero(mask.any(axis=others))
+    half = [mask.shape[a] // 2 for a in others]
+    made = []
+    for volume in range(len(gradients)):
+        for index in filled[rng.random(len(filled)) < artefacts.spike]:
+            # Away from the centre, where a spike is no more than a shade.
+            place = tuple(int(rng.integers(h // 6, h) * rng.choice([-1, 1])) for h in half)
+            share = float(rng.uniform(0.1, 0.5))
+            made.append(Spike(volume, int(index), (place[0], place[1]), share))
+    return tuple(made)
+
+
+def _add_spike(volume: torch.Tensor, spike: Spike, planned: ArtefactTruth) -> None:
+    """The wave of one point of k-space on a slice, in place; the head's own signal is taken as real."""
+    axis = planned.artefacts.slice_axis
+    plane, brain = volume.select(axis, spike.slice), planned.mask.take(spike.slice, axis)
+    level = plane[torch.as_tensor(brain, device=volume.device)].mean()
+    x, y = (torch.arange(n, device=volume.device) / n for n in plane.shape)
+    phase = 2 * torch.pi * (spike.frequency[0] * x[:, None] + spike.frequency[1] * y)
+    wave = spike.share * level * torch.exp(1j * phase)
+    plane.copy_((plane + wave).abs())
 
 
 def _reached(planned: ArtefactTruth) -> NDArray[np.bool_]:

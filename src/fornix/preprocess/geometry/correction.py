@@ -99,7 +99,7 @@ def correct_geometry(
             "the phase-encoding direction is not known, so eddy currents are not corrected; "
             "give --phase-encoding (i, j or k, with - where it is the other way)"
         )
-    if why := _too_little(dwi):
+    if why := too_little(dwi):
         notes.append(f"motion is not corrected: {why}")
         if field is None:
             return Corrected(dwi, None, None, tuple(map(tell, notes)))
@@ -119,7 +119,7 @@ def correct_geometry(
     return Corrected(fixed, found, field, tuple(map(tell, [*notes, *_words(found)])))
 
 
-def _too_little(dwi: DWI) -> str:
+def too_little(dwi: DWI) -> str:
     """Why a scan cannot be registered, in half a line; empty if it can."""
     if min(dwi.grid) < _THINNEST:
         return f"the grid of {' x '.join(map(str, dwi.grid))} is too thin to see it"

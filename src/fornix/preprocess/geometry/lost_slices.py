@@ -24,7 +24,7 @@ def lost_slices(
     """Which slices are off, the worst first.
 
     What is read between two slices holds a part of each. So a slice beside a lost one is judged by places
-    that lie on its other side.
+    that lie on its other side; one between two lost ones is judged by all that it has.
 
     Args:
         signal: (N, n) of each volume at the places; not finite where nothing was measured.
@@ -37,7 +37,7 @@ def lost_slices(
         known, and (N, slices) bool which are off.
     """
     usable = np.isfinite(signal) & np.asarray(target).any(axis=1, keepdims=True)
-    off = np.stack([_changes(*v, slices) for v in zip(signal, target, at, usable)])
+    off = np.nan_to_num([_changes(*v, slices) for v in zip(signal, target, at, usable)])
     spread = 1.4826 * np.median(np.abs(off - np.median(off, 0)), 0)
     spread = np.maximum(np.maximum(spread, np.median(spread)), _LEAST)
     score = off / spread
@@ -50,7 +50,7 @@ def lost_slices(
             lost[v] |= found
             free = usable[v] & ~_beside(at[v], lost[v])
             again = _changes(signal[v], target[v], at[v], free, slices) / spread
-            score[v] = np.where(lost[v], score[v], again)
+            score[v] = np.where(lost[v] | np.isnan(again), score[v], again)
     return score, lost
 
 
@@ -58,7 +58,7 @@ def _changes(
     signal: NDArray[np.float32], target: NDArray[np.float32], at: NDArray[np.float32],
     usable: NDArray[np.bool_], slices: int,
 ) -> Array:  # fmt: skip
-    """(slices,) the change of each slice as a share of its signal, beyond the whole volume's."""
+    """(slices,) the change of each slice as a share of its signal, beyond the whole volume's; NaN unknown."""
     where = np.clip(np.rint(at[usable]), 0, slices - 1).astype(np.int64)
     expected = target[usable]
     count = np.bincount(where, minlength=slices)
@@ -66,9 +66,9 @@ def _changes(
     change = np.bincount(where, signal[usable] - expected, minlength=slices)
     known = count >= _FEWEST
     if not known.any():
-        return np.zeros(slices)
+        return np.full(slices, np.nan)
     share = change / np.maximum(level, 1e-9)
-    return np.asarray(np.where(known, share - np.median(share[known]), 0.0))
+    return np.asarray(np.where(known, share - np.median(share[known]), np.nan))
 
 
 def _worst(size: Array, lost: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -6,6 +6,7 @@
 from fornix.workflow.options import PREPROCESS, Options
 from fornix.workflow.stages.acquisition import acquisition_of
 from fornix.workflow.stages.preprocess import preprocess_stage
+from fornix.workflow.stages.quality import quality_stage
 from fornix.workflow.stages.reporting import report_stage
 from fornix.workflow.stages.scan import (
     check_stage,
@@ -32,6 +33,7 @@ __all__ = [
     "noise_stage",
     "open_job",
     "preprocess_stage",
+    "quality_stage",
     "report_stage",
     "sha256_of_table",
     "track_stage",

@@ -67,6 +67,7 @@ def preprocess_stage(
         )
         if found is not None:
             kept.append(found)
+            state.aligned = found.aligned
         # What is left after denoising is smaller but correlated: the raw level keeps errors honest.
         return dwi if state.dwi.sigma is None else dwi.with_(sigma=state.dwi.sigma)
 

@@ -8,17 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from fornix.core.compute import blocks
 from fornix.core.dwi import DWI
 from fornix.core.errors import tell
-from fornix.core.signals import Signals
 from fornix.io import derivative, read_mask, read_volume, save_mask, write_sidecar
 from fornix.io.nifti import write_image
 from fornix.preprocess import (
     brain_mask,
     estimate_noise,
-    outlier_slices,
-    slice_scores,
     snr,
 )
 from fornix.preprocess.noise import noise_doubt
@@ -107,36 +103,19 @@ def _noise(dwi: DWI, method: str, sigma: float | None) -> DWI:
 
 
 def check_stage(job: Job, state: State) -> None:
-    """Facts of the raw scan: protocol, gradient check, SNR and slice outliers, into STEM_qc.json."""
+    """Facts of the raw scan: protocol, gradient check and odd volumes, into STEM_qc.json."""
     progress, start = job.show.begin("check"), time.perf_counter()
     facts = describe(state.dwi)
-    scores = slice_scores(state.dwi)
-    outliers = outlier_slices(scores)
     notes = list(facts.notes)
     for finding in facts.findings:
         tell(finding.text)
-    if outliers:
-        share = 100 * len(outliers) / scores.size
-        bright = sum(scores[v, s] > 0 for v, s in outliers)
-        more = f", {bright} of them brighter than predicted" if bright else ""
-        notes.append(
-            f"slices that lost or gained signal: {len(outliers)} ({share:.1f}%{more}); see the outlier figure"
-        )
     weighted = np.flatnonzero(~state.dwi.gradients.b0_mask)
-    brain, sigma = state.dwi.brain(), np.broadcast_to(np.asarray(state.dwi.sigma), state.dwi.grid)
-    noise = np.maximum(sigma[brain], 1e-12)[:, None]
-    per_volume: list[float] = []
-    for lot in blocks(len(state.dwi.gradients), 16):
-        signals = Signals(state.dwi, np.flatnonzero(brain), np.arange(lot.start, lot.stop))[:]
-        per_volume += np.median(signals / noise, axis=0).tolist()
     job.record.steps["check"] = StepRecord(
         seconds=round(time.perf_counter() - start, 2),
         warnings=list(dict.fromkeys(notes)),
         facts={
             "Scan": facts.as_dict(),
-            "SnrPerVolume": [round(v, 2) for v in per_volume],
-            "OutlierScores": scores.round(2).tolist(),
-            "OutlierSlices": outliers,
+            "Findings": [f.text for f in facts.findings],
         },
     )
     progress(1, 1)
@@ -145,7 +124,7 @@ def check_stage(job: Job, state: State) -> None:
     fits = {"wrong": f"WRONG, try {check.best}" if check else "", "open": "cannot be told"}.get(
         verdict, verdict
     )
-    text = f"{state.dwi.gradients}; gradient table {fits}; outlier slices: {len(outliers)}"
+    text = f"{state.dwi.gradients}; gradient table {fits}"
     if not len(weighted):
         text += "; no diffusion weighting"
     job.record.steps["check"].summary = text

@@ -47,8 +47,8 @@ def repeat_rows(data: Path, pairs: int | None = None) -> tuple[list[Row], dict[s
             continue
         scans = [estimate_noise(brain_mask(load(f))) for f in files]
         halves = half_way(align(*scans))
-        made = {m: _two(scans, m, halves) for m in (REFERENCE, *learned())}
-        masks = [_onto(s.brain().astype(np.float64), s, scans[0], t) for s, t in zip(scans, halves)]
+        made = {m: two_maps(scans, m, halves) for m in (REFERENCE, *learned())}
+        masks = [onto(s.brain().astype(np.float64), s, scans[0], t) for s, t in zip(scans, halves)]
         brain = (masks[0] > 0.9) & (masks[1] > 0.9)
         where = white_ish(made[REFERENCE], brain)
         base = agreement(made[REFERENCE][0], made[REFERENCE][1], where)
@@ -125,13 +125,14 @@ def _repeated(x: Array, y: Array) -> tuple[float, float]:
     return float(np.sqrt(within)) / mean, (between - within) / (between + within)
 
 
-def _two(scans: list[DWI], method: str, halves: tuple[Array, Array]) -> tuple[Array, Array]:
+def two_maps(scans: list[DWI], method: str, halves: tuple[Array, Array]) -> tuple[Array, Array]:
+    """FA of both scans, each brought half way to the other, on the first one's grid."""
     fa = [microstructure(s, method=method)["dti_fa"].data.astype(np.float64) for s in scans]
-    a, b = (_onto(v, s, scans[0], t) for v, s, t in zip(fa, scans, halves))
+    a, b = (onto(v, s, scans[0], t) for v, s, t in zip(fa, scans, halves))
     return a, b
 
 
-def _onto(volume: Array, scan: DWI, grid: DWI, transform: Array) -> Array:
+def onto(volume: Array, scan: DWI, grid: DWI, transform: Array) -> Array:
     """A scan's volume on another scan's grid, cubic, within [0, 1]; transform: from there to it."""
     matrix = np.linalg.inv(scan.affine) @ transform @ grid.affine
     made = ndimage.affine_transform(
