@@ -99,7 +99,8 @@ def run(
     with protected(path, bval, bvec, grad, mask, reversed_scan):
         job = open_job(out, path, scan, show, mask, exclude)
         state = State(scan)
-        mask_stage(job, state, options.mask_method, given=mask)
+        desc = "brain" if pair.reversed_scan is None else "raw"
+        mask_stage(job, state, options.mask_method, given=mask, desc=desc)
         noise_stage(job, state, options.noise, options.sigma)
         check_stage(job, state)
         raw = state.dwi

@@ -70,21 +70,24 @@ class ScanOptions:
         console.print(f"done: results are in {job.out}", markup=False)
 
     @contextmanager
-    def prepared(self, path: Path, out: Path, checked: bool = True) -> Iterator[tuple[Job, State]]:
+    def prepared(
+        self, path: Path, out: Path, checked: bool = True, desc: str = "brain"
+    ) -> Iterator[tuple[Job, State]]:
         """As `job`, with mask and noise level: given, found in OUT or estimated.
 
-        checked: the volumes are compared with each other; `report` does so itself.
+        checked: the volumes are compared with each other; `report` does so itself. desc: of the mask, see
+        `mask_stage`.
         """
         from fornix.io import derivative, read_mask, read_volume
         from fornix.workflow import stages as p
 
         with self.job(path, out) as (job, state):
-            known_mask = job.out / derivative(job.stem, "mask", desc="brain")
+            known_mask = job.out / derivative(job.stem, "mask", desc=desc)
             if self.mask is None and job.made_here(known_mask):
                 state.dwi = state.dwi.with_(mask=read_mask(known_mask, state.dwi))
                 job.go_on_from(known_mask)
             else:
-                p.mask_stage(job, state, given=self.mask)
+                p.mask_stage(job, state, given=self.mask, desc=desc)
             known_noise = job.out / derivative(job.stem, "dwimap", param="noise")
             if self.sigma is None and job.made_here(known_noise):
                 state.dwi = state.dwi.with_(sigma=read_volume(known_noise)[0])

@@ -92,7 +92,8 @@ def correct_command(
         threads=scan.threads, max_memory=scan.max_memory, phase_encoding=phase_encoding,
         readout_time=readout_time,
     )  # fmt: skip
-    with scan.prepared(path, out) as (job, state):
+    desc = "brain" if reversed_scan is None else "raw"
+    with scan.prepared(path, out, desc=desc) as (job, state):
         p.preprocess_stage(
             job,
             state,

@@ -26,6 +26,7 @@ _KINDS = (
     ),
     ("_fieldmap.nii.gz", "susceptibility field, Hz; beside it both unwarped b0s"),
     ("_desc-brain_mask.nii.gz", "brain mask"),
+    ("_desc-raw_mask.nii.gz", "brain mask of the raw, distorted scan"),
 )
 
 

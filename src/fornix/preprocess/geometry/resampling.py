@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from fornix.core.dwi import DWI
 from fornix.core.series import put_volume, room_like
@@ -34,6 +35,9 @@ def resample(
         lost: (N, slices) slices that are replaced by what the other volumes predict.
         slice_axis: Along which they lie.
         progress: Called with (volumes done, in all).
+
+    Returns:
+        The scan; its mask is undistorted along where there is a field.
     """
     gradients = dwi.gradients.rotated(np.swapaxes(geometry.rotations, 1, 2))
     voxels = np.stack(np.meshgrid(*[np.arange(n) for n in dwi.grid], indexing="ij"), -1)
@@ -58,8 +62,21 @@ def resample(
         put_volume(out, v, (made * factor).reshape(dwi.grid))
         if progress is not None:
             progress(v + 1, len(gradients))
-    fixed = dwi.with_(data=out, gradients=gradients)
-    return _filled(fixed, missing)
+    mask = _undistorted(dwi.mask, geometry, places)
+    return _filled(dwi.with_(data=out, gradients=gradients, mask=mask), missing)
+
+
+def _undistorted(
+    mask: NDArray[np.bool_] | None, geometry: Geometry, places: NDArray[np.float32]
+) -> NDArray[np.bool_] | None:
+    """The brain where the field did not move it; as it is without a field."""
+    if mask is None or geometry.field is None or geometry.encoding is None:
+        return mask
+    rest = Geometry.at_rest(geometry.affine, geometry.grid, 1, geometry.encoding, geometry.field)
+    moved, shift, _ = rest.measured(0, places)
+    moved[:, geometry.encoding.axis] += shift
+    inside = ndimage.map_coordinates(mask.astype(np.float32), moved.T, order=1, mode="nearest")
+    return np.asarray(inside.reshape(mask.shape) > 0.5)
 
 
 def _filled(dwi: DWI, missing: dict[int, NDArray[np.bool_]]) -> DWI:

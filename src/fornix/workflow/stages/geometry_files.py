@@ -6,17 +6,37 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fornix.io import derivative, write_sidecar
 from fornix.io.files import atomic
 from fornix.io.nifti import write_image
 from fornix.preprocess.geometry.correction import Corrected
 
+#: ITK's world runs to the left and to the back.
+_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def itk_transforms(poses: NDArray[np.float64]) -> str:
+    """Poses (N, 4, 4) in RAS mm as the text of an ITK transform file.
+
+    Given to a resampler with the volume as moving image, each brings its volume to the head at rest.
+    """
+    lines = ["#Insight Transform File V1.0"]
+    for number, pose in enumerate(poses):
+        matrix = _LPS @ pose @ _LPS
+        values = [*matrix[:3, :3].ravel(), *matrix[:3, 3]]
+        lines += [
+            f"#Transform {number}", "Transform: AffineTransform_double_3_3",
+            "Parameters: " + " ".join(f"{v + 0.0:.15g}" for v in values), "FixedParameters: 0 0 0", "",
+        ]  # fmt: skip
+    return "\n".join(lines)
+
 
 def save_geometry(
     found: Corrected, folder: Path, stem: str, provenance: dict[str, Any]
 ) -> list[Path]:
-    """Write the confounds table, and with a reversed scan the field and both unwarped b0s.
+    """Write the confounds table and the poses, and with a reversed scan the field and both unwarped b0s.
 
     Returns:
         The files.
@@ -48,6 +68,12 @@ def save_geometry(
                 "TotalReadoutTime": geometry.encoding.readout_time,
             }
         write_sidecar(path, about)
+        written.append(path)
+        path = folder / f"{stem}_from-orig_to-dwiref_mode-image_desc-hmc_xfm.txt"
+        with atomic(path) as temporary:
+            temporary.write_text(itk_transforms(geometry.poses))
+        text = "ITK affine transforms, one a volume, from the head at rest (first b0) to the volume, LPS"
+        write_sidecar(path, {"Description": text, **provenance})
         written.append(path)
     if found.field is not None:
         field = found.field

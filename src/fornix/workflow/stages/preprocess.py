@@ -13,7 +13,16 @@ import numpy as np
 from fornix.core.dwi import DWI
 from fornix.core.errors import tell
 from fornix.core.gradients import Gradients
-from fornix.io import derivative, load, read_fsl, save_scan, sidecar_path, write_sidecar
+from fornix.io import (
+    derivative,
+    load,
+    read_fsl,
+    read_mask,
+    save_mask,
+    save_scan,
+    sidecar_path,
+    write_sidecar,
+)
 from fornix.io.files import refuse_input
 from fornix.preprocess import DENOISE_METHODS, denoise
 from fornix.preprocess.acquisition import Acquisition
@@ -37,12 +46,16 @@ def preprocess_stage(
 ) -> None:
     """STEM_desc-preproc_dwi with its table, and what was found of motion and field.
 
-    The noise level stays that of the raw scan.
+    The noise level stays that of the raw scan. With a reversed partner STEM_desc-brain_mask is the brain
+    after undistortion; the raw scan's is STEM_desc-raw_mask then.
     """
     if not denoiser and not corrections:
         return
     path = job.out / derivative(job.stem, "dwi", desc="preproc")
-    refuse_input(path)  # before the long part
+    mask_path = job.out / derivative(job.stem, "mask", desc="brain")
+    undistorts = acquisition is not None and acquisition.reversed_scan is not None
+    for output in (path, mask_path) if undistorts else (path,):
+        refuse_input(output)  # before the long part
     left_out = [tell(t) for t in done_twice(state.dwi.meta, denoiser, corrections)]
     if denoiser and (why := _too_small(state.dwi, denoiser)):
         left_out.append(f"denoising was left out: {why}")
@@ -79,13 +92,22 @@ def preprocess_stage(
              "Corrections": list(corrections)},
         )  # fmt: skip
         more = [save_geometry(found, job.out, job.stem, provenance) for found in kept]
+        if undistorts:
+            more.append(
+                [
+                    save_mask(
+                        dwi.brain(), dwi.affine, mask_path, {"Method": "undistorted", **provenance}
+                    )
+                ]
+            )
         return [path, *(p for files in more for p in files)]
 
     def reload() -> DWI:
         table = state.dwi.gradients
         again = load(path, b0_threshold=table.b0_threshold, max_memory=options.max_memory)
+        mask = read_mask(mask_path, again) if undistorts else state.dwi.mask
         return again.with_(
-            mask=state.dwi.mask, sigma=state.dwi.sigma, stem=state.dwi.stem,
+            mask=mask, sigma=state.dwi.sigma, stem=state.dwi.stem,
             gradients=replace(again.gradients, numbers=table.numbers),
         )  # fmt: skip
 

@@ -26,10 +26,22 @@ from fornix.workflow.state import State
 
 
 def mask_stage(
-    job: Job, state: State, method: str = "shells", given: str | Path | None = None
+    job: Job,
+    state: State,
+    method: str = "shells",
+    given: str | Path | None = None,
+    desc: str = "brain",
 ) -> None:
-    """STEM_desc-brain_mask: estimated, or the given one, checked to lie on the scan."""
-    path = job.out / derivative(job.stem, "mask", desc="brain")
+    """STEM_desc-brain_mask: estimated, or the given one, checked to lie on the scan.
+
+    Args:
+        job: The scan's job.
+        state: Its scan gets the mask.
+        method: An entry of MASK_METHODS.
+        given: A mask, in place of one that is estimated.
+        desc: Part of the file's name; `raw` where the scan is going to be undistorted, and the brain with it.
+    """
+    path = job.out / derivative(job.stem, "mask", desc=desc)
 
     def save(dwi: DWI, provenance: dict[str, Any]) -> list[Path]:
         how = method if given is None else "given"
