@@ -119,6 +119,6 @@ CORRECT_METHODS = MethodTable(
             "motion and eddy currents to second order together; the field with --reversed",
             "after Andersson & Sotiropoulos, NeuroImage 2016",
         ),
-        Method("bias", _bias, "receive bias field from the b0, DIPY", peer="DIPY"),
+        Method("bias", _bias, "receive bias field from the b0 and diffusivity"),
     ],
 )
