@@ -29,6 +29,7 @@ from fornix.workflow.stages import (
     preprocess_stage,
     quality_stage,
     report_stage,
+    undenoised,
 )
 
 
@@ -106,10 +107,10 @@ def run(
         raw = state.dwi
         preprocess_stage(job, state, denoiser, corrections, options, acquisition=pair)
         quality_stage(job, raw, pair, state.aligned)
-        raw_dwi = None if corrections else raw
-        microstructure_stage(job, state, options.models, options.method, options, raw_dwi)
+        measured = undenoised(job, state, raw, corrections, pair, options) if denoiser else None
+        microstructure_stage(job, state, options.models, options.method, options, measured)
         if fibres_possible(state.dwi):
-            fibre_stages(job, state, options, raw_dwi)
+            fibre_stages(job, state, options, measured)
         page = report_stage(job, state, truth)
     seconds = time.perf_counter() - start
     return Outcome(state.dwi, state.maps, state.tractogram, job.out, page, seconds)

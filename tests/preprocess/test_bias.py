@@ -54,9 +54,7 @@ def test_ratios_of_volumes_stay_and_the_noise_goes_along():
 def test_how_the_scan_is_stored_does_not_matter(axis):
     made = scanned(0.3)
     dwi = made.dwi.with_(mask=made.mask)
-    turned = replace(
-        dwi, data=np.flip(np.asarray(dwi.data), axis), mask=np.flip(made.mask, axis)
-    )
+    turned = replace(dwi, data=np.flip(np.asarray(dwi.data), axis), mask=np.flip(made.mask, axis))
     other = np.flip(bias_field(turned), axis)
     np.testing.assert_allclose(other[made.mask], bias_field(dwi)[made.mask], rtol=0.03)
 

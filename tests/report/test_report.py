@@ -25,9 +25,15 @@ def page(phantom: Phantom, tmp_path_factory) -> str:
     maps = maps.merged(fod(dwi, tensor=maps))
     lines = [np.c_[np.linspace(-30, 30, 20), np.zeros(20), np.full(20, z)] for z in range(10)]
     tractogram = Tractogram.from_list(lines, dwi.affine, dwi.grid)
+    unknown = [None] * len(dwi.gradients)
     record = {
         "Warnings": ["the table is <wrong>"],
-        "SnrPerVolume": [20.0] * len(dwi.gradients),
+        "VolumeQuality": {
+            "snr": [20.0] * len(dwi.gradients),
+            "neighbour_correlation": [None] * len(dwi.gradients),
+        },
+        "Verdict": {"Word": "look", "Score": 1.2, "Reasons": ["the head <moved>"]},
+        "Quality": {"snr_b0": 20.0, "gsr": None},
         "OutlierScores": np.zeros((len(dwi.gradients), dwi.grid[2])).tolist(),
         "OutlierSlices": [],
         "Steps": {"mask": {"Seconds": 1.0, "Summary": "ok"}},
@@ -95,3 +101,10 @@ def test_crop_and_slices():
     assert crop(mask, 1) == (slice(2, 7), slice(3, 9), slice(1, 10))
     numbers = slice_numbers(mask, 3)
     assert numbers == sorted(numbers) and numbers[0] >= 2 and numbers[-1] <= 8
+
+
+def test_the_verdict_and_its_measures_are_shown(page: str):
+    assert "Verdict: look" in page
+    assert "the head &lt;moved&gt;" in page
+    assert "snr_b0" in page
+    assert "<code>gsr</code>" not in page, "what is not known is not shown"

@@ -59,3 +59,17 @@ def test_the_brain_is_undistorted_along(pair, tmp_path):
     assert all(again.steps[k] for k in ("mask", "noise", "preprocess", "quality", "microstructure"))
     np.testing.assert_array_equal(resumed.dwi.brain(), made.dwi.brain())
     np.testing.assert_array_equal(resumed.maps["dti_fa"].data, made.maps["dti_fa"].data)
+
+
+def test_networks_read_the_corrected_scan_with_its_noise(pair, tmp_path):
+    """Also where the corrections were reused: what is read from the files is what was found."""
+    (path, _), (other, _) = pair
+    options = Options(models=("dti",), streamlines=0, threads=2)
+    made = run(path, tmp_path, options, reversed_scan=other)
+    for file in tmp_path.glob("*model-dti*"):
+        file.unlink()
+    again = Told()
+    resumed = run(path, tmp_path, options, reversed_scan=other, show=again)
+    assert again.steps["preprocess"]
+    assert not again.steps["microstructure"]
+    np.testing.assert_array_equal(resumed.maps["dti_fa"].data, made.maps["dti_fa"].data)

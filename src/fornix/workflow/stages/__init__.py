@@ -5,7 +5,7 @@
 
 from fornix.workflow.options import PREPROCESS, Options
 from fornix.workflow.stages.acquisition import acquisition_of
-from fornix.workflow.stages.preprocess import preprocess_stage
+from fornix.workflow.stages.preprocess import preprocess_stage, undenoised
 from fornix.workflow.stages.quality import quality_stage
 from fornix.workflow.stages.reporting import report_stage
 from fornix.workflow.stages.scan import (
@@ -37,5 +37,6 @@ __all__ = [
     "report_stage",
     "sha256_of_table",
     "track_stage",
+    "undenoised",
     "volumes_stage",
 ]

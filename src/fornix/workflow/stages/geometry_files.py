@@ -8,10 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fornix.io import derivative, write_sidecar
+from fornix.core.dwi import DWI
+from fornix.io import derivative, read_sidecar, read_volume, write_sidecar
 from fornix.io.files import atomic
 from fornix.io.nifti import write_image
+from fornix.preprocess.acquisition import Acquisition
+from fornix.preprocess.geometry._sampling import spline
 from fornix.preprocess.geometry.correction import Corrected
+from fornix.preprocess.geometry.transform import Geometry
+from fornix.preprocess.phase_encoding import phase_encoding_of
 
 #: ITK's world runs to the left and to the back.
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -60,6 +65,9 @@ def save_geometry(
                 "outlier_slices": "slices that were replaced by their prediction",
             },
             "CentreMm": geometry.centre.round(4).tolist(),
+            "Poses": geometry.poses.tolist(),
+            "EddyHz": geometry.eddy.tolist(),
+            "LostSlices": np.argwhere(found.aligned.lost).tolist(),
             **provenance,
         }
         if geometry.encoding is not None:
@@ -90,3 +98,37 @@ def save_geometry(
             write_sidecar(path, {"Units": units, "Description": text, **provenance})
             written.append(path)
     return written
+
+
+def load_geometry(
+    folder: Path, stem: str, dwi: DWI, acquisition: Acquisition
+) -> tuple[Geometry, NDArray[np.bool_] | None] | None:
+    """What `save_geometry` wrote, to the last digit; None where nothing was found.
+
+    Args:
+        folder: With the files.
+        stem: What their names begin with.
+        dwi: The raw scan.
+        acquisition: Of the scan.
+
+    Returns:
+        Geometry of the volumes, and (N, slices) which were lost.
+    """
+    count = len(dwi.gradients)
+    field_path = folder / derivative(stem, "fieldmap")
+    table_path = folder / derivative(stem, "timeseries", desc="confounds", extension=".tsv")
+    field = None
+    if acquisition.reversed_scan is not None and field_path.exists():
+        field = spline(np.asarray(read_volume(field_path)[0], np.float32))
+    if not table_path.exists():
+        if field is None:
+            return None
+        encoding = acquisition.encoding
+        return Geometry.at_rest(dwi.affine, dwi.grid, count, encoding, field), None
+    about = read_sidecar(table_path)
+    encoding = phase_encoding_of(about) if "PhaseEncodingDirection" in about else None
+    poses, eddy = np.array(about["Poses"]), np.array(about["EddyHz"])
+    lost = np.zeros((count, dwi.grid[acquisition.slice_axis]), bool)
+    for volume, number in about["LostSlices"]:
+        lost[volume, number] = True
+    return Geometry(dwi.affine, dwi.grid, poses, encoding, eddy, field), lost

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fornix.core.compute import use_threads
 from fornix.core.dwi import DWI
 from fornix.core.errors import tell
 from fornix.core.gradients import Gradients
@@ -26,12 +28,14 @@ from fornix.io import (
 from fornix.io.files import refuse_input
 from fornix.preprocess import DENOISE_METHODS, denoise
 from fornix.preprocess.acquisition import Acquisition
+from fornix.preprocess.bias import correct_bias
 from fornix.preprocess.correct import corrected
 from fornix.preprocess.geometry.correction import Corrected
+from fornix.preprocess.geometry.resampling import resample
 from fornix.preprocess.history import done_twice
 from fornix.workflow.job import Job
 from fornix.workflow.options import Options
-from fornix.workflow.stages.geometry_files import save_geometry
+from fornix.workflow.stages.geometry_files import load_geometry, save_geometry
 from fornix.workflow.state import State
 
 
@@ -125,6 +129,47 @@ def preprocess_stage(
     )
     if corrections:
         state.dwi = state.dwi.with_(gradients=_as_written(path, state.dwi))
+
+
+def undenoised(
+    job: Job,
+    state: State,
+    raw: DWI,
+    corrections: Sequence[str],
+    acquisition: Acquisition,
+    options: Options,
+) -> Callable[[], DWI]:
+    """Makes the scan with all corrections but denoising, once, when it is asked for.
+
+    Networks know noise as it is measured. They estimate better from it than from a denoised scan that was
+    interpolated, and their intervals hold (docs/benchmarks/preprocess.md).
+
+    Args:
+        job: Its folder holds what `preprocess_stage` found.
+        state: Its scan is the corrected one.
+        raw: The scan as measured, with mask and noise level.
+        corrections: As in `preprocess_stage`.
+        acquisition: As in `preprocess_stage`.
+        options: Of the run.
+    """
+
+    @cache
+    def make() -> DWI:
+        dwi = raw
+        if "gibbs" in corrections:
+            dwi, _ = corrected(
+                dwi, methods=("gibbs",), acquisition=acquisition, threads=options.threads
+            )
+        known = load_geometry(job.out, job.stem, raw, acquisition)
+        if known is not None:
+            with use_threads(options.threads):
+                dwi = resample(dwi, *known, slice_axis=acquisition.slice_axis)
+        dwi = dwi.with_(mask=state.dwi.mask, gradients=state.dwi.gradients)
+        if "bias" in corrections:
+            dwi = correct_bias(dwi)
+        return dwi.with_(sigma=raw.sigma, notes=state.dwi.notes)
+
+    return make
 
 
 def _as_written(path: Path, dwi: DWI) -> Gradients:

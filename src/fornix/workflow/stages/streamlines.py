@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,9 @@ def track_stage(
     )
 
 
-def fibre_stages(job: Job, state: State, options: Options, raw_dwi: DWI | None = None) -> None:
+def fibre_stages(
+    job: Job, state: State, options: Options, undenoised: Callable[[], DWI] | None = None
+) -> None:
     """Orientations and streamlines.
 
     Where a scan gives no fibres (a crop, one voxel, no white matter), the reason is told and stands on top
@@ -92,10 +95,10 @@ def fibre_stages(job: Job, state: State, options: Options, raw_dwi: DWI | None =
         job: Where it is written.
         state: The scan; gains maps and tractogram.
         options: Of the run.
-        raw_dwi: The scan before denoising, for networks.
+        undenoised: As for `microstructure_stage`.
     """
     try:
-        fod_stage(job, state, options.fod_method, options, raw_dwi)
+        fod_stage(job, state, options.fod_method, options, undenoised)
         if options.streamlines:
             track_stage(job, state, options.track_method, options.streamlines, options)
     except FornixError as error:

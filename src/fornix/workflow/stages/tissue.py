@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ def microstructure_stage(
     models: Sequence[str] | str,
     method: str,
     options: Options,
-    raw_dwi: DWI | None = None,
+    undenoised: Callable[[], DWI] | None = None,
 ) -> None:
     """STEM_model-…_param-…_dwimap with standard deviations, and STEM_desc-trust_mask.
 
@@ -35,16 +35,16 @@ def microstructure_stage(
         models: As in `microstructure`.
         method: As in `microstructure`.
         options: Of the run.
-        raw_dwi: The scan before denoising, for methods that judge the noise themselves: denoised
+        undenoised: Gives the scan without denoising, for methods that judge the noise themselves: denoised
             signals would make a network surer than it can be.
     """
     tables = MICROSTRUCTURE_METHODS.values()
-    use_raw = raw_dwi is not None and any(
+    use_raw = undenoised is not None and any(
         table.named(method).raw_noise for table in tables if method in ("auto", *table)
     )
-    dwi = raw_dwi if use_raw and raw_dwi is not None else state.dwi
 
     def compute(progress: Any) -> Maps:
+        dwi = undenoised() if use_raw and undenoised is not None else state.dwi
         return microstructure(
             dwi,
             models=models,
@@ -85,7 +85,11 @@ def microstructure_stage(
 
 
 def fod_stage(
-    job: Job, state: State, method: str, options: Options, raw_dwi: DWI | None = None
+    job: Job,
+    state: State,
+    method: str,
+    options: Options,
+    undenoised: Callable[[], DWI] | None = None,
 ) -> None:
     """STEM_param-fod_dwimap, STEM_param-peaks_dwimap and tissue fractions.
 
@@ -94,10 +98,10 @@ def fod_stage(
         state: The scan; gains the maps.
         method: As in `fod`.
         options: Of the run.
-        raw_dwi: The scan before denoising, as for `microstructure_stage`.
+        undenoised: As for `microstructure_stage`.
     """
     entry = FOD_METHODS.named(method)
-    dwi = raw_dwi if entry.raw_noise and raw_dwi is not None else state.dwi
+    use_raw = entry.raw_noise and undenoised is not None
 
     def save(maps: Maps, provenance: dict[str, Any]) -> list[Path]:
         basis = {"Basis": "MRtrix3, real even spherical harmonics, world axes"}
@@ -123,10 +127,10 @@ def fod_stage(
             "adapt": adapt,
             "seed": options.seed if adapt else None,
             "min_peak_prob": options.min_peak_prob,
-            "denoised": dwi is state.dwi,
+            "denoised": not use_raw,
         },
         lambda progress: fod(
-            dwi,
+            undenoised() if use_raw and undenoised is not None else state.dwi,
             method=method,
             tensor=tensor,
             threads=options.threads,

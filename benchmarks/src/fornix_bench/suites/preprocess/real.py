@@ -19,13 +19,14 @@ from fornix.core.maps import Maps
 from fornix.estimators.microstructure import microstructure
 from fornix.estimators.microstructure_learned import OOD_SIGNALS
 from fornix.io import load
-from fornix.preprocess import brain_mask, correct, denoise, estimate_noise
+from fornix.preprocess import brain_mask, correct, estimate_noise
 from fornix.preprocess.acquisition import Acquisition
 from fornix.preprocess.correct import corrected
 from fornix.report.canvas import show_slice, side_by_side, slice_numbers, to_ras
 from fornix.report.figures import colour_fa
 from fornix_bench.suites.microstructure import repeat
 from fornix_bench.suites.preprocess.geometry import PAIRS
+from fornix_bench.suites.preprocess.together import as_networks_see
 from fornix_bench.suites.unseen import excess_of
 from fornix_bench.table import Row
 
@@ -70,11 +71,9 @@ def _prepared(path: Path) -> DWI:
 
 
 def _full(dwi: DWI, partner: DWI | None = None) -> DWI:
-    """As `fornix run` makes it; the noise level stays the raw scan's."""
-    clean = correct(
-        denoise(dwi, method="mppca"), methods=_ALL, acquisition=Acquisition.of(dwi, partner)
-    )
-    return clean.with_(sigma=dwi.sigma)
+    """As `fornix run` gives it to the networks; the noise level stays the raw scan's."""
+    known = Acquisition.of(dwi, partner)
+    return as_networks_see(dwi, _ALL, known).with_(sigma=dwi.sigma)
 
 
 def _scan(name: str, path: Path, partner: str | None, pictures: Path | None) -> Row:
@@ -89,7 +88,8 @@ def _scan(name: str, path: Path, partner: str | None, pictures: Path | None) -> 
     directions = int((~raw.gradients.b0_mask).sum())
     if directions >= _DIRECTIONS + 4:
         moved = correct(raw, methods=("gibbs", "eddy"), acquisition=Acquisition.of(raw, other))
-        one, two = (excess_of(d, _DIRECTIONS) for d in (raw, moved.with_(sigma=raw.sigma)))
+        again = estimate_noise(moved.with_(sigma=None))  # as `fornix predict` would
+        one, two = (excess_of(d, _DIRECTIONS) for d in (raw, again))
         row |= {"excess wls raw": one["wls"], "excess wls": two["wls"]}
         row |= {"excess learned raw": one["learned"], "excess learned": two["learned"]}
     row["seconds"] = seconds

@@ -19,6 +19,8 @@ from fornix.physics.protocol import shells
 from fornix.physics.scanner import Artefacts
 from fornix.preprocess import correct, denoise, estimate_noise
 from fornix.preprocess.acquisition import Acquisition
+from fornix.preprocess.correct import corrected
+from fornix.preprocess.geometry.resampling import resample
 from fornix.preprocess.phase_encoding import PhaseEncoding
 from fornix_bench.table import Row
 
@@ -62,7 +64,7 @@ def rows(threads: int = 2, quick: bool = False, seed: int = 0) -> list[Row]:
                 ("without the field", spoilt.dwi, _STEPS, alone),
                 ("without bias field", spoilt.dwi, ("gibbs", "eddy"), pair),
                 ("without motion, eddy, field", spoilt.dwi, ("gibbs", "bias"), alone),
-                ("denoised only", spoilt.dwi, (), None),
+                ("uncorrected", spoilt.dwi, (), None),
             ]  # fmt: skip
             base: Row = {}
             for label, dwi, steps, known in variants[:2] if quick else variants:
@@ -89,10 +91,7 @@ def _scanned(
 def _scores(dwi: DWI, steps: Sequence[str], known: Acquisition | None, plain: Phantom) -> Row:
     # The head at rest is the truth's: its mask is used throughout, so that all variants see the same voxels.
     raw = estimate_noise(dwi.with_(mask=plain.mask))
-    clean = denoise(raw, method="mppca")
-    if steps:
-        clean = correct(clean, methods=steps, acquisition=known)
-    clean = clean.with_(mask=plain.mask, sigma=raw.sigma)
+    clean = as_networks_see(raw, steps, known).with_(mask=plain.mask, sigma=raw.sigma)
     maps = microstructure(clean, models=("dti",), method="learned")
     true, inside = plain.truth, plain.mask
     fa = true["dti_fa"].data
@@ -105,6 +104,26 @@ def _scores(dwi: DWI, steps: Sequence[str], known: Acquisition | None, plain: Ph
     peaks = fod(clean, method="learned")["peaks"].data[white]
     row["fod"] = _angle(peaks.reshape(len(peaks), -1, 3), true["peaks"].data[white][:, :3])
     return row
+
+
+def as_networks_see(raw: DWI, steps: Sequence[str], known: Acquisition | None) -> DWI:
+    """The scan with its corrections but not denoised, as `fornix run` gives it to the networks: found on the
+    denoised scan.
+    """
+    seen, geometry = raw, [s for s in steps if s in ("motion", "eddy")]
+    if "gibbs" in steps:
+        seen = correct(seen, methods=("gibbs",), acquisition=known)
+    if geometry:
+        before = [s for s in steps if s == "gibbs"]
+        clean = correct(denoise(raw, method="mppca"), methods=before, acquisition=known)
+        found = corrected(clean, methods=geometry, acquisition=known)[1]
+        assert known is not None and found is not None and found.aligned is not None
+        seen = resample(
+            seen, found.aligned.geometry, found.aligned.lost, slice_axis=known.slice_axis
+        )
+    if "bias" in steps:
+        seen = correct(seen, methods=("bias",))
+    return seen
 
 
 def _angle(found: NDArray[np.float32], true: NDArray[np.float32]) -> float:
