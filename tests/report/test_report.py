@@ -30,7 +30,7 @@ def page(phantom: Phantom, tmp_path_factory) -> str:
         "Warnings": ["the table is <wrong>"],
         "VolumeQuality": {
             "snr": [20.0] * len(dwi.gradients),
-            "neighbour_correlation": [None] * len(dwi.gradients),
+            "neighbour_correlation": unknown,
         },
         "Verdict": {"Word": "look", "Score": 1.2, "Reasons": ["the head <moved>"]},
         "Quality": {"snr_b0": 20.0, "gsr": None},
