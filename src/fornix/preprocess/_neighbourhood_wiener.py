@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fornix.core.compute import blocks, in_parallel
+from fornix.core.compute import blocks
+from fornix.preprocess._overlapping import Made, averaged_groups
 
 #: Reach of a group and steps between groups, voxels.
 _REACH, _STEP = 2, 3
@@ -42,7 +43,7 @@ def filter_neighbourhoods(
         centres = places
     many = max(1, _BYTES // (4 * len(offsets) * signals.shape[1]))
 
-    def work(part: slice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def work(part: slice) -> Made:
         at = (centres[part, None] + offsets[None]).to(signals.device)
         group = number[at[..., 0], at[..., 1], at[..., 2]]
         there = (group >= 0).to(signals.dtype)[..., None]
@@ -50,17 +51,7 @@ def filter_neighbourhoods(
         made, trust = _filtered(signals[group], guide[group], there)
         return group, made * trust, trust
 
-    total, weight = torch.zeros_like(signals), torch.zeros_like(signals[:, 0])
-    parts = list(blocks(len(centres), many))
-    found = (
-        in_parallel(work, parts, compiled=False)
-        if signals.device.type == "cpu"
-        else map(work, parts)
-    )
-    for group, made, trust in found:
-        total.index_add_(0, group.reshape(-1), made.reshape(-1, made.shape[2]))
-        weight.index_add_(0, group.reshape(-1), trust.reshape(-1))
-    return torch.where(weight[:, None] > 0, total / weight.clamp(min=1e-12)[:, None], guide)
+    return averaged_groups(work, list(blocks(len(centres), many)), guide)
 
 
 def _filtered(

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.fft import dct
 
-from fornix.core.compute import blocks, in_parallel
+from fornix.core.compute import blocks
+from fornix.preprocess._overlapping import Made, averaged_groups
 
 #: Edge of a patch and steps between patches, voxels.
 _SIDE, _STEP = 5, 2
@@ -45,23 +46,13 @@ def filter_patches(
     rows, guides = signals.reshape(-1, count), guide.reshape(-1, count)
     many = max(1, _BYTES // (4 * len(offsets) * count))
 
-    def work(part: slice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def work(part: slice) -> Made:
         at = corners[part, None] + offsets[None]
         index = ((at[..., 0] * grid[1] + at[..., 1]) * grid[2] + at[..., 2]).to(signals.device)
         made, trust = _filtered(rows[index], guides[index], cosines, noise)
         return index, made * trust, trust
 
-    total, weight = torch.zeros_like(rows), torch.zeros_like(rows[:, 0])
-    parts = list(blocks(len(corners), many))
-    found = (
-        in_parallel(work, parts, compiled=False)
-        if signals.device.type == "cpu"
-        else map(work, parts)
-    )
-    for index, made, trust in found:
-        total.index_add_(0, index.reshape(-1), made.reshape(-1, count))
-        weight.index_add_(0, index.reshape(-1), trust.expand(made.shape[:2] + (1,)).reshape(-1))
-    done = torch.where(weight[:, None] > 0, total / weight.clamp(min=1e-12)[:, None], rows)
+    done = averaged_groups(work, list(blocks(len(corners), many)), rows)
     return done.reshape(signals.shape)
 
 
