@@ -29,6 +29,7 @@ from fornix.workflow.stages import (
     preprocess_stage,
     quality_stage,
     report_stage,
+    segmentation_stage,
     undenoised,
 )
 
@@ -107,6 +108,7 @@ def run(
         raw = state.dwi
         preprocess_stage(job, state, denoiser, corrections, options, acquisition=pair)
         quality_stage(job, raw, pair, state.aligned)
+        segmentation_stage(job, state.dwi)
         measured = undenoised(job, state, raw, corrections, pair, options) if denoiser else None
         microstructure_stage(job, state, options.models, options.method, options, measured)
         if fibres_possible(state.dwi):

@@ -47,7 +47,7 @@ def mask_command(
     *,
     scan: ScanOptions,
 ) -> None:
-    """Find the brain; writes STEM_desc-brain_mask.
+    """Find the brain and its tissues; writes STEM_desc-brain_mask, STEM_dseg and STEM_label-…_probseg.
 
     [bold]Example[/]
 
@@ -57,6 +57,7 @@ def mask_command(
 
     with scan.job(path, out) as (job, state):
         p.mask_stage(job, state, method, given=scan.mask)
+        p.segmentation_stage(job, state.dwi)
 
 
 @reads_scan()

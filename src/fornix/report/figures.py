@@ -154,6 +154,18 @@ def colour_fa(maps: Maps) -> NDArray[np.float32]:
     return np.clip(rgb * 1.3, 0, 1)
 
 
+#: Background, then the tissues in the order of their labels.
+_TISSUES = np.array(
+    [[0, 0, 0], [0.9, 0.3, 0.3], [1, 0.85, 0.2], [0.95, 0.95, 0.95], [0.2, 0.4, 1], [0.3, 0.8, 0.4],
+     [0.8, 0.4, 0.9]], np.float32,
+)  # fmt: skip
+
+
+def tissue_colours(labels: NDArray[Any]) -> NDArray[np.float32]:
+    """(X, Y, Z, 3) of labels 0 to 6 as `fornix mask` writes them."""
+    return _TISSUES[np.clip(labels, 0, len(_TISSUES) - 1).astype(int)]
+
+
 def sticks(dwi: DWI, maps: Maps) -> Figure:
     """Peaks as sticks over FA: an axial and a coronal slice through the middle of the brain."""
     background = maps["dti_fa"].data if "dti_fa" in maps else dwi.mean_b0()

@@ -16,7 +16,7 @@ from fornix.core.dwi import DWI
 from fornix.core.maps import Map, Maps
 from fornix.core.tractogram import Tractogram
 from fornix.core.version import __version__
-from fornix.io import derivative
+from fornix.io import derivative, read_volume
 from fornix.io.files import atomic
 from fornix.io.sidecar import command_line
 from fornix.report import fibres
@@ -80,10 +80,11 @@ def write_report(
         truth: True maps of a simulated scan; they stand beside the estimates.
     """
     carpet = Path(folder) / derivative(stem, "carpet", desc="qc", extension=".png")
+    dseg = Path(folder) / derivative(stem, "dseg")
     parts = [
         _head(stem, record),
         _section("protocol", "Protocol", _protocol(dwi, record)),
-        _section("quality", "Quality", _quality(dwi, record, carpet)),
+        _section("quality", "Quality", _quality(dwi, record, carpet) + _tissues(dwi, dseg)),
         _section("maps", "Maps", _maps(dwi, maps, truth)),
     ]
     if "peaks" in maps:
@@ -181,6 +182,17 @@ def _quality(dwi: DWI, record: dict[str, Any], carpet: Path) -> str:
         _figure(f.mask_outline(dwi), "The brain mask on the mean b0; left is left.", dark=True)
     )
     return "".join(parts)
+
+
+def _tissues(dwi: DWI, dseg: Path) -> str:
+    if not dseg.exists():
+        return ""
+    drawn = f.mosaic(f.tissue_colours(read_volume(dseg)[0]), dwi, 0, 1)
+    text = (
+        "Tissues as the network sees them: cortical grey matter red, deep grey matter yellow, white matter "
+        "white, fluid blue, cerebellum green, brainstem violet."
+    )
+    return "<h3>Tissues</h3>" + _figure(drawn, text, dark=True)
 
 
 #: Measures of the table, and what they are.

@@ -14,6 +14,7 @@ from fornix.workflow.stages.scan import (
     noise_stage,
     volumes_stage,
 )
+from fornix.workflow.stages.segmentation import segmentation_stage
 from fornix.workflow.stages.streamlines import fibre_stages, track_stage
 from fornix.workflow.stages.tissue import fibres_possible, fod_stage, microstructure_stage
 from fornix.workflow.state import State, input_record, open_job, sha256_of_table
@@ -35,6 +36,7 @@ __all__ = [
     "preprocess_stage",
     "quality_stage",
     "report_stage",
+    "segmentation_stage",
     "sha256_of_table",
     "track_stage",
     "undenoised",

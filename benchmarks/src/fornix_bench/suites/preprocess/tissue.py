@@ -2,8 +2,7 @@
 
 The simulators' heads were never trained on, but come from the same average head (MNI152) as the synthetic
 heads of the training, so regions are the same by definition: what is tested are the deformations,
-contrasts and
-artefacts. Their heads have nothing around the brain; how skull, eyes and neck are told from it must be
+contrasts and artefacts. Their heads have nothing around the brain; how skull, eyes and neck are told from it must be
 looked at on the real scans. Nothing was tuned on `trxscan`.
 
     python -m fornix_bench.suites.preprocess.tissue docs/benchmarks
@@ -37,6 +36,7 @@ from fornix.physics.anatomy import Anatomy, aged, deform, embedded, perturb, wit
 from fornix.physics.protocol import scheme
 from fornix.physics.scanner import preset
 from fornix.preprocess.mask import median_otsu, shells
+from fornix.report.figures import tissue_colours
 from fornix.training.data import head_template as ht
 from fornix.training.data.head_template import head_template
 from fornix_bench.judge.phantom import HeadConfig, build_head
@@ -234,13 +234,6 @@ def real_scans() -> dict[str, DWI]:
     return {path.parent.name: load(path) for path in found}
 
 
-#: Colours of the classes in pictures.
-COLOURS = np.array(
-    [[0, 0, 0], [0.9, 0.3, 0.3], [1, 0.85, 0.2], [0.95, 0.95, 0.95], [0.2, 0.4, 1],
-     [0.3, 0.8, 0.4], [0.8, 0.4, 0.9]]
-)  # fmt: skip
-
-
 def montage(path: Path, threads: int = 2) -> list[Row]:
     """A picture of every real scan: three cuts with all methods' outlines, the same with the tissues.
 
@@ -296,7 +289,7 @@ def _pictured(
             if 0 < plane.mean() < 1 and min(plane.shape) > 1:
                 shown.contour(plane, [0.5], colors=colours[n], linewidths=0.7)
         shade = np.where(cut[2] > 0.5, 1.0, 0.7)[..., None]
-        tissues.imshow(COLOURS[cut[1].astype(int)] * shade, aspect=aspect)
+        tissues.imshow(tissue_colours(cut[1]) * shade, aspect=aspect)
         shown.set_axis_off()
         tissues.set_axis_off()
     axes[0].set_title(name, color="white", fontsize=8, loc="left")
