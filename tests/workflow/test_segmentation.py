@@ -30,7 +30,7 @@ def read(folder, name):
 
 
 def test_labels_are_the_likeliest_and_probabilities_add_up(made):
-    folder, phantom, _ = made
+    folder = made[0]
     labels, brain = read(folder, "dseg"), read(folder, "desc-brain_mask") > 0
     maps = np.stack([read(folder, f"label-{name}_probseg") for name, _ in LABELS])
     np.testing.assert_array_equal(labels[brain], maps.argmax(0)[brain] + 1)

@@ -65,6 +65,12 @@ def run_preprocess(
             rows = make[name]()
             write_csv(folder / f"preprocess_{name}.csv", rows)
             made += rows
+    write_pages(folder, threads, seed)
+    return made
+
+
+def write_pages(folder: Path, threads: int, seed: int) -> None:
+    """preprocess.md and preprocess-scans.md from the tables and pictures that are there."""
     blocks = [f"{environment(threads, seed)}.", "Made by `fornix bench preprocess`."]
     for name, text in _TEXTS.items():
         path = folder / f"preprocess_{name}.csv"
@@ -82,4 +88,3 @@ def run_preprocess(
             folder / "preprocess-scans.md", "Scans before and after preprocessing", [text, *drawn]
         )
     write_page(folder / "preprocess.md", "Preprocessing", blocks)
-    return made

@@ -2,8 +2,8 @@
 
 The simulators' heads were never trained on, but come from the same average head (MNI152) as the synthetic
 heads of the training, so regions are the same by definition: what is tested are the deformations,
-contrasts and artefacts. Their heads have nothing around the brain; how skull, eyes and neck are told from it must be
-looked at on the real scans. Nothing was tuned on `trxscan`.
+contrasts and artefacts. Their heads have nothing around the brain; how skull, eyes and neck are told from
+it must be looked at on the real scans. Nothing was tuned on `trxscan`.
 
     python -m fornix_bench.suites.preprocess.tissue docs/benchmarks
 """
