@@ -4,8 +4,6 @@ The simulators' heads were never trained on, but come from the same average head
 heads of the training, so regions are the same by definition: what is tested are the deformations,
 contrasts and artefacts. Their heads have nothing around the brain; how skull, eyes and neck are told from
 it must be looked at on the real scans. Nothing was tuned on `trxscan`.
-
-    python -m fornix_bench.suites.preprocess.tissue docs/benchmarks
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -41,7 +38,7 @@ from fornix.training.data import head_template as ht
 from fornix.training.data.head_template import head_template
 from fornix_bench.judge.phantom import HeadConfig, build_head
 from fornix_bench.judge.scan import scan_head
-from fornix_bench.table import Row, write_csv
+from fornix_bench.table import Row
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -293,17 +290,3 @@ def _pictured(
         shown.set_axis_off()
         tissues.set_axis_off()
     axes[0].set_title(name, color="white", fontsize=8, loc="left")
-
-
-def write(out: Path, threads: int = 2, quick: bool = False) -> list[Row]:
-    """tissue.csv, tissue_real.csv and tissue.png in a folder."""
-    out.mkdir(parents=True, exist_ok=True)
-    made = rows(threads, quick)
-    write_csv(out / "tissue.csv", made)
-    write_csv(out / "tissue_real.csv", montage(out / "tissue.png", threads))
-    return made
-
-
-if __name__ == "__main__":
-    for each in write(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/benchmarks")):
-        print(each)
