@@ -11,7 +11,8 @@ class VolumeFinding:
 
     Attributes:
         volumes: Their numbers in the file.
-        kind: `b0-level`, `b0-contrast`, `level`, `course`, `no-direction`, `step`, `drift` or `moved`.
+        kind: `no-head`, `b0-level`, `b0-contrast`, `level`, `course`, `no-direction`, `step`, `drift` or
+            `moved`.
         text: One line that says what and what helps.
     """
 

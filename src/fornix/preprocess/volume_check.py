@@ -16,6 +16,7 @@ from scipy.special import gammaincinv
 from fornix.core.dwi import DWI
 from fornix.core.signals import Signals
 from fornix.preprocess.findings import VolumeFinding, percent
+from fornix.preprocess.head_check import check_heads
 from fornix.preprocess.run_check import check_runs
 from fornix.preprocess.signal_designs import signal_designs
 
@@ -44,6 +45,17 @@ def check_volumes(dwi: DWI) -> list[VolumeFinding]:
         Findings, in the order of the volumes; none for scans of a single volume.
     """
     if dwi.sigma is None or len(dwi.gradients) < 2:
+        return []
+    if lost := check_heads(dwi):  # the others are compared without them
+        named = {v for finding in lost for v in finding.volumes}
+        kept = [i for i, n in enumerate(dwi.gradients.numbers) if int(n) not in named]
+        return sorted([*lost, *_compared(dwi.subset(kept))], key=lambda f: f.volumes[0])
+    return _compared(dwi)
+
+
+def _compared(dwi: DWI) -> list[VolumeFinding]:
+    """Volumes that all show a head, compared in the brain."""
+    if len(dwi.gradients) < 2:
         return []
     voxels = np.flatnonzero(dwi.brain())
     most = min(_VOXELS, max(1000, _NUMBERS // len(dwi.gradients)))
