@@ -30,7 +30,8 @@ boxes larger and the side's weight 0.3 instead of 0.1 (from step 594 on)."""
 
 LIMITS = """\
 * All training heads are deformed from one average of adult heads: infants, large resections and animals are
-  unlike them, and a note says so only where the network is unsure.
+  unlike them. It is told only where an image looks like no head at all: heads upside down are not told.
+* On real scans parts of the scalp count as fluid or grey matter: maps are kept inside of the brain mask.
 * It sees the head at 2.5 mm: folds thinner than that are shares of a voxel.
 * Hippocampus and amygdala count as cortical grey matter, the brainstem ends at the foramen magnum, and water
   inside of the skull is brain.
