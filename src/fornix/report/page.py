@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import platform
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
@@ -10,19 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from fornix.core.dwi import DWI
 from fornix.core.maps import Map, Maps
 from fornix.core.tractogram import Tractogram
 from fornix.core.version import __version__
-from fornix.io import derivative, read_volume
 from fornix.io.files import atomic
 from fornix.io.sidecar import command_line
 from fornix.report import fibres
 from fornix.report import figures as f
-from fornix.report import quality_figures as q
-from fornix.report.canvas import picture
+from fornix.report.blocks import figure_block
 from fornix.report.lines import streamlines
 
 _STYLE = """
@@ -79,12 +75,10 @@ def write_report(
         record: What STEM_qc.json holds (facts, SNR, outliers, warnings, steps).
         truth: True maps of a simulated scan; they stand beside the estimates.
     """
-    carpet = Path(folder) / derivative(stem, "carpet", desc="qc", extension=".png")
-    dseg = Path(folder) / derivative(stem, "dseg")
     parts = [
         _head(stem, record),
         _section("protocol", "Protocol", _protocol(dwi, record)),
-        _section("quality", "Quality", _quality(dwi, record, carpet) + _tissues(dwi, dseg)),
+        _section("quality", "Quality", quality_section(Path(folder), stem, dwi, record)),
         _section("maps", "Maps", _maps(dwi, maps, truth)),
     ]
     if "peaks" in maps:
@@ -125,13 +119,6 @@ def _section(anchor: str, title: str, body: str) -> str:
     return f'<section id="{anchor}"><h2>{title}</h2>{body}</section>'
 
 
-def _figure(made: Figure, caption: str, dark: bool = False) -> str:
-    return (
-        f'<figure{" class=dark" if dark else ""}><img alt="{escape(caption)}" src="{picture(made)}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
-
-
 def _protocol(dwi: DWI, record: dict[str, Any]) -> str:
     facts = record.get("Scan", {})
     rows = [
@@ -145,80 +132,10 @@ def _protocol(dwi: DWI, record: dict[str, Any]) -> str:
             (model, "can be estimated" if not reason else f"not from this protocol: {reason}")
         )
     table = "".join(f"<tr><td>{escape(a)}</td><td>{escape(b)}</td></tr>" for a, b in rows)
-    drawn = _figure(
+    drawn = figure_block(
         f.protocol(dwi.gradients), "Measured directions (each axis drawn twice) and b-values."
     )
     return f"<table>{table}</table><h3></h3>{drawn}"
-
-
-def _quality(dwi: DWI, record: dict[str, Any], carpet: Path) -> str:
-    verdict, outliers = record.get("Verdict", {}), record.get("OutlierSlices", [])
-    parts = []
-    if verdict:
-        kind = "fine" if verdict["Word"] == "accept" else "warn"
-        items = "".join(f"<li>{escape(r)}</li>" for r in verdict["Reasons"])
-        parts.append(
-            f'<div class="{kind}"><b>Verdict: {escape(verdict["Word"])}</b><ul>{items}</ul></div>'
-        )
-        text = (
-            f"{len(outliers)} slices lost or gained signal (squares)." if outliers
-            else "No slice lost or gained signal."
-        )  # fmt: skip
-        parts.append(
-            _figure(
-                q.volumes(record), f"The raw volumes: motion, signal to noise and slices. {text}"
-            )
-        )
-        if carpet.exists():
-            parts.append(
-                _embedded(
-                    carpet,
-                    "What each raw volume differs from its prediction by: a column that stands out is a "
-                    "volume to look at.",
-                )
-            )
-        parts.append(_measures(record.get("Quality", {})))
-    parts.append(
-        _figure(f.mask_outline(dwi), "The brain mask on the mean b0; left is left.", dark=True)
-    )
-    return "".join(parts)
-
-
-def _tissues(dwi: DWI, dseg: Path) -> str:
-    if not dseg.exists():
-        return ""
-    drawn = f.mosaic(f.tissue_colours(read_volume(dseg)[0]), dwi, 0, 1)
-    text = (
-        "Tissues as the network sees them: cortical grey matter red, deep grey matter yellow, white matter "
-        "white, fluid blue, cerebellum green, brainstem violet."
-    )
-    return "<h3>Tissues</h3>" + _figure(drawn, text, dark=True)
-
-
-#: Measures of the table, and what they are.
-_MEASURES = {
-    "snr_b0": "b0 signal over noise, median", "ndc": "neighbouring correlation",
-    "qc_mot_abs": "motion from the first b0, mm", "qc_mot_rel": "motion from volume to volume, mm",
-    "fd_mean": "framewise displacement, mm", "qc_outliers_tot": "slices that lost or gained signal, %",
-    "spikes_tot": "slices with a spike, %", "gsr": "ghost over brain signal",
-}  # fmt: skip
-
-
-def _measures(found: dict[str, Any]) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(text)}</td><td><code>{name}</code></td><td class=n>{found[name]:g}</td></tr>"
-        for name, text in _MEASURES.items()
-        if found.get(name) is not None
-    )
-    return f"<table><tr><th>measure</th><th>name</th><th class=n>value</th></tr>{rows}</table>"
-
-
-def _embedded(path: Path, caption: str) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
-    return (
-        f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
 
 
 def _maps(dwi: DWI, maps: Maps, truth: Maps | None) -> str:
@@ -227,7 +144,7 @@ def _maps(dwi: DWI, maps: Maps, truth: Maps | None) -> str:
 
     def add(title: str, data: np.ndarray, low: float, high: float, colours: str, text: str) -> None:
         drawn = f.mosaic(data, dwi, low, high, colours)
-        out.append(f"<h3>{title}</h3>" + _figure(drawn, text, dark=True))
+        out.append(f"<h3>{title}</h3>" + figure_block(drawn, text, dark=True))
 
     b0, weighted = dwi.mean_b0(), dwi.mean_dwi()
     add("b0", b0, 0, float(np.percentile(b0[brain], 99)), "gray", "Mean of the b0 volumes.")
@@ -242,7 +159,9 @@ def _maps(dwi: DWI, maps: Maps, truth: Maps | None) -> str:
         caption = f"{_EXPLAIN[name]} Method: {made.method}.{_b_values(made)}{_parts(made)}"
         if truth is not None and name in truth:
             drawn = f.compared(made.data, truth[name].data, dwi, low, high, colours)
-            out.append(f"<h3>{title}: estimate and truth</h3>" + _figure(drawn, caption, dark=True))
+            out.append(
+                f"<h3>{title}: estimate and truth</h3>" + figure_block(drawn, caption, dark=True)
+            )
         else:
             add(title, made.data, low, high, colours, caption)
         if name == "dti_fa" and "dti_v1" in maps:
@@ -291,14 +210,14 @@ def _shared(made: Map) -> str:
 
 
 def _fibres(dwi: DWI, maps: Maps, tractogram: Tractogram | None) -> str:
-    drawn = _figure(
+    drawn = figure_block(
         f.sticks(dwi, maps),
         "Peaks of the fibre orientation distributions over FA, axial and coronal.",
         dark=True,
     )
     if "fod" in maps:
         drawn = (
-            _figure(
+            figure_block(
                 fibres.fod_glyphs(dwi, maps),
                 "Fibre orientation distributions over FA, axial and coronal (from behind), coloured by "
                 "direction: red left-right, green front-back, blue up-down.",
@@ -313,19 +232,19 @@ def _fibres(dwi: DWI, maps: Maps, tractogram: Tractogram | None) -> str:
     return "".join(
         [
             drawn,
-            _figure(
+            figure_block(
                 streamlines(tractogram),
                 f"{shown:,} of {len(tractogram):,} streamlines, coloured by direction; nearer is "
                 "brighter.",
                 dark=True,
             ),
-            _figure(
+            figure_block(
                 fibres.streamline_slices(tractogram, dwi, maps),
                 "What runs within 2.5 mm of an axial, a coronal and a sagittal slice, over FA.",
                 dark=True,
             ),
             "<h3>Track density</h3>",
-            _figure(
+            figure_block(
                 f.mosaic(density, dwi, 0, 1),
                 "Where streamlines run: brightness is their density, colour their direction.",
                 dark=True,
@@ -357,7 +276,7 @@ def _numbers(dwi: DWI, maps: Maps, truth: Maps | None) -> str:
             + "</tr>"
         )
     drawn = f.histograms(dwi, maps)
-    picture_of = "" if drawn is None else _figure(
+    picture_of = "" if drawn is None else figure_block(
         drawn, "Values in the mask; green: the middle range of healthy adults at 3 T, not a diagnosis."
     )  # fmt: skip
     return f"{picture_of}<table>{head}</tr>{''.join(rows)}</table>"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from fornix.core.gradients import Gradients
@@ -46,6 +47,7 @@ def volumes(record: Mapping[str, Any]) -> Figure:
     bar = made.colorbar(drawn, ax=grid[3], shrink=0.9, pad=0.01)
     bar.set_label("deviations from prediction", fontsize=7)
     bar.ax.tick_params(labelsize=7)
+    grid[3].xaxis.set_major_locator(MaxNLocator(integer=True))
     for ax in grid:
         ax.tick_params(labelsize=7)
         ax.spines[["top", "right"]].set_visible(False)
@@ -80,6 +82,7 @@ def carpet(rows: NDArray[np.float32], gradients: Gradients, lost: NDArray[np.boo
     top.set_ylabel("b", fontsize=8, rotation=0, labelpad=8)
     middle.bar(np.arange(count), 100 * lost.mean(1), width=0.9, color="#c2603a")
     middle.set_ylabel("% slices\noff", fontsize=7)
+    middle.set_ylim(0, max(1.0, 105 * float(lost.mean(1).max(initial=0))))
     shown = main.imshow(
         rows, aspect="auto", cmap="gray", vmin=-3, vmax=3, interpolation="nearest",
         extent=(-0.5, count - 0.5, 0, 1),
@@ -89,6 +92,7 @@ def carpet(rows: NDArray[np.float32], gradients: Gradients, lost: NDArray[np.boo
     made.colorbar(strip, ax=top, pad=0.01, aspect=4).ax.tick_params(labelsize=6)
     bar = made.colorbar(shown, ax=main, pad=0.01)
     bar.set_label("deviations", fontsize=7)
+    main.xaxis.set_major_locator(MaxNLocator(integer=True))
     for ax in (top, middle, main, bar.ax):
         ax.tick_params(labelsize=7)
     return made
