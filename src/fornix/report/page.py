@@ -20,6 +20,7 @@ from fornix.report import fibres
 from fornix.report import figures as f
 from fornix.report.blocks import figure_block
 from fornix.report.lines import streamlines
+from fornix.report.quality_section import quality_section
 
 _STYLE = """
 :root{--ink:#1c2733;--soft:#5b6b7b;--line:#e3e8ee;--accent:#2f6f9f}
