@@ -28,11 +28,10 @@ from fornix.io import (
 from fornix.io.files import refuse_input
 from fornix.preprocess import DENOISE_METHODS, denoise
 from fornix.preprocess.acquisition import Acquisition
-from fornix.preprocess.bias import correct_bias
 from fornix.preprocess.correct import corrected
 from fornix.preprocess.geometry.correction import Corrected
-from fornix.preprocess.geometry.resampling import resample
 from fornix.preprocess.history import done_twice
+from fornix.preprocess.undenoised import corrected_undenoised
 from fornix.workflow.job import Job
 from fornix.workflow.options import Options
 from fornix.workflow.stages.geometry_files import load_geometry, save_geometry
@@ -155,19 +154,13 @@ def undenoised(
 
     @cache
     def make() -> DWI:
-        dwi = raw
-        if "gibbs" in corrections:
-            dwi, _ = corrected(
-                dwi, methods=("gibbs",), acquisition=acquisition, threads=options.threads
+        found = load_geometry(job.out, job.stem, raw, acquisition)
+        geometry, lost = (None, None) if found is None else found
+        with use_threads(options.threads):
+            dwi = corrected_undenoised(
+                raw, corrections, acquisition, geometry, lost, options.threads
             )
-        known = load_geometry(job.out, job.stem, raw, acquisition)
-        if known is not None:
-            with use_threads(options.threads):
-                dwi = resample(dwi, *known, slice_axis=acquisition.slice_axis)
-        dwi = dwi.with_(mask=state.dwi.mask, gradients=state.dwi.gradients)
-        if "bias" in corrections:
-            dwi = correct_bias(dwi)
-        return dwi.with_(sigma=raw.sigma, notes=state.dwi.notes)
+        return dwi.with_(mask=state.dwi.mask, gradients=state.dwi.gradients, notes=state.dwi.notes)
 
     return make
 

@@ -20,8 +20,8 @@ from fornix.physics.scanner import Artefacts
 from fornix.preprocess import correct, denoise, estimate_noise
 from fornix.preprocess.acquisition import Acquisition
 from fornix.preprocess.correct import corrected
-from fornix.preprocess.geometry.resampling import resample
 from fornix.preprocess.phase_encoding import PhaseEncoding
+from fornix.preprocess.undenoised import corrected_undenoised
 from fornix_bench.table import Row
 
 #: Everything that a usual scan has, and its reversed partner.
@@ -110,20 +110,15 @@ def as_networks_see(raw: DWI, steps: Sequence[str], known: Acquisition | None) -
     """The scan with its corrections but not denoised, as `fornix run` gives it to the networks: found on the
     denoised scan.
     """
-    seen, geometry = raw, [s for s in steps if s in ("motion", "eddy")]
-    if "gibbs" in steps:
-        seen = correct(seen, methods=("gibbs",), acquisition=known)
-    if geometry:
-        before = [s for s in steps if s == "gibbs"]
-        clean = correct(denoise(raw, method="mppca"), methods=before, acquisition=known)
-        found = corrected(clean, methods=geometry, acquisition=known)[1]
-        assert known is not None and found is not None and found.aligned is not None
-        seen = resample(
-            seen, found.aligned.geometry, found.aligned.lost, slice_axis=known.slice_axis
-        )
-    if "bias" in steps:
-        seen = correct(seen, methods=("bias",))
-    return seen
+    geometry = [s for s in steps if s in ("motion", "eddy")]
+    known = known or Acquisition()
+    if not geometry:
+        return corrected_undenoised(raw, steps, known)
+    before = [s for s in steps if s == "gibbs"]
+    clean = correct(denoise(raw, method="mppca"), methods=before, acquisition=known)
+    found = corrected(clean, methods=geometry, acquisition=known)[1]
+    assert found is not None and found.aligned is not None
+    return corrected_undenoised(raw, steps, known, found.aligned.geometry, found.aligned.lost)
 
 
 def _angle(found: NDArray[np.float32], true: NDArray[np.float32]) -> float:
