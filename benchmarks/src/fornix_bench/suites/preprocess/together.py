@@ -48,7 +48,11 @@ def rows(threads: int = 2, quick: bool = False, seed: int = 0) -> list[Row]:
         for name, table in PROTOCOLS[:1] if quick else PROTOCOLS:
             size = 5.0 if quick else 2.5
 
-            plain, spoilt = (_scanned(v, table, size, threads, seed) for v in (Artefacts(), SPOILT))
+            # What truncated k-space blurs, no correction brings back.
+            blurred = Artefacts(gibbs=SPOILT.gibbs, partial_fourier=SPOILT.partial_fourier)
+            plain, spoilt, coarse = (
+                _scanned(v, table, size, threads, seed) for v in (Artefacts(), SPOILT, blurred)
+            )
             other = replace(SPOILT, phase_encoding="j-")
             partner = _scanned(other, shells(4, (1000, 6)), size, threads, seed).dwi
             encoding = PhaseEncoding(1, 1, SPOILT.readout_time)
@@ -59,6 +63,7 @@ def rows(threads: int = 2, quick: bool = False, seed: int = 0) -> list[Row]:
             variants: list[tuple[str, DWI, Sequence[str], Acquisition | None]] = [
                 ("noise alone", plain.dwi, (), None),
                 ("all corrections", spoilt.dwi, _STEPS, pair),
+                ("truncated k-space and noise alone", coarse.dwi, ("gibbs",), alone),
                 ("without Gibbs", spoilt.dwi, ("eddy", "bias"), pair),
                 ("without eddy currents", spoilt.dwi, ("gibbs", "motion", "bias"), pair),
                 ("without the field", spoilt.dwi, _STEPS, alone),
