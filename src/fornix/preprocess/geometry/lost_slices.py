@@ -9,7 +9,7 @@ Array = NDArray[np.float64]
 
 #: A slice is off where it differs from its prediction by more than DEVIATIONS deviations, and these are
 #: never taken for smaller than this share of its signal: less harms no estimate.
-DEVIATIONS, _LEAST = 6.0, 0.02
+DEVIATIONS, _LEAST = 4.0, 0.02
 #: Slices nearer to a place than this have a share in what is read there.
 _BLEND = 1.2
 #: Places that tell of a slice.
