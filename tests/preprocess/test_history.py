@@ -10,7 +10,9 @@ from fornix.preprocess.history import done_twice
 
 ALL = ("gibbs", "eddy", "bias")
 JSON = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.text(), lambda x: st.lists(x, max_size=3)
+    st.none() | st.booleans() | st.integers() | st.sampled_from(["", "MOCO", "eddy", "a\nb"]),
+    lambda x: st.lists(x, max_size=3),
+    max_leaves=4,
 )
 
 

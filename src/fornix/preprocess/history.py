@@ -18,14 +18,14 @@ def done_twice(meta: Mapping[str, Any], denoiser: str, corrections: Sequence[str
         corrections: What it is to be corrected for.
     """
     found = []
-    before = str(meta.get("Denoise") or "")
+    before = " ".join(str(meta.get("Denoise") or "").split())
     if denoiser and before:
         found.append(
             f"the sidecar says that this scan was denoised before ({before}): what is left of its noise is "
             "no longer independent from voxel to voxel; give the raw scan, or leave this step out"
         )
     listed = meta.get("Corrections") or []
-    again = [str(c) for c in listed if c in corrections] if isinstance(listed, list) else []
+    again = [str(c) for c in listed if str(c) in corrections] if isinstance(listed, list) else []
     if again:
         found.append(
             f"the sidecar says that this scan was corrected before ({', '.join(again)}): it is interpolated "
