@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -13,7 +14,7 @@ import numpy as np
 
 from fornix.core.compute import use_threads
 from fornix.core.dwi import DWI
-from fornix.core.errors import tell
+from fornix.core.errors import FornixWarning, tell
 from fornix.core.gradients import Gradients
 from fornix.io import (
     derivative,
@@ -156,7 +157,10 @@ def undenoised(
     def make() -> DWI:
         found = load_geometry(job.out, job.stem, raw, acquisition)
         geometry, lost = (None, None) if found is None else found
-        with use_threads(options.threads):
+        with use_threads(options.threads), warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", FornixWarning
+            )  # told when the denoised scan was corrected
             dwi = corrected_undenoised(
                 raw, corrections, acquisition, geometry, lost, options.threads
             )
