@@ -47,8 +47,9 @@ def test_geometry_comes_back_to_the_last_digit(tmp_path):
     dwi = made.dwi.with_(mask=made.mask)
     known = Acquisition.of(dwi, direction="j-", readout_time=0.04)
     found = correct_geometry(dwi, known)
-    save_geometry(found, tmp_path, "x", {})
-    again = load_geometry(tmp_path, "x", dwi, known)
+    save_geometry(found, tmp_path, "x", {"StepKey": "a"})
+    assert load_geometry(tmp_path, "x", dwi, known, "b") is None, "another run left it"
+    again = load_geometry(tmp_path, "x", dwi, known, "a")
     assert again is not None and found.aligned is not None
     geometry, lost = again
     np.testing.assert_array_equal(geometry.poses, found.aligned.geometry.poses)
@@ -61,4 +62,4 @@ def test_geometry_comes_back_to_the_last_digit(tmp_path):
 
 def test_nothing_written_is_nothing_known(tmp_path):
     made = simulate(protocol=shells(1, (1000, 7)), snr=20, voxel_size=6.0, threads=1)
-    assert load_geometry(tmp_path, "x", made.dwi, Acquisition.of(made.dwi)) is None
+    assert load_geometry(tmp_path, "x", made.dwi, Acquisition.of(made.dwi), "a") is None

@@ -81,3 +81,13 @@ def test_a_partner_without_corrections_is_refused(scan, tmp_path, how):
     write_image(other, scan[0].mean_b0(), scan[0].affine)
     with pytest.raises(FornixError, match="use full"):
         run(scan[1], tmp_path / "out", Options(preprocess=how), reversed_scan=other)
+
+
+def test_what_a_full_run_left_does_not_move_a_fast_one(phantom, tmp_path):
+    path = save_scan(phantom.dwi, tmp_path / "sub-1_dwi.nii.gz")
+    fast = Options(preprocess="fast", models=("dti",), streamlines=0, threads=2)
+    full = Options(models=("dti",), method="wls", streamlines=0, threads=2)
+    alone = run(path, tmp_path / "alone", fast)
+    run(path, tmp_path / "both", full)
+    after = run(path, tmp_path / "both", fast)
+    assert (after.maps["dti_fa"].data == alone.maps["dti_fa"].data).all()

@@ -101,7 +101,7 @@ def save_geometry(
 
 
 def load_geometry(
-    folder: Path, stem: str, dwi: DWI, acquisition: Acquisition
+    folder: Path, stem: str, dwi: DWI, acquisition: Acquisition, key: str
 ) -> tuple[Geometry, NDArray[np.bool_] | None] | None:
     """What `save_geometry` wrote, to the last digit; None where nothing was found.
 
@@ -110,6 +110,7 @@ def load_geometry(
         stem: What their names begin with.
         dwi: The raw scan.
         acquisition: Of the scan.
+        key: Of the step that wrote them; what another step or run left is not read.
 
     Returns:
         Geometry of the volumes, and (N, slices) which were lost.
@@ -118,9 +119,9 @@ def load_geometry(
     field_path = folder / derivative(stem, "fieldmap")
     table_path = folder / derivative(stem, "timeseries", desc="confounds", extension=".tsv")
     field = None
-    if acquisition.reversed_scan is not None and field_path.exists():
+    if acquisition.reversed_scan is not None and _made_by(field_path, key):
         field = spline(np.asarray(read_volume(field_path)[0], np.float32))
-    if not table_path.exists():
+    if not _made_by(table_path, key):
         if field is None:
             return None
         encoding = acquisition.encoding
@@ -132,3 +133,7 @@ def load_geometry(
     for volume, number in about["LostSlices"]:
         lost[volume, number] = True
     return Geometry(dwi.affine, dwi.grid, poses, encoding, eddy, field), lost
+
+
+def _made_by(path: Path, key: str) -> bool:
+    return path.exists() and read_sidecar(path).get("StepKey") == key

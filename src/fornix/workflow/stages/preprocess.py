@@ -155,7 +155,9 @@ def undenoised(
 
     @cache
     def make() -> DWI:
-        found = load_geometry(job.out, job.stem, raw, acquisition)
+        # A scan that was only denoised has no such step's files, though an earlier run may have left some.
+        key = job.record.steps["preprocess"].key if corrections else ""
+        found = load_geometry(job.out, job.stem, raw, acquisition, key)
         geometry, lost = (None, None) if found is None else found
         with use_threads(options.threads), warnings.catch_warnings():
             warnings.simplefilter(

@@ -55,6 +55,7 @@ def quality_stage(
     check = facts.get("GradientCheck") or {}
     wrong = [str(check.get("Summary", ""))] if check.get("Fits") is False else []
     doubts = [str(text) for text in job.record.fact("Findings", [])]
+    known = None if acquisition is None else acquisition.encoding
     before = job.key  # what is measured changes no later result
 
     def compute(progress: Any) -> dict[str, Any]:
@@ -83,7 +84,7 @@ def quality_stage(
 
     made = job.step(
         "quality",
-        {"wrong": wrong, "doubts": doubts},
+        {"wrong": wrong, "doubts": doubts, "encoding": None if known is None else str(known)},
         compute,
         save,
         lambda: {"facts": read_sidecar(names["summary"])["Facts"]},
