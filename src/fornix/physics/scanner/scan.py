@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -210,35 +211,37 @@ def _slice_factors(planned: ArtefactTruth) -> NDArray[np.float32]:
     return left
 
 
+def _hit(
+    volumes: NDArray[np.int64], share: float, artefacts: Artefacts, mask: NDArray[np.bool_],
+    rng: np.random.Generator,
+) -> Iterator[tuple[int, int]]:  # fmt: skip
+    """Volume and slice of those that a fault hits, each slice with some brain as likely as any other."""
+    if share == 0:
+        return
+    others = tuple(a for a in range(3) if a != artefacts.slice_axis)
+    filled = np.flatnonzero(mask.any(axis=others))
+    for volume in volumes:
+        for index in filled[rng.random(len(filled)) < share]:
+            yield int(volume), int(index)
+
+
 def _dropped(
     artefacts: Artefacts, gradients: Gradients, mask: NDArray[np.bool_], rng: np.random.Generator
 ) -> tuple[Dropout, ...]:
-    if artefacts.dropout == 0:
-        return ()
-    others = tuple(a for a in range(3) if a != artefacts.slice_axis)
-    filled = np.flatnonzero(mask.any(axis=others))
-    made = []
-    for volume in np.flatnonzero(~gradients.b0_mask):
-        for index in filled[rng.random(len(filled)) < artefacts.dropout]:
-            made.append(Dropout(int(volume), int(index), float(rng.uniform(0.1, 0.7))))
-    return tuple(made)
+    weighted = np.flatnonzero(~gradients.b0_mask)
+    hit = _hit(weighted, artefacts.dropout, artefacts, mask, rng)
+    return tuple(Dropout(v, s, float(rng.uniform(0.1, 0.7))) for v, s in hit)
 
 
 def _spikes(
     artefacts: Artefacts, gradients: Gradients, mask: NDArray[np.bool_], rng: np.random.Generator
 ) -> tuple[Spike, ...]:
-    if artefacts.spike == 0:
-        return ()
-    others = tuple(a for a in range(3) if a != artefacts.slice_axis)
-    filled = np.flatnonzero(mask.any(axis=others))
-    half = [mask.shape[a] // 2 for a in others]
+    half = [mask.shape[a] // 2 for a in range(3) if a != artefacts.slice_axis]
     made = []
-    for volume in range(len(gradients)):
-        for index in filled[rng.random(len(filled)) < artefacts.spike]:
-            # Away from the centre, where a spike is no more than a shade.
-            place = tuple(int(rng.integers(h // 6, h) * rng.choice([-1, 1])) for h in half)
-            share = float(rng.uniform(0.1, 0.5))
-            made.append(Spike(volume, int(index), (place[0], place[1]), share))
+    for v, s in _hit(np.arange(len(gradients)), artefacts.spike, artefacts, mask, rng):
+        # Away from the centre, where a spike is no more than a shade.
+        place = [int(rng.integers(h // 6, h) * rng.choice([-1, 1])) for h in half]
+        made.append(Spike(v, s, (place[0], place[1]), float(rng.uniform(0.1, 0.5))))
     return tuple(made)
 
 
