@@ -30,6 +30,7 @@ from fornix.workflow.stages import (
     quality_stage,
     report_stage,
     segmentation_stage,
+    tract_stages,
     undenoised,
 )
 
@@ -113,6 +114,8 @@ def run(
         microstructure_stage(job, state, options.models, options.method, options, measured)
         if fibres_possible(state.dwi):
             fibre_stages(job, state, options, measured)
+            if options.tracts:
+                tract_stages(job, state, options)
         page = report_stage(job, state, truth)
     seconds = time.perf_counter() - start
     return Outcome(state.dwi, state.maps, state.tractogram, job.out, page, seconds)

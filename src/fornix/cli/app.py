@@ -22,6 +22,7 @@ from fornix.cli import (
     simulate,
     stages,
     track,
+    tracts,
 )
 from fornix.cli.show import errors, spoken_warnings
 from fornix.core.errors import FornixError
@@ -76,6 +77,10 @@ app.command("qc")(stages.qc_command)
 app.command("microstructure")(stages.microstructure_command)
 app.command("fod")(stages.fod_command)
 app.command("track")(track.track_command)
+app.command("register")(tracts.register_command)
+app.command("tracts")(tracts.tracts_command)
+app.command("profile")(tracts.profile_command)
+app.command("warp")(tracts.warp_command)
 app.command("filter")(filter.filter_command)
 app.command("score")(score.score_command)
 app.command("predict")(predict.predict_command)

@@ -18,7 +18,10 @@ weights_app = typer.Typer(help="The weights that ship with the package.", no_arg
 def train_command(
     name: Annotated[
         str,
-        typer.Argument(help="voxelwise, context, spatial, fod, tissue, policy or plausibility."),
+        typer.Argument(
+            help="voxelwise, context, spatial, fod, tissue, policy, plausibility, template, tracts72, "
+            "hcp1065 or evidence."
+        ),
     ],
     work: Annotated[
         Path, typer.Option("--work", help="Folder for checkpoint, log and plot.")
@@ -61,9 +64,14 @@ def train_command(
     """
     from fornix.nets.weights import FOLDER
     from fornix.training import tracking_recipes as tracking
+    from fornix.training import tract_recipes as tracts
     from fornix.training.build import make
     from fornix.training.tasks import tissue
 
+    if name in tracts.RECIPES:
+        done = tracts.make(name, anatomy, steps, tell=_tell)
+        console.print(f"done: {done}", markup=False)
+        return
     if name in tracking.RECIPES:
         if finetune:
             raise FornixError(f"{name} is trained from nothing only; leave out --finetune")

@@ -49,6 +49,10 @@ def run_command(
         typer.Option("--streamlines", help="Streamlines to keep; 0 leaves tracking out.", min=0),
     ] = 100_000,
     tractogram: Annotated[str, typer.Option("--tractogram", help="trx, tck or trk.")] = "trx",
+    tracts: Annotated[
+        bool,
+        typer.Option("--tracts/--no-tracts", help="Tracts and profiles along them."),
+    ] = True,
     truth: Annotated[
         Path | None,
         typer.Option("--truth", help="Folder of true maps to stand beside the estimates."),
@@ -89,6 +93,7 @@ def run_command(
         track_method=track_method,
         streamlines=streamlines,
         tractogram_format=tractogram,
+        tracts=tracts,
         seed=scan.seed,
         threads=scan.threads,
         device=scan.device,

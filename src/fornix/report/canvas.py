@@ -15,9 +15,11 @@ INK, PAPER, DARK = "#1c2733", "#ffffff", "#0d1117"
 ACCENT = "#2f6f9f"
 
 
-def figure(width: float, height: float, dark: bool = False) -> Figure:
+def figure(
+    width: float, height: float, dark: bool = False, layout: str | None = "constrained"
+) -> Figure:
     """An empty figure, width and height in inches, outside pyplot's global state."""
-    made = Figure(figsize=(width, height), layout="constrained", dpi=110)
+    made = Figure(figsize=(width, height), layout=layout, dpi=110)
     made.patch.set_facecolor(DARK if dark else PAPER)
     return made
 

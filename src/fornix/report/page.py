@@ -21,6 +21,7 @@ from fornix.report import figures as f
 from fornix.report.blocks import figure_block
 from fornix.report.lines import streamlines
 from fornix.report.quality_section import quality_section
+from fornix.report.tract_section import tract_section
 
 _STYLE = """
 :root{--ink:#1c2733;--soft:#5b6b7b;--line:#e3e8ee;--accent:#2f6f9f}
@@ -84,6 +85,8 @@ def write_report(
     ]
     if "peaks" in maps:
         parts.append(_section("fibres", "Fibres", _fibres(dwi, maps, tractogram)))
+    if tracts := tract_section(Path(folder), stem, dwi):
+        parts.append(_section("tracts", "Tracts", tracts))
     parts.append(_section("numbers", "Numbers", _numbers(dwi, maps, truth)))
     parts.append(_section("made", "How it was made", _made(record)))
     body = "\n".join(parts)
@@ -110,6 +113,7 @@ def _head(stem: str, record: dict[str, Any]) -> str:
         f'<a href="#{i}">{t}</a>'
         for i, t in [
             ("protocol", "Protocol"), ("quality", "Quality"), ("maps", "Maps"), ("fibres", "Fibres"),
+            ("tracts", "Tracts"),
             ("numbers", "Numbers"), ("made", "How it was made"),
         ]
     )  # fmt: skip

@@ -19,6 +19,19 @@ _KINDS = (
     ("_param-ood_dwimap.nii.gz", "out-of-distribution score of each voxel"),
     ("_param-fod_dwimap.nii.gz", "fibre orientation distributions; beside it peaks, wm, gm, csf"),
     ("_tractogram.*", "streamlines"),
+    (
+        "_desc-tracts_dseg.tsv",
+        "tracts: state, presence, volume, length, reason where one is missing",
+    ),
+    (
+        "_desc-tracts_probseg.nii.gz",
+        "probability of each tract, a volume each; beside it endings, directions (tom), places (along)",
+    ),
+    (
+        "_desc-profiles_tracts.tsv",
+        "maps along each tract, with standard deviations; beside it means",
+    ),
+    ("_from-*_xfm.nii.gz", "warps to and from MNI space, ITK (and desc-mrtrix)"),
     ("_desc-preproc_dwi.nii.gz", "the scan after preprocessing, with its table"),
     (
         "_desc-confounds_timeseries.tsv",

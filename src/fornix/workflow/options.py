@@ -9,6 +9,7 @@ from fornix.estimators.fod import FOD_METHODS
 from fornix.estimators.microstructure_methods import MICROSTRUCTURE_METHODS
 from fornix.preprocess import MASK_METHODS, NOISE_METHODS
 from fornix.tractography.track import TRACK_METHODS
+from fornix.tracts.segment import TRACT_METHODS
 
 #: What `--preprocess` does: a denoising method and corrections, in this order.
 PREPROCESS = {
@@ -41,6 +42,8 @@ class Options:
     track_method: str = "auto"
     streamlines: int = 100_000
     tractogram_format: str = "trx"
+    tracts: bool = True
+    tract_method: str = "evidence"
     seed: int = 0
     threads: int | None = None
     device: str = "auto"
@@ -60,6 +63,10 @@ class Options:
             if not 0 <= self.min_peak_prob <= 1:
                 raise FornixError(f"--min-peak-prob must lie in [0, 1], not {self.min_peak_prob}")
             FOD_METHODS.check(self.fod_method, "peak_probabilities", "--min-peak-prob")
+        if self.tract_method not in TRACT_METHODS:
+            raise FornixError(
+                f"no method {self.tract_method!r} for tracts; choose one of: {', '.join(TRACT_METHODS)}"
+            )
         if self.streamlines < 0:
             raise FornixError(f"--streamlines must be 0 or more, not {self.streamlines}")
 

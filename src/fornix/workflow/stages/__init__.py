@@ -17,6 +17,12 @@ from fornix.workflow.stages.scan import (
 from fornix.workflow.stages.segmentation import segmentation_stage
 from fornix.workflow.stages.streamlines import fibre_stages, track_stage
 from fornix.workflow.stages.tissue import fibres_possible, fod_stage, microstructure_stage
+from fornix.workflow.stages.tracts import (
+    profile_stage,
+    register_stage,
+    tract_stages,
+    tracts_stage,
+)
 from fornix.workflow.state import State, input_record, open_job, sha256_of_table
 
 __all__ = [
@@ -34,11 +40,15 @@ __all__ = [
     "noise_stage",
     "open_job",
     "preprocess_stage",
+    "profile_stage",
     "quality_stage",
+    "register_stage",
     "report_stage",
     "segmentation_stage",
     "sha256_of_table",
     "track_stage",
+    "tract_stages",
+    "tracts_stage",
     "undenoised",
     "volumes_stage",
 ]

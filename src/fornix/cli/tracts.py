@@ -1,0 +1,143 @@
+"""Commands of the head's place in MNI space, its tracts, and what is measured along them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fornix.cli import options as o
+from fornix.cli.scan_options import ScanOptions, reads_scan
+from fornix.core.errors import FornixError
+
+TractMethod = Annotated[
+    str,
+    typer.Option(
+        "--method", help="evidence: atlas, tissue and fibres weighed; atlas: the atlas as it is."
+    ),
+]
+Atlases = Annotated[str, typer.Option("--atlas", help="tracts72, hcp1065 or both, by comma.")]
+
+
+@reads_scan("sigma")
+def register_command(
+    path: o.Input,
+    fixed: Annotated[
+        str, typer.Argument(help="mni, or another diffusion scan.", show_default=False)
+    ],
+    out: o.Out,
+    kind: Annotated[
+        str, typer.Option("--kind", help="rigid, similarity, affine or deformable.")
+    ] = "deformable",
+    *,
+    scan: ScanOptions,
+) -> None:
+    """Register a scan to the MNI template or to another scan, on tissues and fibres.
+
+    Writes warps both ways, STEM_from-…_to-…_mode-image_xfm (ITK) and …_desc-mrtrix_xfm, and the scan's FA on
+    the other's grid, to look at.
+
+    [bold]Examples[/]
+
+      fornix register sub-01_dwi.nii.gz mni -o out
+      fornix register ses-2_dwi.nii.gz ses-1_dwi.nii.gz -o out --kind rigid
+    """
+    from fornix.workflow.registration import register_scan
+
+    with scan.job(path, out) as (job, state):
+        register_scan(job, state, fixed, kind, scan.mask, scan.threads)
+
+
+@reads_scan("sigma")
+def tracts_command(
+    path: o.Input,
+    out: o.Out,
+    method: TractMethod = "evidence",
+    atlas: Atlases = "tracts72",
+    *,
+    scan: ScanOptions,
+) -> None:
+    """Tracts without tractography: probabilities, ends, directions, volumes; why one is missing.
+
+    Writes STEM_desc-tracts_probseg and its table STEM_desc-tracts_dseg.tsv, STEM_desc-endings_probseg,
+    STEM_desc-tracts_tom, STEM_desc-tracts_along, and the warps to and from MNI space.
+
+    [bold]Example[/]
+
+      fornix tracts dwi.nii.gz -o out
+    """
+    from fornix.workflow import stages as p
+
+    with scan.prepared(path, out, checked=False) as (job, state):
+        head, warp = p.register_stage(job, state.dwi, p.Options(threads=scan.threads))
+        p.tracts_stage(job, state.dwi, head, warp, method, _atlases(atlas))
+
+
+@reads_scan()
+def profile_command(
+    path: o.Input,
+    out: o.Out,
+    nodes: Annotated[int, typer.Option("--nodes", help="Nodes along each tract.", min=2)] = 100,
+    *,
+    scan: ScanOptions,
+) -> None:
+    """Maps along tracts, with standard deviations: STEM_desc-profiles_tracts.tsv.
+
+    Takes maps and tracts that are in OUT, and makes those that are missing.
+
+    [bold]Example[/]
+
+      fornix profile dwi.nii.gz -o out
+    """
+    from fornix.io import load_maps
+    from fornix.tracts.files import load_tracts
+    from fornix.workflow import stages as p
+
+    with scan.prepared(path, out, checked=False) as (job, state):
+        options = p.Options(seed=scan.seed, threads=scan.threads)
+        state.maps = load_maps(job.out, job.stem)
+        if not state.maps:
+            p.microstructure_stage(job, state, "auto", "auto", options)
+        try:
+            tracts = load_tracts(job.out, job.stem)
+        except FornixError:
+            head, warp = p.register_stage(job, state.dwi, options)
+            tracts = p.tracts_stage(job, state.dwi, head, warp, "evidence", ("tracts72",))
+        p.profile_stage(job, tracts, state, options, nodes)
+
+
+def warp_command(
+    source: Annotated[
+        Path, typer.Argument(help="Image or tractogram to bring over.", show_default=False)
+    ],
+    warp: Annotated[
+        Path,
+        typer.Argument(
+            help="Warp of fornix register: from-A_to-B for images of A (for streamlines: from-B_to-A).",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write.", show_default=False)],
+    kind: Annotated[
+        str, typer.Option("--kind", help="scalar, labels, tensor, peaks, fod or streamlines.")
+    ] = "scalar",
+    modulate: Annotated[
+        bool, typer.Option("--modulate", help="Keep sums over regions (scalar) or bundles (fod).")
+    ] = False,
+) -> None:
+    """Bring a map, label image, tensor, peaks, FOD or tractogram over to another head.
+
+    [bold]Examples[/]
+
+      fornix warp fa.nii.gz dwi_from-dwi_to-mni_mode-image_xfm.nii.gz -o fa_mni.nii.gz
+      fornix warp labels.nii.gz dwi_from-mni_to-dwi_mode-image_xfm.nii.gz -o own.nii.gz --kind labels
+      fornix warp lines.trx dwi_from-mni_to-dwi_mode-image_xfm.nii.gz -o mni.trx --kind streamlines
+    """
+    from fornix.workflow.registration import warp_file
+
+    warp_file(source, warp, out, kind, modulate)
+
+
+def _atlases(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())

@@ -1,0 +1,1 @@
+"""One head onto another: features, affine maps, flows, and what is carried over by them."""

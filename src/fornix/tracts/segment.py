@@ -1,0 +1,241 @@
+"""The stage: from a scan to its tracts, without tractography."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fornix.core.dwi import DWI
+from fornix.core.errors import FornixError
+from fornix.register.features import Features
+from fornix.register.grids import Lattice, inside, sample
+from fornix.register.warp import HeadMap
+from fornix.tracts.atlas import ATLASES, Tract, TractSet, load_atlas
+from fornix.tracts.carry import carry
+from fornix.tracts.evidence import EvidenceModel, evidence, load_model, support_of
+
+Array = NDArray[np.float32]
+
+#: Methods of `segment_tracts`.
+TRACT_METHODS = ("evidence", "atlas")
+#: Share of a tract's usual place that must have been scanned for it to be called whole, and to be there.
+_WHOLE, _SOME = 0.9, 0.25
+#: Probability of being present under which a tract is called absent.
+_ABSENT = 0.5
+#: Deviations below the usual support at which a tract is as likely absent as present.
+_WEAK = 4.0
+
+
+@dataclass(frozen=True, eq=False)
+class FoundTract:
+    """A tract in a scan.
+
+    Attributes:
+        tract: Where it may lie on the scan's grid, from `carry`.
+        probability: (n,) of each of its voxels.
+        threshold: Probability above which a voxel counts as the tract's.
+        presence: Probability that the tract is there at all.
+        visible: Share of its usual place that was scanned.
+        volume: ml, the sum of probabilities.
+        volume_std: ml.
+        reason: Why it is cut or absent; empty where it is whole.
+    """
+
+    tract: Tract
+    probability: Array
+    threshold: float
+    presence: float
+    visible: float
+    volume: float
+    volume_std: float
+    reason: str = ""
+
+    @property
+    def state(self) -> str:
+        """`whole`, `cut` or `absent`."""
+        if self.presence < _ABSENT:
+            return "absent"
+        return "cut" if self.reason else "whole"
+
+    @property
+    def mask(self) -> NDArray[np.int64]:
+        """Flat indices of the voxels that count as the tract's; none where it is absent."""
+        if self.state == "absent":
+            return np.zeros(0, np.int64)
+        return np.asarray(self.tract.voxels[self.probability > self.threshold])
+
+
+@dataclass(frozen=True, eq=False)
+class TractMaps:
+    """All tracts of a scan.
+
+    Attributes:
+        lattice: The scan's grid.
+        found: By name.
+        method: How they were found.
+        notes: What is to be looked at, a line each.
+    """
+
+    lattice: Lattice
+    found: dict[str, FoundTract]
+    method: str
+    notes: tuple[str, ...] = ()
+
+    def image(self, name: str) -> Array:
+        """(X, Y, Z) probability of a tract; all 0 where it is absent."""
+        one = self.found[name]
+        out = np.zeros(int(np.prod(self.lattice.shape)), np.float32)
+        if one.state != "absent":
+            out[one.tract.voxels] = one.probability
+        return out.reshape(self.lattice.shape)
+
+
+def segment_tracts(
+    dwi: DWI,
+    head: Features,
+    warp: HeadMap,
+    *,
+    method: str = "evidence",
+    atlases: Sequence[str] = ("tracts72",),
+    names: Sequence[str] = (),
+    model: EvidenceModel | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> TractMaps:
+    """Find the tracts of a scan that was registered to the template.
+
+    Args:
+        dwi: The scan, of which grid and mask are used.
+        head: Its features.
+        warp: From `register(head, template)`.
+        method: `evidence` weighs the atlas against tissue and fibres of the scan; `atlas` takes it as it is.
+        atlases: Names of ATLASES.
+        names: Tracts to look for; all if empty.
+        model: Coefficients other than those that ship.
+        progress: Told tracts done and all.
+
+    Raises:
+        FornixError: No such method, atlas or tract.
+    """
+    if method not in TRACT_METHODS:
+        raise FornixError(
+            f"no method {method!r} for tracts; choose one of: {', '.join(TRACT_METHODS)}"
+        )
+    known = _known(atlases)
+    chosen = _chosen(known, names)
+    weighing = load_model() if model is None else model
+    brain = dwi.brain()
+    carried = carry(
+        TractSet(known.lattice, {n: known.tracts[n] for n in chosen}, known.about),
+        head.lattice, brain, warp.to_fixed, warp.to_moving,
+    )  # fmt: skip
+    seen = _seen(known, chosen, head, brain, warp)
+    litre = float(np.prod(head.lattice.spacing)) / 1000
+    found = {}
+    for i, name in enumerate(chosen):
+        tract = carried.tracts[name]
+        if method == "atlas":
+            probability = tract.share
+        else:
+            probability = weighing.probability(name, evidence(head, tract))
+        found[name] = _judged(tract, probability, seen[name], head, weighing, litre)
+        if progress is not None:
+            progress(i + 1, len(chosen))
+    return TractMaps(head.lattice, found, method, _notes(found))
+
+
+def tract_names(atlases: Sequence[str] = ("tracts72",)) -> list[str]:
+    """Names of the tracts of some atlases."""
+    return list(_known(atlases).tracts)
+
+
+def _known(atlases: Sequence[str]) -> TractSet:
+    if not atlases or any(a not in ATLASES for a in atlases):
+        raise FornixError(
+            f"no tract atlas {', '.join(map(repr, atlases)) or 'given'}; choose from: {', '.join(ATLASES)}"
+        )
+    loaded = [load_atlas(ATLASES[a]) for a in atlases]
+    tracts = {name: tract for one in reversed(loaded) for name, tract in one.tracts.items()}
+    ordered = {name: tracts[name] for one in loaded for name in one.tracts}
+    return TractSet(loaded[0].lattice, ordered, "; ".join(one.about for one in loaded))
+
+
+def _chosen(known: TractSet, names: Sequence[str]) -> list[str]:
+    missing = [n for n in names if n not in known.tracts]
+    if missing:
+        raise FornixError(f"no tract {missing[0]!r}; there are: {', '.join(known.tracts)}")
+    return list(names) or list(known.tracts)
+
+
+def _seen(
+    known: TractSet, names: Sequence[str], head: Features, brain: NDArray[np.bool_], warp: HeadMap
+) -> dict[str, float]:
+    """Share of each tract's usual place that lies in the scan's brain."""
+    there = torch.from_numpy(brain.astype(np.float32))[None]
+    points = known.lattice.points().reshape(-1, 3)
+    out = {}
+    for name in names:
+        tract = known.tracts[name]
+        core = tract.share > 0.3
+        if not core.any():
+            core = tract.share > 0
+        at = warp.to_moving(points[torch.from_numpy(tract.voxels[core])])
+        scanned = sample(there, head.lattice, at)[0] * inside(head.lattice, at)
+        weight = tract.share[core]
+        out[name] = float((scanned.numpy() * weight).sum() / weight.sum())
+    return out
+
+
+def _judged(
+    tract: Tract,
+    probability: Array,
+    visible: float,
+    head: Features,
+    model: EvidenceModel,
+    litre: float,
+) -> FoundTract:
+    volume = float(probability.sum()) * litre
+    error = model.volume_error.get(tract.name, 0.25)
+    presence, reason = 1.0, ""
+    usual = model.support.get(tract.name)
+    if len(tract.voxels) == 0 or visible < _SOME:
+        presence = 0.0 if len(tract.voxels) == 0 else visible / (2 * _SOME)
+        reason = f"outside of what was scanned: {100 * visible:.0f}% of its usual place is in the brain mask"
+    elif usual is not None:
+        # Fibres that do not run along it: how far below what heads with the tract show.
+        weak = (usual - support_of(head, tract)) / max(
+            model.support_spread[tract.name], 0.1 * usual
+        )
+        presence = float(1 / (1 + np.exp(np.clip(weak - _WEAK, -30, 30))))
+        if presence < _ABSENT:
+            reason = (
+                f"fibres do not run along it: {support_of(head, tract):.2f} where heads with the tract have "
+                f"{usual:.2f}"
+            )
+    if not reason and visible < _WHOLE:
+        reason = f"cut off: {100 * visible:.0f}% of its usual place was scanned"
+    return FoundTract(
+        tract,
+        probability,
+        model.threshold_of(tract.name),
+        presence,
+        visible,
+        volume,
+        volume * error,
+        reason,
+    )
+
+
+def _notes(found: dict[str, FoundTract]) -> tuple[str, ...]:
+    notes = []
+    for state in ("absent", "cut"):
+        names = [n for n, f in found.items() if f.state == state]
+        if names:
+            more = " …" if len(names) > 6 else ""
+            notes.append(
+                f"{len(names)} of {len(found)} tracts are {state}: {', '.join(names[:6])}{more}"
+            )
+    return tuple(notes)

@@ -1,0 +1,144 @@
+"""A scan registered to another head, and files carried over: what `fornix register` and `warp` do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fornix.core.errors import FornixError, tell
+from fornix.io import load, load_tractogram, save_tractogram, stem_of, write_sidecar
+from fornix.io.nifti import read_volume, write_image
+from fornix.preprocess import brain_mask
+from fornix.register.apply import (
+    warp_fod,
+    warp_image,
+    warp_peaks,
+    warp_streamlines,
+    warp_tensor,
+)
+from fornix.register.features import Features, scan_features
+from fornix.register.files import load_point_map, save_warp
+from fornix.register.grids import Lattice
+from fornix.register.register import register
+from fornix.register.template import mni_template
+from fornix.register.warp import Warp
+from fornix.workflow.job import Job
+from fornix.workflow.stages import mask_stage
+from fornix.workflow.state import State
+
+#: What `warp_file` can carry, and the numbers that a voxel of each has.
+CARRIED = ("scalar", "labels", "tensor", "peaks", "fod", "streamlines")
+
+
+def register_scan(
+    job: Job, state: State, fixed: str, kind: str, mask: Path | None, threads: int | None
+) -> Warp:
+    """Register a scan to `mni` or to another scan, and write the warps and its FA on the other's grid.
+
+    Args:
+        job: Of the moving scan.
+        state: The moving scan.
+        fixed: `mni` or the path of a scan.
+        kind: See `register`.
+        mask: Brain mask of the moving scan; estimated if absent.
+        threads: Of torch.
+    """
+    mask_stage(job, state, given=mask)
+    moving = scan_features(state.dwi)
+    target, name = _fixed(fixed)
+    names = ("dwi", name)
+
+    def compute(progress: Any) -> Warp:
+        warp = register(moving, target, kind=kind, threads=threads, progress=progress)
+        for note in warp.notes:
+            tell(note)
+        return warp
+
+    def save(warp: Warp, provenance: dict[str, Any]) -> list[Path]:
+        written = save_warp(warp, job.out, job.stem, names, {"Kind": kind, **provenance})
+        shape = np.moveaxis(moving.shape.numpy(), 0, -1)
+        fa = np.sqrt((shape[..., :3] ** 2).sum(-1) + 2 * (shape[..., 3:] ** 2).sum(-1))
+        path = job.out / f"{job.stem}_space-{name}_model-dti_param-fa_dwimap.nii.gz"
+        image = warp_image(fa.astype(np.float32), moving.lattice, target.lattice, warp.to_moving)
+        write_image(path, image, target.lattice.affine)
+        write_sidecar(
+            path, {"Description": f"FA on the grid of {name}", "Units": "1", **provenance}
+        )
+        return [*written, path]
+
+    def summary(warp: Warp) -> str:
+        change = warp.volume_change()
+        return f"{kind}, volumes change by {float(change.min()):.2f} to {float(change.max()):.2f}"
+
+    return job.step(
+        "register", {"onto": fixed, "kind": kind, "fresh": True}, compute, save,
+        lambda: compute(None), summary, lambda warp: warp.notes,
+    )  # fmt: skip
+
+
+def _fixed(fixed: str) -> tuple[Features, str]:
+    if fixed == "mni":
+        return mni_template().features(), "mni"
+    if not Path(fixed).exists():
+        raise FornixError(
+            f"there is no scan {fixed}; give a diffusion scan, or mni for the template"
+        )
+    scan = load(fixed)
+    return scan_features(brain_mask(scan)), re.sub(r"[^A-Za-z0-9]", "", stem_of(fixed))
+
+
+def warp_file(
+    source: Path, warp: Path, out: Path, kind: str = "scalar", modulate: bool = False
+) -> Path:
+    """Carry a file over by a warp.
+
+    Args:
+        source: An image on the head that the warp comes from, or a tractogram of the head it goes to.
+        warp: From `save_warp`.
+        out: What is written.
+        kind: One of CARRIED.
+        modulate: See `warp_image` and `warp_fod`.
+
+    Raises:
+        FornixError: Kind and file do not go together; the file is of another head.
+    """
+    if kind not in CARRIED:
+        raise FornixError(f"--kind {kind!r} is unknown; choose one of: {', '.join(CARRIED)}")
+    point_map, target = load_point_map(warp)
+    if kind == "streamlines":
+        lines = load_tractogram(source)
+        moved = warp_streamlines(lines, target, point_map)
+        save_tractogram(moved, out)
+        return out
+    values, affine = read_volume(source)
+    own = Lattice(np.asarray(affine, np.float64), values.shape[:3])
+    _check(values.shape, kind, source)
+    if kind in ("scalar", "labels"):
+        made = warp_image(
+            values, own, target, point_map, nearest=kind == "labels", modulate=modulate
+        )
+    elif kind == "tensor":
+        made = warp_tensor(values, own, target, point_map)
+    elif kind == "peaks":
+        made = warp_peaks(values, own, target, point_map)
+    else:
+        made = warp_fod(values, own, target, point_map, modulate=modulate)
+    if not np.any(made):
+        raise FornixError(
+            f"nothing of {source.name} comes to lie on the other head: was the warp made from this one?"
+        )
+    return write_image(out, made, target.affine)
+
+
+def _check(shape: tuple[int, ...], kind: str, source: Path) -> None:
+    count = shape[3] if len(shape) == 4 else 1
+    wanted = {
+        "tensor": (count == 6, "6 volumes"), "peaks": (count % 3 == 0, "3 volumes a peak"),
+        "fod": (count in (6, 15, 28, 45, 66, 91), "6, 15, 28, 45 … volumes of harmonics"),
+    }  # fmt: skip
+    good, words = wanted.get(kind, (True, ""))
+    if not good:
+        raise FornixError(f"{source.name} has {count} volumes; an image of {kind} has {words}")
