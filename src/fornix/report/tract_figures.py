@@ -101,7 +101,6 @@ def _view(
 
 def curves(
     profiles: Mapping[str, tuple[Array, Array]],
-    label: str,
     low: float,
     high: float,
     names: Sequence[str],
