@@ -12,6 +12,7 @@ from fornix_bench.suites.noise import run_noise
 from fornix_bench.suites.orientation.suite import run_orientation
 from fornix_bench.suites.preprocess.page import run_preprocess
 from fornix_bench.suites.reference_b import run_reference_b
+from fornix_bench.suites.segmentation import run_segmentation
 from fornix_bench.suites.speed import run_speed
 from fornix_bench.suites.tractography.speed import run_tracking_speed
 from fornix_bench.suites.tractography.suite import run_tractography
@@ -34,6 +35,7 @@ SUITES: dict[str, Callable[..., Any]] = {
     "microstructure": run_microstructure,
     "orientation": run_orientation,
     "tracts": run_tracts,
+    "segmentation": run_segmentation,
 }
 
 __all__ = ["SUITES", "run_classical", "run_microstructure", "run_speed", "run_unseen"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -16,7 +16,10 @@ ACCENT = "#2f6f9f"
 
 
 def figure(
-    width: float, height: float, dark: bool = False, layout: str | None = "constrained"
+    width: float,
+    height: float,
+    dark: bool = False,
+    layout: Literal["constrained"] | None = "constrained",
 ) -> Figure:
     """An empty figure, width and height in inches, outside pyplot's global state."""
     made = Figure(figsize=(width, height), layout=layout, dpi=110)

@@ -15,7 +15,7 @@ from fornix.tracts.segment import TractMaps
 Array = NDArray[np.floating]
 
 #: mm of a pixel of the rendering.
-_PIXEL = 1.2
+_PIXEL = 1.8
 #: Views: the axis looked along, whether from its far end, title.
 _VIEWS = (
     (0, False, "from the left"),

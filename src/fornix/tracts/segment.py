@@ -22,6 +22,8 @@ Array = NDArray[np.float32]
 
 #: Methods of `segment_tracts`.
 TRACT_METHODS = ("evidence", "atlas")
+#: Share of the atlas's heads above which a voxel counts as a tract's, with the atlas alone.
+_ATLAS_LEVEL = 0.4
 #: Share of a tract's usual place that must have been scanned for it to be called whole, and to be there.
 _WHOLE, _SOME = 0.9, 0.25
 #: Probability of being present under which a tract is called absent.
@@ -141,7 +143,8 @@ def segment_tracts(
             probability = tract.share
         else:
             probability = weighing.probability(name, evidence(head, tract))
-        found[name] = _judged(tract, probability, seen[name], head, weighing, litre)
+        level = _ATLAS_LEVEL if method == "atlas" else weighing.threshold_of(name)
+        found[name] = _judged(tract, probability, level, seen[name], head, weighing, litre)
         if progress is not None:
             progress(i + 1, len(chosen))
     return TractMaps(head.lattice, found, method, _notes(found))
@@ -192,6 +195,7 @@ def _seen(
 def _judged(
     tract: Tract,
     probability: Array,
+    level: float,
     visible: float,
     head: Features,
     model: EvidenceModel,
@@ -220,7 +224,7 @@ def _judged(
     return FoundTract(
         tract,
         probability,
-        model.threshold_of(tract.name),
+        level,
         presence,
         visible,
         volume,
