@@ -56,7 +56,7 @@ def test_too_few_directions_are_one_line(phantom: Phantom, tmp_path):
 
 def test_full_preprocessing_runs(phantom: Phantom, tmp_path):
     scan = save_scan(phantom.dwi.subset(range(0, 32, 4)), tmp_path / "s_dwi.nii.gz")
-    options = Options(preprocess="full", models=("dti",), streamlines=0, threads=2)
+    options = Options(preprocess="full", models=("dti",), streamlines=0, tracts=False, threads=2)
     made = run(scan, tmp_path / "out", options)
     assert (tmp_path / "out" / "s_desc-preproc_dwi.bvec").exists()
     assert np.isfinite(made.dwi.data).all()

@@ -110,12 +110,14 @@ def run(
         preprocess_stage(job, state, denoiser, corrections, options, acquisition=pair)
         quality_stage(job, raw, pair, state.aligned)
         segmentation_stage(job, state.dwi)
+        scan_key = job.key
         measured = undenoised(job, state, raw, corrections, pair, options) if denoiser else None
         microstructure_stage(job, state, options.models, options.method, options, measured)
+        maps_key = job.key
         if fibres_possible(state.dwi):
             fibre_stages(job, state, options, measured)
             if options.tracts:
-                tract_stages(job, state, options)
+                tract_stages(job, state, options, scan_key, maps_key)
         page = report_stage(job, state, truth)
     seconds = time.perf_counter() - start
     return Outcome(state.dwi, state.maps, state.tractogram, job.out, page, seconds)

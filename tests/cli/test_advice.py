@@ -152,7 +152,7 @@ def test_following_the_advice_helps(good, tmp_path, harm, advice, command):
     table = [str(good / "sub-phantom_dwi.bval"), "--bvec", str(good / "sub-phantom_dwi.bvec")]
     words += {
         "microstructure": ["--method", "classical"], "fod": ["--method", "csd"],
-        "run": ["--method", "classical", "--fod-method", "csd", "--streamlines", "0"],
+        "run": ["--method", "classical", "--fod-method", "csd", "--streamlines", "0", "--no-tracts"],
         "predict": ["--bval", *table, "--method", "encoder", "--no-adapt"],
     }.get(command, [])  # fmt: skip
     first = CliRunner().invoke(app, words)

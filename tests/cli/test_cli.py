@@ -92,6 +92,8 @@ def test_run_writes_what_the_design_names(finished: Path):
 def test_outputs_lie_on_the_input_grid(scan: Path, finished: Path):
     image = nib.load(scan)
     for path in finished.glob("*.nii.gz"):
+        if "_to-mni_" in path.name:  # lies on the grid of the template, as warps onto it do
+            continue
         made = nib.load(path)
         assert made.shape[:3] == image.shape[:3]
         np.testing.assert_allclose(made.affine, image.affine, atol=1e-5)
@@ -100,12 +102,12 @@ def test_outputs_lie_on_the_input_grid(scan: Path, finished: Path):
 def test_second_run_reuses_and_a_harmed_file_is_made_again(scan: Path, finished: Path):
     words = ("run", scan, "-o", finished, "--streamlines", "300")
     again = fornix(*words)
-    assert again.stdout.count("reused") == 8, again.stdout
+    assert again.stdout.count("reused") == 11, again.stdout
     fa = finished / "sub-phantom_model-dti_param-fa_dwimap.nii.gz"
     before = nib.load(fa).get_fdata()
     fa.write_bytes(b"harmed")
     repaired = fornix(*words)
-    assert "✓ microstructure" in repaired.stdout and repaired.stdout.count("reused") == 7
+    assert "✓ microstructure" in repaired.stdout and repaired.stdout.count("reused") == 10
     np.testing.assert_array_equal(nib.load(fa).get_fdata(), before)
     other = fornix(*words, "--seed", "1")
     assert re.search(r"track +[\d.]+ s", other.stdout), "another seed must track anew"

@@ -67,7 +67,7 @@ def test_a_dry_run_writes_nothing(scan, tmp_path):
 
 
 def test_its_own_result_given_again_is_recognised(scan, tmp_path):
-    options = Options(models=("dti",), method="wls", streamlines=0, threads=2)
+    options = Options(models=("dti",), method="wls", streamlines=0, tracts=False, threads=2)
     first = run(scan[1], tmp_path / "a", options)
     with pytest.warns(FornixWarning, match="corrected before"):
         run(first.folder / "sub-1_desc-preproc_dwi.nii.gz", tmp_path / "b", options)
@@ -85,8 +85,8 @@ def test_a_partner_without_corrections_is_refused(scan, tmp_path, how):
 
 def test_what_a_full_run_left_does_not_move_a_fast_one(phantom, tmp_path):
     path = save_scan(phantom.dwi, tmp_path / "sub-1_dwi.nii.gz")
-    fast = Options(preprocess="fast", models=("dti",), streamlines=0, threads=2)
-    full = Options(models=("dti",), method="wls", streamlines=0, threads=2)
+    fast = Options(preprocess="fast", models=("dti",), streamlines=0, tracts=False, threads=2)
+    full = Options(models=("dti",), method="wls", streamlines=0, tracts=False, threads=2)
     alone = run(path, tmp_path / "alone", fast)
     run(path, tmp_path / "both", full)
     after = run(path, tmp_path / "both", fast)

@@ -47,7 +47,7 @@ def dice(path, mask) -> float:
 
 def test_the_brain_is_undistorted_along(pair, tmp_path):
     (path, phantom), (other, _) = pair
-    options = Options(models=("dti",), method="wls", streamlines=0, threads=2)
+    options = Options(models=("dti",), method="wls", streamlines=0, tracts=False, threads=2)
     first, again = Told(), Told()
     made = run(path, tmp_path, options, reversed_scan=other, show=first)
     stem = "sub-1_dir-AP"
@@ -64,7 +64,7 @@ def test_the_brain_is_undistorted_along(pair, tmp_path):
 def test_networks_read_the_corrected_scan_with_its_noise(pair, tmp_path):
     """Also where the corrections were reused: what is read from the files is what was found."""
     (path, _), (other, _) = pair
-    options = Options(models=("dti",), streamlines=0, threads=2)
+    options = Options(models=("dti",), streamlines=0, tracts=False, threads=2)
     made = run(path, tmp_path, options, reversed_scan=other)
     for file in tmp_path.glob("*model-dti*"):
         file.unlink()

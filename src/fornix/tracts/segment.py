@@ -30,6 +30,8 @@ _WHOLE, _SOME = 0.9, 0.25
 _ABSENT = 0.5
 #: Deviations below the usual support at which a tract is as likely absent as present.
 _WEAK = 4.0
+#: Least deviation as a share of the usual support: people differ more than one person's bent copies do.
+_SPREAD = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,4 +244,10 @@ def _notes(found: dict[str, FoundTract]) -> tuple[str, ...]:
             notes.append(
                 f"{len(names)} of {len(found)} tracts are {state}: {', '.join(names[:6])}{more}"
             )
+    astray = sum("do not run" in f.reason for f in found.values())
+    if astray > len(found) / 3:
+        notes.append(
+            f"along {astray} of {len(found)} tracts fibres do not run as they should: is the gradient table "
+            "right? fornix info checks it"
+        )
     return tuple(notes)

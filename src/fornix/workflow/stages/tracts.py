@@ -21,7 +21,7 @@ from fornix.register.warp import HeadMap, Warp
 from fornix.tracts.files import load_tracts, save_profiles, save_tracts
 from fornix.tracts.profile import NODES, Profile, tract_profiles
 from fornix.tracts.segment import TractMaps, segment_tracts
-from fornix.workflow.job import Job
+from fornix.workflow.job import Job, key_of
 from fornix.workflow.options import Options
 from fornix.workflow.state import State
 
@@ -30,6 +30,8 @@ PROFILED = (
     "dti_fa", "dti_md", "dti_ad", "dti_rd", "dki_mk", "dki_ak", "dki_rk",
     "noddi_ndi", "noddi_odi", "noddi_fwf",
 )  # fmt: skip
+#: Litres of brain from which a scan is registered: a slab 2 cm thick and wider shows what is where.
+_LEAST_BRAIN = 0.25
 #: Names of the two heads in the warps' files.
 NAMES = ("dwi", "mni")
 
@@ -45,8 +47,15 @@ def register_stage(job: Job, dwi: DWI, options: Options) -> tuple[Features, Head
     Raises:
         FornixError: The scan shows no human brain.
     """
-    if head_scale(dwi.brain(), dwi.voxel_size) < 1:
+    brain = dwi.brain()
+    if head_scale(brain, dwi.voxel_size) < 1:
         raise FornixError("the brain is smaller than a human's, and the template is a human head")
+    litres = float(brain.sum() * dwi.voxel_size.prod() / 1e6)
+    if litres < _LEAST_BRAIN:
+        raise FornixError(
+            f"the scan shows {litres:.2f} litres of brain, too little to tell where in the head it lies "
+            f"(from {_LEAST_BRAIN:g} on)"
+        )
     head = scan_features(dwi)
 
     def compute(progress: Any) -> HeadMap:
@@ -147,11 +156,21 @@ def profile_stage(
     )
 
 
-def tract_stages(job: Job, state: State, options: Options) -> None:
-    """Registration, tracts and profiles; what forbids them is told and stands on top of the report."""
+def tract_stages(job: Job, state: State, options: Options, scan_key: str, maps_key: str) -> None:
+    """Registration, tracts and profiles; what forbids them is told and stands on top of the report.
+
+    Args:
+        job: Where they are written.
+        state: The scan with its maps.
+        options: Of the run.
+        scan_key: The job's key after preprocessing: on this, and not on maps, tracts depend.
+        maps_key: The job's key after the maps.
+    """
     try:
+        job.key = scan_key
         head, warp = register_stage(job, state.dwi, options)
         tracts = tracts_stage(job, state.dwi, head, warp, options.tract_method, ("tracts72",))
+        job.key = key_of(job.key, maps_key)
         profile_stage(job, tracts, state, options)
     except FornixError as error:
         job.record.warn("tracts", [tell(f"no tracts: {error}")])
