@@ -204,6 +204,7 @@ def _page(folder: Path, rows: list[Row], real: list[Row], machine: str) -> None:
         "streamlines, %; valid and invalid bundles; overlap, overreach and Dice. Own simulator: 72 bundles; "
         "trxscan: 106, of another atlas.",
         markdown(rows),
+        "On trxscan `both` is no better than `tensor`, within a point of valid streamlines. "
         "Even the true tissue gives fewer valid streamlines than FA: true ends reach into the cortex, and in "
         "both simulators FA is made of the fibres themselves. The network's classes alone stop streamlines "
         "too early.",
