@@ -109,7 +109,7 @@ def run(
         raw = state.dwi
         preprocess_stage(job, state, denoiser, corrections, options, acquisition=pair)
         quality_stage(job, raw, pair, state.aligned)
-        segmentation_stage(job, state.dwi)
+        segmentation_stage(job, state)
         scan_key = job.key
         measured = undenoised(job, state, raw, corrections, pair, options) if denoiser else None
         microstructure_stage(job, state, options.models, options.method, options, measured)

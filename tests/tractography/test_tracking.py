@@ -16,6 +16,7 @@ from fornix.physics import Phantom
 from fornix.tractography import engine
 from fornix.tractography.criteria import TrackingCriteria
 from fornix.tractography.engine import track_engine
+from fornix.tractography.scan_tissue import scan_tissue
 from fornix.tractography.tissue_fractions import TissueFractions, tissue_fractions
 from fornix.tractography.track import track
 
@@ -97,7 +98,7 @@ def test_streamlines_end_in_grey_matter(fields, method):
     """DIPY's tracker as ours: both ends lie where grey matter is, the middle mostly where it is not."""
     made = track(*fields, method=method, count=50, seed=1)
     assert len(made) == 50
-    tissue, inverse = tissue_fractions(*fields), np.linalg.inv(made.affine)
+    tissue, inverse = scan_tissue(*fields), np.linalg.inv(made.affine)
 
     def gm_at(points: np.ndarray) -> np.ndarray:
         voxels = points @ inverse[:3, :3].T + inverse[:3, 3]
@@ -105,7 +106,7 @@ def test_streamlines_end_in_grey_matter(fields, method):
 
     ends = np.concatenate([[line[0], line[-1]] for line in made])
     assert (gm_at(ends) > 0.2).mean() > 0.95
-    assert (gm_at(np.array([line[len(line) // 2] for line in made])) < 0.2).mean() > 0.5
+    assert np.median(gm_at(np.array([line[len(line) // 2] for line in made]))) < 0.25
 
 
 @pytest.mark.filterwarnings("ignore:The legacy descoteaux07")
@@ -123,7 +124,7 @@ def test_dipys_ptt_turns_as_little_as_ours(fields):
 def test_rejections_are_counted(fields):
     dwi, maps = fields
     with pytest.raises(
-        FornixError, match=r"no streamline was accepted of \d+ seeds: \d+ too short"
+        FornixError, match=r"no streamline was accepted of \d+ seeds: .*\d+ too short"
     ):
         track(dwi, maps, count=10, min_length=240, max_length=250, angle=5)
 

@@ -14,6 +14,7 @@ from fornix_bench.suites.preprocess.page import run_preprocess
 from fornix_bench.suites.reference_b import run_reference_b
 from fornix_bench.suites.segmentation import run_segmentation
 from fornix_bench.suites.speed import run_speed
+from fornix_bench.suites.tractography.ends import run_tracking_ends
 from fornix_bench.suites.tractography.speed import run_tracking_speed
 from fornix_bench.suites.tractography.suite import run_tractography
 from fornix_bench.suites.tractography.tracts import run_tracts
@@ -28,6 +29,7 @@ SUITES: dict[str, Callable[..., Any]] = {
     "preprocess": run_preprocess,
     "tracking-speed": run_tracking_speed,
     "tractography": run_tractography,
+    "tracking-ends": run_tracking_ends,
     "classical": run_classical,
     "unseen": run_unseen,
     "mosaics": run_mosaics,

@@ -57,7 +57,7 @@ def mask_command(
 
     with scan.job(path, out) as (job, state):
         p.mask_stage(job, state, method, given=scan.mask)
-        p.segmentation_stage(job, state.dwi)
+        p.segmentation_stage(job, state)
 
 
 @reads_scan()

@@ -52,6 +52,7 @@ class Method:
         min_volumes: Fewer volumes than this it refuses.
         seedings: Of a tracker: the ways of seeding that it knows.
         regions: Of a tracker: it knows regions to include, exclude and stop in, and any end.
+        own_tissue: Of a tracker: its network learned with tissue by the tensor alone, and gets that.
         angle: Of a tracker: largest turn per step where none is asked for, degrees.
     """
 
@@ -70,6 +71,7 @@ class Method:
     min_volumes: int = 0
     seedings: tuple[str, ...] = ()
     regions: bool = False
+    own_tissue: bool = False
     angle: float = 0.0
 
     @property

@@ -9,7 +9,7 @@ from scipy import ndimage
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError, tell
 from fornix.core.grid import box_of, head_scale
-from fornix.core.methods import Method, MethodTable
+from fornix.core.methods import Deferred, Method, MethodTable
 from fornix.numerics.threshold import otsu
 from fornix.preprocess._reach import within
 
@@ -81,22 +81,22 @@ def shells(dwi: DWI) -> NDArray[np.bool_]:
     mm = _lens(bright, dwi)
     smooth = ndimage.gaussian_filter(bright, 1.5 * mm / dwi.voxel_size)
     threshold = _cut(smooth)
-    core = _largest(_opened(smooth > threshold, dwi, 5.0 * mm))
+    core = largest(opened(smooth > threshold, dwi, 5.0 * mm))
     if not core.any():
         return core
-    brain = _closed(core, dwi, 8.0 * mm)
+    brain = closed(core, dwi, 8.0 * mm)
     fluid = b0 > 0.5 * np.median(b0[brain])
-    brain = brain | (_grown(brain, dwi, 3.0 * mm) & (fluid | (smooth > 0.7 * threshold)))
+    brain = brain | (grown(brain, dwi, 3.0 * mm) & (fluid | (smooth > 0.7 * threshold)))
     # Smoothing carries the edge outwards: near it, a voxel must be bright itself.
     dark = (b0 < 0.3 * np.median(b0[brain])) & (bright < 0.3 * np.median(bright[brain]))
-    return _largest(brain & ~(dark & ~_shrunk(brain, dwi, 5.0 * mm)))
+    return largest(brain & ~(dark & ~shrunk(brain, dwi, 5.0 * mm)))
 
 
 def _lens(bright: NDArray[np.float32], dwi: DWI) -> float:
     """`head_scale` of what is bright, on every second voxel of large grids."""
     every = np.array([2 if n >= 48 else 1 for n in dwi.grid])
     coarse = bright[:: every[0], :: every[1], :: every[2]]
-    return head_scale(_largest(coarse > _cut(coarse)), dwi.voxel_size * every)
+    return head_scale(largest(coarse > _cut(coarse)), dwi.voxel_size * every)
 
 
 def _cut(values: NDArray[np.float32]) -> float:
@@ -113,7 +113,8 @@ def _cut(values: NDArray[np.float32]) -> float:
     return max(0.75 * found, ground + 0.15 * (tissue - ground))
 
 
-def _grown(mask: NDArray[np.bool_], dwi: DWI, radius_mm: float) -> NDArray[np.bool_]:
+def grown(mask: NDArray[np.bool_], dwi: DWI, radius_mm: float) -> NDArray[np.bool_]:
+    """The mask and what lies within a radius of it."""
     x, y, z = (int(n) + 1 for n in np.ceil(radius_mm / dwi.voxel_size))
     out = np.zeros(mask.shape, dtype=bool)
     if not mask.any():
@@ -123,22 +124,25 @@ def _grown(mask: NDArray[np.bool_], dwi: DWI, radius_mm: float) -> NDArray[np.bo
     return out
 
 
-def _shrunk(mask: NDArray[np.bool_], dwi: DWI, radius_mm: float) -> NDArray[np.bool_]:
+def shrunk(mask: NDArray[np.bool_], dwi: DWI, radius_mm: float) -> NDArray[np.bool_]:
+    """What lies deeper in the mask than a radius; the image's edge is no edge of it."""
     box = box_of(mask, (1, 1, 1))  # the nearest voxel outside the mask lies no further
     out = np.zeros(mask.shape, dtype=bool)
     out[box] = mask[box] & ~within(~mask[box], radius_mm, dwi.voxel_size)
     return out
 
 
-def _opened(mask: NDArray[np.bool_], dwi: DWI, radius_mm: float) -> NDArray[np.bool_]:
-    return _grown(_largest(_shrunk(mask, dwi, radius_mm)), dwi, radius_mm) & mask
+def opened(mask: NDArray[np.bool_], dwi: DWI, radius_mm: float) -> NDArray[np.bool_]:
+    """The largest part that is wider than two radii, with what of the mask is near it."""
+    return grown(largest(shrunk(mask, dwi, radius_mm)), dwi, radius_mm) & mask
 
 
-def _closed(mask: NDArray[np.bool_], dwi: DWI, radius_mm: float) -> NDArray[np.bool_]:
+def closed(mask: NDArray[np.bool_], dwi: DWI, radius_mm: float) -> NDArray[np.bool_]:
+    """The mask with holes, and with gaps narrower than two radii, filled."""
     box = box_of(mask, (0, 0, 0))  # closing fills what lies between parts, never beyond them
     pad = int(np.ceil(radius_mm / dwi.voxel_size.min())) + 1
     padded = np.pad(mask[box], pad)
-    kept = _shrunk(_grown(padded, dwi, radius_mm), dwi, radius_mm)
+    kept = shrunk(grown(padded, dwi, radius_mm), dwi, radius_mm)
     kept = ndimage.binary_fill_holes(kept | padded)
     for axis in range(3):  # holes that open to the outside in 3-D but not in a plane
         for plane in np.moveaxis(kept, axis, 0):
@@ -166,7 +170,8 @@ def everything(dwi: DWI) -> NDArray[np.bool_]:
     return found
 
 
-def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Its largest connected part."""
     labels, count = ndimage.label(mask)
     if not count:
         return mask
@@ -179,6 +184,13 @@ MASK_METHODS = MethodTable(
     "mask",
     [
         Method("shells", shells, "Otsu on b0 and diffusion-weighted mean together, largest part"),
+        Method(
+            "network",
+            # A layer above this one: the network is loaded where it is asked for.
+            Deferred("fornix.nets.network_mask:network_mask"),
+            "the tissue network and shells together, without thin strips of scalp",
+            weights="tissue",
+        ),
         Method("median_otsu", median_otsu, "DIPY's median_otsu on the mean b0", peer="DIPY"),
         Method("everything", everything, "every voxel with signal; for crops and phantoms"),
     ],

@@ -1,4 +1,4 @@
-"""Tissue fractions, by which streamlines stop: from the diffusion scan alone, or from a segmentation.
+"""Tissue fractions, by which streamlines stop: from the diffusion tensor, or from a segmentation.
 
 White matter is where streamlines may run, grey matter where they must end, fluid where they must not go
 (anatomically constrained tracking, Smith et al., NeuroImage 2012).
@@ -30,20 +30,39 @@ class TissueFractions:
         wm: (X, Y, Z) white matter.
         gm: (X, Y, Z) grey matter.
         csf: (X, Y, Z) fluid.
+        notes: What a user should know of how they were had, a line each.
     """
 
     wm: NDArray[np.float32]
     gm: NDArray[np.float32]
     csf: NDArray[np.float32]
+    notes: tuple[str, ...] = ()
 
 
-def tissue_fractions(dwi: DWI, maps: Maps) -> TissueFractions:
-    """Tissue fractions from the diffusion tensor.
+@dataclass(frozen=True, eq=False)
+class TensorEvidence:
+    """What the tensor says of tissue, smoothed over a voxel, 0 outside of the brain.
 
-    Fluid rises where the mean diffusivity passes 1.5e-3 mm²/s (less ex vivo). What is not fluid is split by
-    FA at the
-    scan's own threshold (Otsu), smoothed over a voxel: FA is biased by noise, and its level differs by
-    protocol.
+    Attributes:
+        fa: (X, Y, Z) fractional anisotropy.
+        threshold: FA above which solid tissue is white matter, the scan's own: FA is biased by noise, and
+            its level differs by protocol.
+        csf: (X, Y, Z) fluid, in [0, 1].
+    """
+
+    fa: NDArray[np.float32]
+    threshold: float
+    csf: NDArray[np.float32]
+
+    def white(self, threshold: NDArray[np.floating] | float) -> NDArray[np.float64]:
+        """How likely solid tissue is white matter, (X, Y, Z) in [0, 1], by a threshold of FA."""
+        return sigmoid(self.fa - threshold, 0.0, 0.02)
+
+
+def tensor_evidence(dwi: DWI, maps: Maps) -> TensorEvidence:
+    """Anisotropy and fluid of a scan.
+
+    Fluid rises where the mean diffusivity passes 1.5e-3 mm²/s (less ex vivo).
 
     Args:
         dwi: The scan, of which only mask and grid are used.
@@ -53,16 +72,31 @@ def tissue_fractions(dwi: DWI, maps: Maps) -> TissueFractions:
     md, fa = maps["dti_md"].data, maps["dti_fa"].data
     md = md * 1e3 / diffusivity_scale(md, brain)
     solid = brain & (md < 1.3) & (fa > 0)
-    inside = ndimage.gaussian_filter(brain.astype(np.float32), 0.6)
-
-    def smooth(values: NDArray) -> NDArray[np.float32]:
-        blurred = ndimage.gaussian_filter((values * brain).astype(np.float32), 0.6)
-        return np.where(brain, blurred / np.maximum(inside, 1e-3), 0).astype(np.float32)
-
     threshold = np.clip(otsu(fa[solid]), 0.15, 0.3) if solid.any() else 0.2
-    csf = smooth(_sigmoid(md, 1.5, 0.12))
-    # Cortex lies between white matter and the brain's edge: anisotropy there is misalignment of the
-    # volumes or partial volume with fluid. The edge of the image is no edge of the brain.
+    csf = smoothed(sigmoid(md, 1.5, 0.12), brain)
+    return TensorEvidence(smoothed(fa, brain), float(threshold), csf)
+
+
+def tissue_fractions(dwi: DWI, maps: Maps) -> TissueFractions:
+    """Tissue fractions from the diffusion tensor alone.
+
+    What is not fluid is split by FA at the scan's own threshold (Otsu).
+
+    Args:
+        dwi: The scan, of which only mask and grid are used.
+        maps: With dti_fa, and dti_md in mm²/s.
+    """
+    brain, seen = dwi.brain(), tensor_evidence(dwi, maps)
+    return split(seen.white(seen.threshold) * deep_inside(dwi), seen.csf, brain)
+
+
+def deep_inside(dwi: DWI) -> NDArray[np.float64]:
+    """1 further than 4 mm from the brain's edge, 0 near it, (X, Y, Z); less in smaller heads.
+
+    Cortex lies between white matter and the brain's edge: anisotropy there is misalignment of the volumes or
+    partial volume with fluid. The edge of the image is no edge of the brain.
+    """
+    brain = dwi.brain()
     padded = np.pad(brain, 1, mode="edge")
     depth, box = np.zeros(padded.shape), box_of(padded, (1, 1, 1))
     if padded.all():  # a crop inside the head: no edge is near
@@ -70,10 +104,30 @@ def tissue_fractions(dwi: DWI, maps: Maps) -> TissueFractions:
     else:
         depth[box] = ndimage.distance_transform_edt(padded[box], sampling=dwi.voxel_size)
     mm = head_scale(brain, dwi.voxel_size)
-    deep = _sigmoid(depth[1:-1, 1:-1, 1:-1], 4.0 * mm, 0.5 * mm)
-    wm = smooth(_sigmoid(smooth(fa), float(threshold), 0.02) * deep) * (1 - csf)
+    return sigmoid(depth[1:-1, 1:-1, 1:-1], 4.0 * mm, 0.5 * mm)
+
+
+def split(
+    white: NDArray[np.floating], csf: NDArray[np.floating], brain: NDArray[np.bool_]
+) -> TissueFractions:
+    """Fractions of a brain whose fluid is known, and how likely the rest is white matter.
+
+    Args:
+        white: (X, Y, Z) in [0, 1]; it is smoothed over a voxel.
+        csf: (X, Y, Z) in [0, 1].
+        brain: (X, Y, Z).
+    """
+    wm = smoothed(white, brain) * (1 - csf)
     gm = np.where(brain, (1 - wm - csf).clip(0, 1), 0)
-    return TissueFractions(wm.astype(np.float32), gm.astype(np.float32), csf)
+    wm, gm, csf = (np.asarray(v, np.float32) for v in (wm, gm, np.where(brain, csf, 0)))
+    return TissueFractions(wm, gm, csf)
+
+
+def smoothed(values: NDArray[np.floating], brain: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Means over about a voxel, of voxels of the brain alone; 0 outside of it."""
+    inside = ndimage.gaussian_filter(brain.astype(np.float32), 0.6)
+    blurred = ndimage.gaussian_filter((values * brain).astype(np.float32), 0.6)
+    return np.where(brain, blurred / np.maximum(inside, 1e-3), 0).astype(np.float32)
 
 
 def tissue_from_segmentation(path: str | Path, dwi: DWI) -> TissueFractions:
@@ -105,7 +159,8 @@ def tissue_from_segmentation(path: str | Path, dwi: DWI) -> TissueFractions:
         tell(
             f"{Path(path).name} covers {100 * covered:.0f}% of the brain; is it aligned with the scan?"
         )
-    return TissueFractions(*(np.where(brain, v, 0).astype(np.float32) for v in resampled))
+    wm, gm, csf = (np.where(brain, v, 0).astype(np.float32) for v in resampled)
+    return TissueFractions(wm, gm, csf)
 
 
 def _fractions(values: NDArray[np.float32], path: str | Path) -> list[NDArray[np.float32]]:
@@ -148,5 +203,6 @@ def _resampled(
     return np.clip(resampled, 0, 1)
 
 
-def _sigmoid(values: NDArray, centre: float, width: float) -> NDArray[np.float64]:
+def sigmoid(values: NDArray, centre: float, width: float) -> NDArray[np.float64]:
+    """0 to 1, a half at `centre`."""
     return np.asarray(1 / (1 + np.exp(-np.clip((values - centre) / width, -30, 30))))

@@ -18,9 +18,11 @@ from fornix.core.methods import Method, MethodTable
 from fornix.core.tractogram import Tractogram
 from fornix.io import load_tractogram, save_tractogram
 from fornix.io.trx import TrxWriter
+from fornix.nets.tissue_segmentation import TissueSegmentation
 from fornix.tractography.criteria import TrackingCriteria
 from fornix.tractography.dipy_tracker import track_dipy
 from fornix.tractography.engine import track_engine
+from fornix.tractography.scan_tissue import scan_tissue
 from fornix.tractography.seeds import SEEDINGS
 from fornix.tractography.tissue_fractions import (
     TissueFractions,
@@ -37,7 +39,7 @@ def _compiled(
 ) -> Method:
     return Method(
         name, partial(track_engine, algorithm=name), summary, reference, weights=weights,
-        angle=angle, seedings=SEEDINGS, regions=True,
+        own_tissue=bool(weights), angle=angle, seedings=SEEDINGS, regions=True,
     )  # fmt: skip
 
 
@@ -107,7 +109,7 @@ def track(
     threshold: float = 0.1,
     min_length: float | None = None,
     max_length: float | None = None,
-    tissue: TissueFractions | str | Path | None = None,
+    tissue: TissueFractions | TissueSegmentation | str | Path | None = None,
     include: Sequence[NDArray[np.bool_]] = (),
     exclude: Sequence[NDArray[np.bool_]] = (),
     stop: Sequence[NDArray[np.bool_]] = (),
@@ -120,13 +122,14 @@ def track(
     """Track streamlines with anatomical stopping from the diffusion scan alone.
 
     A streamline is kept if both ends lie in grey matter (anatomically constrained tracking, Smith et
-    al., NeuroImage 2012, with tissue from the diffusion scan). `learned` ends where its network finds
-    the end of a fibre, in whatever tissue, and gives up what is not likely to be true
-    (`learned.policy`); all other criteria hold for it too. The same seed gives the same streamlines for
-    any number of threads, and a smaller count gives the first of them.
+    al., NeuroImage 2012, with tissue from the diffusion scan by `scan_tissue`). `learned` ends where its
+    network finds the end of a fibre, in whatever tissue, and gives up what is not likely to be true
+    (`learned.policy`); all other criteria hold for it too, by the tensor's tissue that it learned with.
+    The same seed gives the same streamlines for any number of threads, and a smaller count gives the
+    first of them.
 
     Args:
-        dwi: The scan, of which only grid and mask are used.
+        dwi: The scan with its mask; its signals tell the tissue unless that is given.
         maps: From `microstructure` and `fod`: dti_fa, dti_md, fod. Where the FOD has a standard
             deviation, `probabilistic` and `ptt` sample it too.
         method: An entry of TRACK_METHODS; `auto` is `probabilistic`.
@@ -140,7 +143,8 @@ def track(
         threshold: Of the FOD's typical largest amplitude, below which a direction is not taken.
         min_length: mm; 20 in a human brain if absent, less in a smaller one (`core.grid.head_scale`).
         max_length: mm; 250 in a human brain if absent.
-        tissue: Fractions, or a file for `tissue_from_segmentation`; by default from the maps.
+        tissue: Fractions, what the tissue network says of the scan (`nets.tissue_segmentation.segment`,
+            asked for if absent), or a file for `tissue_from_segmentation`.
         include: (X, Y, Z) masks to pass through, all of them.
         exclude: (X, Y, Z) masks never to enter.
         stop: (X, Y, Z) masks to end in.
@@ -185,7 +189,7 @@ def track(
         stop=tuple(stop),
         act_ends=act_ends,
     )
-    fractions = _tissue(tissue, dwi, maps)
+    fractions = _tissue(tissue, dwi, maps, entry.own_tissue)
     run = partial(
         entry.run,
         fod.data,
@@ -214,9 +218,14 @@ def track(
     return tractogram
 
 
-def _tissue(tissue: TissueFractions | str | Path | None, dwi: DWI, maps: Maps) -> TissueFractions:
-    if tissue is None:
-        return tissue_fractions(dwi, maps)
+def _tissue(
+    tissue: TissueFractions | TissueSegmentation | str | Path | None,
+    dwi: DWI,
+    maps: Maps,
+    by_tensor: bool,
+) -> TissueFractions:
+    if tissue is None or isinstance(tissue, TissueSegmentation):
+        return tissue_fractions(dwi, maps) if by_tensor else scan_tissue(dwi, maps, tissue)
     if not isinstance(tissue, TissueFractions):
         tissue = tissue_from_segmentation(tissue, dwi)
     if tissue.wm.shape != dwi.grid:

@@ -19,6 +19,7 @@ from fornix.io.files import sha256
 from fornix.io.names import results_folder
 from fornix.io.nifti import image_files
 from fornix.io.sidecar import read_sidecar
+from fornix.nets.tissue_segmentation import TissueSegmentation
 from fornix.preprocess.geometry.alignment import Aligned
 from fornix.workflow.job import Job, Show
 from fornix.workflow.qc_record import StepRecord
@@ -26,10 +27,14 @@ from fornix.workflow.qc_record import StepRecord
 
 @dataclass
 class State:
-    """What flows from stage to stage of one scan; `aligned` where this job registered its volumes."""
+    """What flows from stage to stage of one scan.
+
+    `aligned` is there where this job registered the volumes, `segmentation` where it asked the network.
+    """
 
     dwi: DWI
     aligned: Aligned | None = None
+    segmentation: TissueSegmentation | None = None
     maps: Maps = field(default_factory=Maps)
     tractogram: Tractogram | None = None
 

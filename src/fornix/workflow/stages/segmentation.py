@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from fornix.core.dwi import DWI
 from fornix.core.errors import tell
 from fornix.io import derivative, write_sidecar
 from fornix.io.files import atomic
@@ -16,6 +15,7 @@ from fornix.nets import weights
 from fornix.nets.tissue_net import CLASSES
 from fornix.nets.tissue_segmentation import NAME, TissueSegmentation, segment
 from fornix.workflow.job import Job
+from fornix.workflow.state import State
 
 #: Name in files (BIDS), and what it is, of each class after the background.
 LABELS = (
@@ -25,13 +25,15 @@ LABELS = (
 )  # fmt: skip
 
 
-def segmentation_stage(job: Job, dwi: DWI) -> None:
+def segmentation_stage(job: Job, state: State) -> None:
     """STEM_dseg with its table, and STEM_label-…_probseg: tissues, and the left side of the head.
 
     Args:
         job: The scan's job.
-        dwi: The scan as it is fitted, with its mask: outside of it all is 0.
+        state: Its scan as it is fitted, with its mask: outside of it all is 0. Gains the segmentation, unless
+            the files are there already.
     """
+    dwi = state.dwi
     before = job.key  # no later result depends on it
     dseg = job.out / derivative(job.stem, "dseg")
 
@@ -71,7 +73,7 @@ def segmentation_stage(job: Job, dwi: DWI) -> None:
             tell(note)
         return found
 
-    job.step(
+    state.segmentation = job.step(
         "tissue",
         {"classes": CLASSES, "weights": weights.load(NAME).label},
         compute,

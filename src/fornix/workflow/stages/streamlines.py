@@ -10,6 +10,9 @@ from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError, tell
 from fornix.core.tractogram import Tractogram
 from fornix.io import derivative, load_tractogram, save_tractogram, write_sidecar
+from fornix.nets import weights
+from fornix.nets.tissue_segmentation import NAME as TISSUE
+from fornix.tractography.scan_tissue import scan_tissue
 from fornix.tractography.track import TRACK_METHODS, track
 from fornix.workflow.job import Job
 from fornix.workflow.options import Options
@@ -37,11 +40,17 @@ def track_stage(
         track_options: Of the tracking; by default those of `track`.
     """
     chosen = TrackOptions() if track_options is None else track_options
-    method = TRACK_METHODS.named(method).name
+    entry = TRACK_METHODS.named(method)
+    method, by_network = entry.name, chosen.tissue is None and not entry.own_tissue
+    notes: list[str] = []
     streamed = options.tractogram_format == "trx"
     path = job.out / f"{job.stem}_tractogram.{options.tractogram_format}"
 
     def compute(progress: Any) -> Tractogram:
+        asked = chosen.arguments(state.dwi)
+        if by_network:
+            asked["tissue"] = scan_tissue(state.dwi, state.maps, state.segmentation)
+            notes.extend(asked["tissue"].notes)
         return track(
             state.dwi,
             state.maps,
@@ -51,7 +60,7 @@ def track_stage(
             threads=options.threads,
             progress=progress,
             out=path if streamed else None,
-            **chosen.arguments(state.dwi),
+            **asked,
         )
 
     def save(tractogram: Tractogram, provenance: dict[str, Any]) -> list[Path]:
@@ -74,13 +83,19 @@ def track_stage(
             "count": count,
             "seed": options.seed,
             "format": options.tractogram_format,
+            **({"tissue": _tissue_label()} if by_network else {}),
             **chosen.record(),
         },
         compute,
         save,
         lambda: load_tractogram(path, reference=reference, mapped=streamed),
         summary,
+        lambda tractogram: notes,
     )
+
+
+def _tissue_label() -> str:
+    return weights.load(TISSUE).label if weights.available(TISSUE) else "tensor"
 
 
 def fibre_stages(

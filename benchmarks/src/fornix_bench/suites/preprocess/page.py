@@ -14,8 +14,8 @@ from fornix_bench.table import Row, environment, markdown, read_csv, write_csv, 
 _TEXTS = {
     "tissue": "## Brain and tissues\n\nDice against the truth of simulated heads (goals: brain 0.98, tissues "
     "0.85, deep grey matter 0.8), which have nothing around the brain. `left`: share of voxels on the right "
-    "side. Real scans, with all methods' outlines: red network, cyan `shells`, green median_otsu, yellow "
-    "dwi2mask:\n\n![tissues of the real scans](tissue.webp)",
+    "side. Real scans, with all methods' outlines: magenta network, red `network` of the masks, cyan "
+    "`shells`, green median_otsu, yellow dwi2mask:\n\n![tissues of the real scans](tissue.webp)",
     "quality": "## Quality\n\nSlices with at least 5% of the largest slice's brain. `found at 1% false`: at "
     "the score that one good slice in a hundred passes (goal: 0.95); `found`, `false`: as reported. Spikes "
     "in weighted volumes. `auc`: of the verdict's score (goal: 0.95).",

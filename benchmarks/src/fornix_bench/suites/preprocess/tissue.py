@@ -26,6 +26,7 @@ from fornix.core.compute import use_threads
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
 from fornix.io import load, save_scan
+from fornix.nets.network_mask import network_mask
 from fornix.nets.tissue_net import CLASSES
 from fornix.nets.tissue_segmentation import TissueSegmentation, segment
 from fornix.physics import simulate
@@ -108,7 +109,7 @@ def rows(threads: int = 2, quick: bool = False, judge: bool = True) -> list[Row]
 def masks(threads: int = 2) -> dict[str, Callable[[DWI], Any]]:
     """Methods by name: the network gives a segmentation, the others a mask."""
     made: dict[str, Callable[[DWI], Any]] = {
-        "network": segment, "shells": shells, "median_otsu": median_otsu
+        "network": segment, "network mask": network_mask, "shells": shells, "median_otsu": median_otsu
     }  # fmt: skip
     if shutil.which("dwi2mask"):
         made["dwi2mask"] = lambda dwi: dwi2mask(dwi, threads)
@@ -274,7 +275,10 @@ def _pictured(
     size = dwi.voxel_size[np.argsort(order)]
     there = np.argwhere(labels > 0) if labels.any() else np.argwhere(labels == 0)
     centre = there.mean(0).astype(int)
-    colours = {"network": "red", "shells": "cyan", "median_otsu": "lime", "dwi2mask": "yellow"}
+    colours = {
+        "network": "magenta", "network mask": "red", "shells": "cyan", "median_otsu": "lime",
+        "dwi2mask": "yellow",
+    }  # fmt: skip
     for k, axis in enumerate((2, 1, 0)):
         a, b = (i for i in range(3) if i != axis)
         cut = [np.rot90(v.take(centre[axis], axis)) for v in (b0, labels, left)]
