@@ -70,7 +70,7 @@ def tracts_command(
     from fornix.workflow import stages as p
 
     with scan.prepared(path, out, checked=False) as (job, state):
-        head, warp = p.register_stage(job, state.dwi, p.Options(threads=scan.threads))
+        head, warp = p.register_stage(job, state, p.Options(threads=scan.threads))
         p.tracts_stage(job, state.dwi, head, warp, method, _atlases(atlas))
 
 
@@ -102,7 +102,7 @@ def profile_command(
         try:
             tracts = load_tracts(job.out, job.stem)
         except FornixError:
-            head, warp = p.register_stage(job, state.dwi, options)
+            head, warp = p.register_stage(job, state, options)
             tracts = p.tracts_stage(job, state.dwi, head, warp, "evidence", ("tracts72",))
         p.profile_stage(job, tracts, state, options, nodes)
 
@@ -137,6 +137,42 @@ def warp_command(
     from fornix.workflow.registration import warp_file
 
     warp_file(source, warp, out, kind, modulate)
+
+
+def label_command(
+    tractogram: Annotated[
+        Path,
+        typer.Argument(help="Tractogram (trx, tck, trk) of the same head.", show_default=False),
+    ],
+    tracts: Annotated[
+        Path, typer.Option("--tracts", help="Folder that fornix tracts wrote.", show_default=False)
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--out",
+            help="Folder for one tractogram a tract and their table.",
+            show_default=False,
+        ),
+    ],
+    threshold: Annotated[
+        float, typer.Option("--threshold", help="Score from which a streamline belongs to a tract.")
+    ] = 0.4,
+    extension: Annotated[str, typer.Option("--format", help="trx, tck or trk.")] = "tck",
+) -> None:
+    """Which tract each streamline of a tractogram belongs to, whoever tracked it.
+
+    Writes one file a tract and a table: streamlines, mean length, mean score of each, and those of no tract.
+
+    [bold]Example[/]
+
+      fornix label out/sub-01_tractogram.trx --tracts out -o bundles
+    """
+    from fornix.workflow.labelling import label_file
+
+    o.check_tractogram(extension)
+    typer.echo(label_file(tractogram, tracts, out, threshold, extension))
 
 
 def _atlases(text: str) -> tuple[str, ...]:

@@ -36,17 +36,18 @@ _LEAST_BRAIN = 0.25
 NAMES = ("dwi", "mni")
 
 
-def register_stage(job: Job, dwi: DWI, options: Options) -> tuple[Features, HeadMap]:
+def register_stage(job: Job, state: State, options: Options) -> tuple[Features, HeadMap]:
     """The scan on the template: warps both ways, as ITK and MRtrix3 files.
 
     Args:
         job: Where they are written.
-        dwi: The scan as it is fitted, with its mask.
+        state: The scan as it is fitted, with its mask, and its tissues where they are known already.
         options: Of the run.
 
     Raises:
         FornixError: The scan shows no human brain.
     """
+    dwi = state.dwi
     brain = dwi.brain()
     if head_scale(brain, dwi.voxel_size) < 1:
         raise FornixError("the brain is smaller than a human's, and the template is a human head")
@@ -56,7 +57,7 @@ def register_stage(job: Job, dwi: DWI, options: Options) -> tuple[Features, Head
             f"the scan shows {litres:.2f} litres of brain, too little to tell where in the head it lies "
             f"(from {_LEAST_BRAIN:g} on)"
         )
-    head = scan_features(dwi)
+    head = scan_features(dwi, state.segmentation)
 
     def compute(progress: Any) -> HeadMap:
         warp = register(head, mni_template().features(), threads=options.threads, progress=progress)
@@ -168,7 +169,7 @@ def tract_stages(job: Job, state: State, options: Options, scan_key: str, maps_k
     """
     try:
         job.key = scan_key
-        head, warp = register_stage(job, state.dwi, options)
+        head, warp = register_stage(job, state, options)
         tracts = tracts_stage(job, state.dwi, head, warp, options.tract_method, ("tracts72",))
         job.key = key_of(job.key, maps_key)
         profile_stage(job, tracts, state, options)
