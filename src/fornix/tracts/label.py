@@ -50,8 +50,8 @@ def label_streamlines(
 ) -> Labels:
     """Give every streamline the tract that it stays in, runs along and ends with.
 
-    """Give every streamline the tract that it stays in, runs along and ends with.
-    over volume, with that of its ends. It is then accepted by its score: the mean of probability times the
+    Tracts share voxels: among those that hold a streamline the densest wins, the mean logarithm of its
+    probability over its volume, with that of its ends. It is then accepted by its score: the mean of probability times the
     agreement of direction, less where its ends lie outside of the tract's.
 
     Args:
