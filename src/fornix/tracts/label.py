@@ -51,8 +51,8 @@ def label_streamlines(
     """Give every streamline the tract that it stays in, runs along and ends with.
 
     Tracts share voxels: among those that hold a streamline the densest wins, the mean logarithm of its
-    probability over its volume, with that of its ends. It is then accepted by its score: the mean of probability times the
-    agreement of direction, less where its ends lie outside of the tract's.
+    probability over its volume, with that of its ends. It is then accepted by its score: the mean of
+    probability times the agreement of direction, less where its ends lie outside of the tract's.
 
     Args:
         tractogram: World mm, of the same head.
