@@ -42,6 +42,7 @@ _PUBLIC = {
     "estimate_noise": "fornix.preprocess",
     "filter_tractogram": "fornix.tractography.filtering.filter",
     "fod": "fornix.estimators.fod",
+    "label_streamlines": "fornix.tracts.label",
     "load": "fornix.io",
     "load_maps": "fornix.io",
     "load_tractogram": "fornix.io",
@@ -52,8 +53,10 @@ _PUBLIC = {
     "save_scan": "fornix.io",
     "save_tractogram": "fornix.io",
     "score": "fornix.tractography.scoring.score",
+    "segment_tracts": "fornix.tracts.segment",
     "simulate": "fornix.physics",
     "track": "fornix.tractography.track",
+    "tract_profiles": "fornix.tracts.profile",
 }
 
 __all__ = [
@@ -82,6 +85,7 @@ __all__ = [
     "estimate_noise",
     "filter_tractogram",
     "fod",
+    "label_streamlines",
     "load",
     "load_maps",
     "load_tractogram",
@@ -92,8 +96,10 @@ __all__ = [
     "save_scan",
     "save_tractogram",
     "score",
+    "segment_tracts",
     "simulate",
     "track",
+    "tract_profiles",
 ]
 
 if TYPE_CHECKING:
@@ -118,6 +124,9 @@ if TYPE_CHECKING:
     from fornix.tractography.scoring.truth import BundleTruth
     from fornix.tractography.tissue_fractions import TissueFractions
     from fornix.tractography.track import track
+    from fornix.tracts.label import label_streamlines
+    from fornix.tracts.profile import tract_profiles
+    from fornix.tracts.segment import segment_tracts
     from fornix.workflow.options import Options
     from fornix.workflow.scan_facts import ScanFacts, describe
 

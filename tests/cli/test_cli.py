@@ -17,7 +17,7 @@ import pytest
 
 COMMANDS = [
     "run", "info", "denoise", "mask", "correct", "microstructure", "fod", "track", "predict", "report",
-    "simulate", "bench", "cite",
+    "simulate", "bench", "cite", "qc", "register", "warp", "tracts", "profile", "label",
 ]  # fmt: skip
 
 
