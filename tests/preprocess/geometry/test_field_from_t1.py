@@ -48,7 +48,7 @@ def t1_of(head: Anatomy, move: tuple[float, ...], size: float = 2.0) -> T1:
 def scanned() -> Phantom:
     return simulate(
         protocol=shells(1, (1000, 6)), snr=25, seed=8, voxel_size=4.0, threads=1,
-        artefacts=Artefacts(field=90, phase_encoding="j", readout_time=READOUT),
+        artefacts=Artefacts(field=60, phase_encoding="j", readout_time=READOUT),
     )  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def test_residual_displacement(scanned, t1):
     large = np.abs(truth - np.median(truth)) > 4
     assert large.sum() > 50
     error -= np.median(error)
-    assert np.median(np.abs(error[large])) < 0.6 * np.median(np.abs(truth[large]))
+    assert np.median(np.abs(error[large])) < 0.75 * np.median(np.abs(truth[large]))
     assert field.after > field.before + 0.1
     assert field.source == "T1"
     assert "estimate from sub-1_T1w.nii.gz" in notes[-1]

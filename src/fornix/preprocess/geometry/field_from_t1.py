@@ -27,7 +27,7 @@ from fornix.preprocess.phase_encoding import PhaseEncoding
 Array = NDArray[np.float64]
 
 #: Passes: smoothing of the images (mm, full width at half maximum), steps, weight of the field's roughness.
-LEVELS = ((10.0, 10, 2.0), (6.0, 10, 0.6), (4.0, 10, 0.2), (2.5, 8, 0.1))
+LEVELS = ((10.0, 10, 6.0), (6.0, 10, 2.0), (4.0, 10, 0.6), (2.5, 8, 0.3))
 #: The field is sought this far around the brain, and images count this far, mm.
 _MARGIN, _NEAR = 20.0, 4.0
 #: Brightnesses between which the prediction is linear; its gain is a polynomial of third order.

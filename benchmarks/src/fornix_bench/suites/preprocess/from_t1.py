@@ -6,8 +6,10 @@ own. A constant displacement cannot be told from a shift of the T1, so it does n
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from scipy import ndimage
 
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
+from fornix.io import load
 from fornix.physics import simulate
 from fornix.physics.protocol import shells
 from fornix.physics.scanner import Artefacts
@@ -30,7 +33,12 @@ from fornix_bench.table import Row
 Array = NDArray[np.float64]
 
 #: Own heads: seed, voxel mm, largest field in Hz, SNR.
-HEADS = ((5, 2.5, 80.0, 20.0), (6, 2.5, 60.0, 15.0), (8, 3.0, 70.0, 25.0))
+HEADS = ((5, 2.5, 80.0, 20.0), (8, 3.0, 70.0, 25.0))
+#: Real pairs, the first of which gets a stand-in for a T1.
+PAIRS = (
+    ("uih-umr770_b930x16_dir-AP", "uih-umr770_b930x16_dir-PA"),
+    ("siemens-xa30_b2500x20_dir-PA", "siemens-xa30_b2500x20_dir-AP"),
+)
 READOUT = 0.05
 #: mm and radians by which the T1 is moved.
 MOVE = np.array([3.0, -4.0, 5.0, 0.05, -0.04, 0.06])
@@ -79,7 +87,7 @@ def rows(threads: int = 2, quick: bool = False) -> list[Row]:
             about = f"own, T1 alone, {size:g} mm, up to {hz:g} Hz"
             made.append(_row(about, phantom.dwi, t1, encoding, truth.field_map, phantom.mask))
         if not quick:
-            made += _judged()
+            made += [*_judged(), *_real()]
     return made
 
 
@@ -101,6 +109,19 @@ def _judged() -> list[Row]:
     assert encoding is not None
     t1 = synthetic_t1(shares, head.affine)
     return [_row("trxscan, T1 alone, 3 mm", scan.dwi, t1, encoding, field, head.mask)]
+
+
+def _real() -> list[Row]:
+    """A pair's corrected b0, its contrast turned over, stands in for the T1; its field for the truth."""
+    folder, made = Path(os.environ.get("FORNIX_TEST_DATA", "../shared/data")) / "dwi", []
+    for name, other in PAIRS:
+        dwi = brain_mask(load(folder / name / "dwi.nii.gz"))
+        pair = Acquisition.of(dwi, load(folder / other / "dwi.nii.gz"))
+        field, encoding, _ = find_field(dwi, pair)
+        bright = field.first / np.median(field.first[dwi.brain()])
+        t1 = T1((np.exp(-bright) * (bright > 0.08)).astype(np.float32), dwi.affine)
+        made.append(_row(f"{name}, stand-in for a T1", dwi, t1, encoding, field.hz, dwi.brain()))
+    return made
 
 
 def _row(

@@ -45,8 +45,10 @@ _TEXTS = {
     "(goal: half), `r`: correlation of their b0s. [Pictures](preprocess-scans.md).",
     "from_t1": "## Susceptibility field from a T1 alone\n\nThe T1 is made of the simulator's tissue and "
     "moved. `displaced`: from the median, before correction; a constant displacement cannot be told from a "
-    "shift of the T1 and does not count (goal: median error 0.5 mm). A T1 of another head is not told from "
-    "the head's own: with one deformed by 5 mm the correlation rose as well.",
+    "shift of the T1 and does not count (goal: median error 0.5 mm). Real pairs: the corrected b0 with its "
+    "contrast turned over stands in for a T1, the pair's field for the truth; how stiff the field is was "
+    "chosen on these and on own heads. Where displacements are small, little or nothing is gained. A T1 of "
+    "another head is not told from the head's own: with one deformed by 5 mm the correlation rose as well.",
     "field": "## Susceptibility field from a reversed pair\n\nGoal: median error 0.5 mm; b0s of real pairs "
     "correlate above 0.97 in the brain.",
 }
