@@ -60,6 +60,7 @@ def run(
     exclude: Sequence[int] = (),
     truth: str | Path | None = None,
     reversed_scan: str | Path | None = None,
+    t1: str | Path | None = None,
     show: Show | None = None,
 ) -> Outcome:
     """The whole job on one scan; safe to stop and run again.
@@ -77,6 +78,7 @@ def run(
         truth: A folder of true maps (from `fornix simulate`) to stand beside the estimates.
         reversed_scan: A scan or b0s of the other phase direction, from which the susceptibility field is
             had.
+        t1: A T1 of the same head, from which the field is estimated where there is no reversed scan.
         show: Tells what the job does; silent if absent.
 
     Returns:
@@ -96,13 +98,13 @@ def run(
         max_memory=options.max_memory,
     )
     denoiser, corrections = PREPROCESS[options.preprocess]
-    pair = acquisition_of(scan, options, reversed_scan)
+    pair = acquisition_of(scan, options, reversed_scan, t1)
     show = show or Silent()
     show.plan(plan(scan, options, pair))
-    with protected(path, bval, bvec, grad, mask, reversed_scan):
+    with protected(path, bval, bvec, grad, mask, reversed_scan, t1):
         job = open_job(out, path, scan, show, mask, exclude)
         state = State(scan)
-        desc = "brain" if pair.reversed_scan is None else "raw"
+        desc = "raw" if pair.tells_field else "brain"
         mask_stage(job, state, options.mask_method, given=mask, desc=desc)
         noise_stage(job, state, options.noise, options.sigma)
         check_stage(job, state)

@@ -148,6 +148,13 @@ Reversed = Annotated[
         help="Scan or b0s of the other phase direction: the susceptibility field is had from the pair.",
     ),
 ]
+T1Scan = Annotated[
+    Path | None,
+    typer.Option(
+        "--t1",
+        help="T1 of the same head, 3-D: without --reversed the field is estimated from it.",
+    ),
+]
 PhaseEncodingOption = Annotated[
     str | None,
     typer.Option(

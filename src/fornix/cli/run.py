@@ -25,6 +25,7 @@ def run_command(
         ),
     ] = "full",
     reversed_scan: o.Reversed = None,
+    t1: o.T1Scan = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done and why, and stop.")
     ] = False,
@@ -102,7 +103,7 @@ def run_command(
     show, start = Shown(), time.perf_counter()
     if dry_run:
         dwi = scan.load(path)
-        show.plan(plan(dwi, options, acquisition_of(dwi, options, reversed_scan)))
+        show.plan(plan(dwi, options, acquisition_of(dwi, options, reversed_scan, t1)))
         return
     try:
         result = run(
@@ -117,6 +118,7 @@ def run_command(
             exclude=scan.excluded,
             truth=truth,
             reversed_scan=reversed_scan,
+            t1=t1,
             show=show,
         )
     finally:

@@ -68,6 +68,7 @@ def correct_command(
         str, o.method_option("correct", what="Corrections in order, by comma")
     ] = "gibbs,eddy,bias",
     reversed_scan: o.Reversed = None,
+    t1: o.T1Scan = None,
     phase_encoding: o.PhaseEncodingOption = None,
     readout_time: o.ReadoutTime = None,
     *,
@@ -75,7 +76,8 @@ def correct_command(
 ) -> None:
     """Gibbs ringing, head motion, eddy currents and distortion (gradients turned along), bias field.
 
-    Writes STEM_desc-preproc_dwi, STEM_desc-confounds_timeseries.tsv and, with --reversed, STEM_fieldmap.
+    Writes STEM_desc-preproc_dwi, STEM_desc-confounds_timeseries.tsv and, with --reversed or --t1,
+    STEM_fieldmap.
 
     [bold]Examples[/]
 
@@ -89,11 +91,15 @@ def correct_command(
     words = tuple(word.strip() for word in method.split(","))
     for word in words:
         CORRECT_METHODS[word]
+    if (reversed_scan or t1) and not {"motion", "eddy"} & set(words):
+        raise FornixError(
+            "--reversed and --t1 need motion or eddy among the corrections (--method), which use the field"
+        )
     settings = p.Options(
         threads=scan.threads, max_memory=scan.max_memory, phase_encoding=phase_encoding,
         readout_time=readout_time,
     )  # fmt: skip
-    desc = "brain" if reversed_scan is None else "raw"
+    desc = "brain" if reversed_scan is None and t1 is None else "raw"
     with scan.prepared(path, out, desc=desc) as (job, state):
         p.preprocess_stage(
             job,
@@ -102,8 +108,41 @@ def correct_command(
             words,
             settings,
             "correct",
-            p.acquisition_of(state.dwi, settings, reversed_scan),
+            p.acquisition_of(state.dwi, settings, reversed_scan, t1),
         )
+
+
+@reads_scan("sigma")
+def distortion_command(
+    path: o.Input,
+    out: o.Out,
+    reversed_scan: o.Reversed = None,
+    t1: o.T1Scan = None,
+    phase_encoding: o.PhaseEncodingOption = None,
+    readout_time: o.ReadoutTime = None,
+    *,
+    scan: ScanOptions,
+) -> None:
+    """The susceptibility field alone: from a reversed scan, or an estimate from a T1.
+
+    Writes STEM_fieldmap (Hz) and the b0s unwarped; `fornix correct` and `fornix run` find it themselves.
+
+    [bold]Examples[/]
+
+      fornix distortion dwi_dir-AP.nii.gz --reversed dwi_dir-PA.nii.gz -o out
+      fornix distortion dwi.nii.gz --t1 T1w.nii.gz -o out
+    """
+    from fornix.workflow import stages as p
+
+    settings = p.Options(
+        threads=scan.threads, max_memory=scan.max_memory, phase_encoding=phase_encoding,
+        readout_time=readout_time,
+    )  # fmt: skip
+    with scan.job(path, out) as (job, state):
+        acquisition = p.acquisition_of(state.dwi, settings, reversed_scan, t1)
+        p.field_possible(acquisition)  # says what is missing before any work
+        p.mask_stage(job, state, given=scan.mask, desc="raw")
+        p.field_stage(job, state, acquisition)
 
 
 @reads_scan()

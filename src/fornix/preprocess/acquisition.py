@@ -18,6 +18,21 @@ _TILT = 3.0
 
 
 @dataclass(frozen=True, eq=False)
+class T1:
+    """An image of the head that EPI does not distort.
+
+    Attributes:
+        data: (X, Y, Z), any unit.
+        affine: (4, 4) voxel to world, mm.
+        name: Of its file.
+    """
+
+    data: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    name: str = "T1"
+
+
+@dataclass(frozen=True, eq=False)
 class Acquisition:
     """What is known of how a scan was taken.
 
@@ -29,6 +44,7 @@ class Acquisition:
         partial_fourier: Share of the phase-encoded lines that were measured, above 0.5 up to 1.
         doubts: What in the sidecar cannot be or speaks against a correction, one line each.
         interpolated: Why the images are taken for interpolated; empty where nothing says so.
+        t1: From which the field is estimated where there is no reversed scan.
     """
 
     encoding: PhaseEncoding | None = None
@@ -38,6 +54,12 @@ class Acquisition:
     partial_fourier: float = 1.0
     doubts: tuple[str, ...] = ()
     interpolated: str = ""
+    t1: T1 | None = None
+
+    @property
+    def tells_field(self) -> bool:
+        """Whether there is anything from which the susceptibility field can be had."""
+        return self.reversed_scan is not None or self.t1 is not None
 
     @classmethod
     def of(

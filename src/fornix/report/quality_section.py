@@ -56,24 +56,41 @@ def quality_section(folder: Path, stem: str, dwi: DWI, record: dict[str, Any]) -
     parts.append(
         figure_block(f.mask_outline(dwi), "The brain mask on the mean b0; left is left.", dark=True)
     )
-    parts += [_pair(dwi, pair), _tissues(dwi, folder / derivative(stem, "dseg"))]
+    parts += [
+        _pair(dwi, pair),
+        _with_t1(dwi, [pair[0], folder / f"{stem}_space-dwi_T1w.nii.gz"]),
+        _tissues(dwi, folder / derivative(stem, "dseg")),
+    ]
     return "".join(parts)
 
 
 def _pair(dwi: DWI, files: list[Path]) -> str:
     """The b0s of a reversed pair after undistortion."""
-    if not all(file.exists() for file in files):
-        return ""
-    brain, drawn = dwi.brain(), []
     texts = (
         "The b0, undistorted.",
         "The b0 of the reversed scan, undistorted: it should look alike.",
     )
+    return _drawn(dwi, files, texts, "Reversed pair")
+
+
+def _with_t1(dwi: DWI, files: list[Path]) -> str:
+    """The b0 after undistortion by an estimate from a T1, and the T1."""
+    texts = (
+        "The b0, undistorted by a field that is an estimate from the T1.",
+        "The T1 on the scan's grid: shapes should agree, also above sinuses and ears.",
+    )
+    return _drawn(dwi, files, texts, "T1")
+
+
+def _drawn(dwi: DWI, files: list[Path], texts: tuple[str, ...], title: str) -> str:
+    if not all(file.exists() for file in files):
+        return ""
+    brain, drawn = dwi.brain(), []
     for file, text in zip(files, texts):
         data = read_volume(file)[0]
         made = f.mosaic(data, dwi, 0, float(np.percentile(data[brain], 99)), "gray")
         drawn.append(figure_block(made, text, dark=True))
-    return "<h3>Reversed pair</h3>" + "".join(drawn)
+    return f"<h3>{title}</h3>" + "".join(drawn)
 
 
 def _tissues(dwi: DWI, dseg: Path) -> str:

@@ -37,7 +37,7 @@ _KINDS = (
         "_desc-confounds_timeseries.tsv",
         "pose of the head, eddy field and lost slices of each volume",
     ),
-    ("_fieldmap.nii.gz", "susceptibility field, Hz; beside it both unwarped b0s"),
+    ("_fieldmap.nii.gz", "susceptibility field, Hz; beside it unwarped b0s"),
     ("_dseg.nii.gz", "tissue of each voxel; beside it its table and a probability map of each"),
     ("_desc-brain_mask.nii.gz", "brain mask"),
     ("_desc-raw_mask.nii.gz", "brain mask of the raw, distorted scan"),

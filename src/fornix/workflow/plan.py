@@ -63,8 +63,10 @@ def _geometry(acquisition: Acquisition, eddy: bool) -> str:
         )
     if partner is not None:
         found.append(f"the field, from the pair with {partner.stem}")
+    elif acquisition.t1 is not None:
+        found.append(f"the field, an estimate from {acquisition.t1.name} along the phase axis")
     else:
-        found.append("no field, so distortion stays (--reversed)")
+        found.append("no field, so distortion stays (--reversed, or --t1 for an estimate)")
     how = ""
     if encoding is not None:
         how = f"; phase encoding {encoding}" + ("" if encoding.known_sign else ", sense not known")

@@ -7,26 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import ndimage
 
 from fornix.core.dwi import DWI
-from fornix.core.errors import FornixError, tell
+from fornix.core.errors import tell
 from fornix.physics.scanner.fields import EDDY_TERMS
-from fornix.preprocess.acquisition import Acquisition, in_axes_of
+from fornix.preprocess.acquisition import Acquisition
 from fornix.preprocess.geometry._sampling import spline
 from fornix.preprocess.geometry.alignment import Aligned, align
-from fornix.preprocess.geometry.field import FieldEstimate, estimate_field
+from fornix.preprocess.geometry.field import FieldEstimate
+from fornix.preprocess.geometry.field_source import find_field
 from fornix.preprocess.geometry.resampling import resample
 from fornix.preprocess.geometry.transform import Geometry
-from fornix.preprocess.phase_encoding import PhaseEncoding
 
 Progress = Callable[[int, int], None]
 
 #: Thinner grids and smaller brains show too little to register.
 _THINNEST, _SMALLEST = 5, 2000
-#: Corrected images of one head that correlate less than this in the brain are not of one head.
-_SAME_HEAD = 0.8
 #: Radius at which turns count as mm in framewise displacement.
 _RADIUS = 50.0
 
@@ -38,7 +34,7 @@ class Corrected:
     Attributes:
         dwi: On the grid of the head at rest, gradients turned along.
         aligned: Geometry, residuals, lost slices; None where nothing could be registered.
-        field: From the reversed scan, None without one.
+        field: From the reversed scan or the T1, None without them.
         notes: One line each.
     """
 
@@ -84,15 +80,13 @@ def correct_geometry(
         progress: Called with (rounds done, in all).
 
     Raises:
-        FornixError: The reversed scan is not reversed, of another grid, or of another head.
+        FornixError: As of `find_field`.
     """
     acquisition = acquisition or Acquisition.of(dwi)
     encoding, notes = acquisition.encoding, list(acquisition.doubts)
     field = None
-    if acquisition.reversed_scan is not None:
-        encoding, more = _pair(acquisition)
-        notes += more
-        field, more = _field(dwi, acquisition.reversed_scan, encoding)
+    if acquisition.tells_field:
+        field, encoding, more = find_field(dwi, acquisition)
         notes += more
     elif encoding is None and eddy:
         notes.append(
@@ -149,75 +143,3 @@ def _words(found: Aligned) -> list[str]:
             f"volumes {worst.tolist()} are destroyed in most slices: leave them out with --exclude"
         )
     return words
-
-
-def _pair(acquisition: Acquisition) -> tuple[PhaseEncoding, list[str]]:
-    """How the first scan of a pair is distorted."""
-    own, other = acquisition.encoding, acquisition.reversed_encoding
-    known = own or (None if other is None else other.reversed)
-    if known is None:
-        raise FornixError(
-            "the phase-encoding axis of the pair is not known: give --phase-encoding (i, j or k)"
-        )
-    if own is not None and other is not None:
-        if own.axis != other.axis:
-            raise FornixError(
-                f"the scans of the pair are phase-encoded along {own} and {other}: no reversed pair"
-            )
-        if own.known_sign and other.known_sign and own.sign == other.sign:
-            raise FornixError(
-                f"both scans of the pair are phase-encoded along {own}: --reversed must be the other way"
-            )
-        if not own.known_sign and other.known_sign:
-            known = PhaseEncoding(own.axis, -other.sign, own.readout_time, True, own.known_time)
-    words = []
-    if not known.known_sign:
-        words.append(
-            f"the sense of phase encoding along {'ijk'[known.axis]} is in neither sidecar: the pair is "
-            "corrected all the same, but the field's sign in Hz is a guess"
-        )
-    if not known.known_time:
-        words.append(
-            f"the readout time is not known: {known.readout_time} s is taken, which only scales "
-            "the field in Hz"
-        )
-    return known, words
-
-
-def _field(dwi: DWI, other: DWI, encoding: PhaseEncoding) -> tuple[FieldEstimate, list[str]]:
-    """The field that a reversed scan shows."""
-    if not (dwi.gradients.b0_mask.any() and other.gradients.b0_mask.any()):
-        raise FornixError("the field needs a b0 in both scans of the pair")
-    in_axes_of(encoding, dwi.affine, other.affine)  # refuses a tilted one
-    first = dwi.volume(int(np.flatnonzero(dwi.gradients.b0_mask)[0]))
-    second = other.volume(int(np.flatnonzero(other.gradients.b0_mask)[0]))
-    if other.grid != dwi.grid or not np.allclose(
-        other.affine, dwi.affine, atol=0.02 * float(dwi.voxel_size.min())
-    ):
-        second = _on_grid(second, other, dwi)
-    mask = dwi.brain()
-    if dwi.mask is not None:
-        mask = mask | (ndimage.gaussian_filter(second, 1.0) > 0.4 * np.median(second[mask]))
-        mask &= ndimage.binary_dilation(dwi.brain(), iterations=4)
-    found = estimate_field(first, second, mask, dwi.affine, encoding)
-    words = []
-    if found.after < _SAME_HEAD or found.after < found.before - 0.01:
-        raise FornixError(
-            f"after correction the b0s of the pair correlate by {found.after:.2f} in the brain "
-            f"(as measured {found.before:.2f}): they are not a reversed pair of one head"
-        )
-    largest = np.abs(found.hz[mask]).max() * encoding.readout_time
-    words.append(
-        f"the field displaces up to {largest:.1f} voxels; the b0s of the pair correlate by "
-        f"{found.before:.3f} as measured, by {found.after:.3f} corrected"
-    )
-    return found, words
-
-
-def _on_grid(image: NDArray[np.float32], other: DWI, dwi: DWI) -> NDArray[np.float32]:
-    """An image of another grid on the scan's."""
-    matrix = np.linalg.inv(other.affine) @ dwi.affine
-    moved = ndimage.affine_transform(
-        image, matrix[:3, :3], matrix[:3, 3], output_shape=dwi.grid, order=3, mode="nearest"
-    )
-    return np.asarray(np.clip(moved, 0, None), dtype=np.float32)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from fornix.core.grid import box_of
+from fornix.preprocess.geometry._displacement import central, displacement_step, robust
 from fornix.preprocess.geometry._sampling import spline, value_and_slope
 from fornix.preprocess.geometry.transform import Geometry, small_pose
 from fornix.preprocess.phase_encoding import PhaseEncoding
@@ -24,16 +25,11 @@ from fornix.preprocess.phase_encoding import PhaseEncoding
 LEVELS = ((12.0, 8, 1.0), (7.0, 8, 0.3), (4.0, 8, 0.1), (2.5, 6, 0.03), (1.5, 6, 0.01))
 #: The field is sought this far around the brain, mm.
 _MARGIN = 25.0
-#: Iterations of the conjugate gradients in each step.
-_CG = 25
-#: Largest slope of the displacement that is believed: beyond it signal would fold.
-_STEEPEST = 0.8
-_HUBER = 2.0
 
 
 @dataclass(frozen=True, eq=False)
 class FieldEstimate:
-    """What a pair says.
+    """What a pair says, or a T1.
 
     Attributes:
         hz: (X, Y, Z) field on the grid of the first scan, head at rest.
@@ -43,6 +39,7 @@ class FieldEstimate:
         after: The same, corrected.
         first: (X, Y, Z) corrected image of the first scan; second likewise.
         second: See `first`.
+        source: `pair` or `T1`.
     """
 
     hz: NDArray[np.float32]
@@ -52,6 +49,7 @@ class FieldEstimate:
     after: float
     first: NDArray[np.float32]
     second: NDArray[np.float32]
+    source: str = "pair"
 
 
 def estimate_field(
@@ -115,8 +113,8 @@ def estimate_field(
         (shift / encoding.voxels_per_hz).astype(np.float32),
         pose,
         gain,
-        _correlation(rest.first, rest.second, mask),
-        _correlation(end.first, end.second, mask),
+        correlation(rest.first, rest.second, mask),
+        correlation(end.first, end.second, mask),
         (end.first * scale).astype(np.float32),
         (end.second * scale * gain).astype(np.float32),
     )
@@ -151,7 +149,7 @@ class _State:
     ) -> None:  # fmt: skip
         shape = shift.shape
         self.shift, self.pose, self.geometry, self.places = shift, pose, geometry, places
-        slope = _central(shift, axis)
+        slope = central(shift, axis)
         self.spread = (1 + slope, 1 - slope)
         matrix = np.linalg.inv(geometry.affine) @ pose @ geometry.affine
         moved = (places @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
@@ -173,38 +171,17 @@ def _field_step(
 ) -> NDArray[np.float64]:
     """The displacement (X, Y, Z) in voxels after one Gauss-Newton step."""
     residual = state.first - state.second
-    w = weight * _robust(residual, weight)
+    w = weight * robust(residual, weight)
     direct = state.along[0] * state.spread[0] + state.along[1] * state.spread[1]
     through = state.raw[0] + state.raw[1]
-    stiff = (roughness / size**2 * size.min() ** 2).astype(np.float32)
-
-    def apply(d: NDArray) -> NDArray:
-        data = w * (direct * d + through * _central(d, axis))
-        return direct * data + _central_transposed(through * data, axis) + _rough(d, stiff)
-
-    right = -(direct * (w * residual) + _central_transposed(through * (w * residual), axis))
-    right -= _rough(state.shift, stiff)
-    diagonal = w * (direct**2 + 0.5 * through**2) + 2 * stiff.sum() + 1e-6
-    step = _conjugate_gradients(apply, right, diagonal)
-    made = state.shift + np.clip(step, -3, 3)
-    slope = np.abs(_central(made, axis)).max()
-    if slope > _STEEPEST:  # towards the last field that did not fold
-        made = ndimage.gaussian_filter(made, 0.7)
-        excess = np.abs(_central(made, axis)) > _STEEPEST
-        if excess.any():
-            made = np.where(
-                ndimage.binary_dilation(excess, iterations=2),
-                ndimage.gaussian_filter(made, 2.0),
-                made,
-            )
-    return made
+    return displacement_step(state.shift, residual, direct, through, w, roughness, axis, size)
 
 
 def _pose_step(state: _State, weight: NDArray, axis: int) -> NDArray[np.float64]:
     """The pose after one step; not along the phase-encoded axis."""
     affine, centre = state.geometry.affine, state.geometry.centre
     residual = (state.first - state.second).reshape(-1)
-    w = (weight * _robust(state.first - state.second, weight)).reshape(-1)
+    w = (weight * robust(state.first - state.second, weight)).reshape(-1)
     use = w > 0.05
     world = state.slopes[use] @ np.linalg.inv(affine[:3, :3])
     world *= state.spread[1].reshape(-1)[use, None]
@@ -220,61 +197,6 @@ def _pose_step(state: _State, weight: NDArray, axis: int) -> NDArray[np.float64]
     return np.asarray(small_pose(move, centre) @ state.pose)
 
 
-def _robust(residual: NDArray, weight: NDArray) -> NDArray[np.float64]:
-    inside = weight > 0.5
-    scale = 1.4826 * float(np.median(np.abs(residual[inside]))) + 1e-6
-    return 1 / np.maximum(1, np.abs(residual) / (_HUBER * scale))
-
-
-def _central(values: NDArray, axis: int) -> NDArray[np.float64]:
-    """Central difference along an axis; at the borders half of it, one-sided."""
-    moved = np.moveaxis(values, axis, 0)
-    out = np.zeros_like(moved)
-    if len(moved) > 2:
-        out[1:-1] = 0.5 * (moved[2:] - moved[:-2])
-    return np.moveaxis(out, 0, axis)
-
-
-def _central_transposed(values: NDArray, axis: int) -> NDArray[np.float64]:
-    moved = np.moveaxis(values, axis, 0)
-    out = np.zeros_like(moved)
-    if len(moved) > 2:
-        out[2:] += 0.5 * moved[1:-1]
-        out[:-2] -= 0.5 * moved[1:-1]
-    return np.moveaxis(out, 0, axis)
-
-
-def _rough(values: NDArray, stiff: NDArray) -> NDArray[np.float64]:
-    """Minus the Laplacian, by axis."""
-    out = np.zeros_like(values)
-    for axis in range(3):
-        change = np.diff(values, axis=axis) * stiff[axis]
-        pad = [(0, 0)] * 3
-        pad[axis] = (1, 1)
-        out -= np.diff(np.pad(change, pad), axis=axis)
-    return out
-
-
-def _conjugate_gradients(
-    apply: Callable[[NDArray], NDArray], right: NDArray, diagonal: NDArray
-) -> NDArray[np.float64]:
-    x, r = np.zeros_like(right), right.copy()
-    z = r / diagonal
-    p, rz = z.copy(), float(np.vdot(r, z))
-    start = rz
-    for _ in range(_CG):
-        q = apply(p)
-        a = np.float32(rz / max(float(np.vdot(p, q)), 1e-30))
-        x += a * p
-        r -= a * q
-        z = r / diagonal
-        new = float(np.vdot(r, z))
-        if new < 1e-5 * start:
-            break
-        p = z + np.float32(new / rz) * p
-        rz = new
-    return x
-
-
-def _correlation(one: NDArray, other: NDArray, mask: NDArray[np.bool_]) -> float:
+def correlation(one: NDArray, other: NDArray, mask: NDArray[np.bool_]) -> float:
+    """Of two images in a mask."""
     return float(np.corrcoef(one[mask], other[mask])[0, 1])

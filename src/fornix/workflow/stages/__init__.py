@@ -5,6 +5,7 @@
 
 from fornix.workflow.options import PREPROCESS, Options
 from fornix.workflow.stages.acquisition import acquisition_of
+from fornix.workflow.stages.field import field_possible, field_stage
 from fornix.workflow.stages.preprocess import preprocess_stage, undenoised
 from fornix.workflow.stages.quality import quality_stage
 from fornix.workflow.stages.reporting import report_stage
@@ -33,6 +34,8 @@ __all__ = [
     "check_stage",
     "fibre_stages",
     "fibres_possible",
+    "field_possible",
+    "field_stage",
     "fod_stage",
     "input_record",
     "mask_stage",

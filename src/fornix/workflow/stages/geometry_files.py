@@ -15,6 +15,7 @@ from fornix.io.nifti import write_image
 from fornix.preprocess.acquisition import Acquisition
 from fornix.preprocess.geometry._sampling import spline
 from fornix.preprocess.geometry.correction import Corrected
+from fornix.preprocess.geometry.field import FieldEstimate
 from fornix.preprocess.geometry.transform import Geometry
 from fornix.preprocess.phase_encoding import phase_encoding_of
 
@@ -41,7 +42,7 @@ def itk_transforms(poses: NDArray[np.float64]) -> str:
 def save_geometry(
     found: Corrected, folder: Path, stem: str, provenance: dict[str, Any]
 ) -> list[Path]:
-    """Write the confounds table and the poses, and with a reversed scan the field and both unwarped b0s.
+    """Write the confounds table and the poses, and the field with what shows it.
 
     Returns:
         The files.
@@ -84,19 +85,45 @@ def save_geometry(
         write_sidecar(path, {"Description": text, **provenance})
         written.append(path)
     if found.field is not None:
-        field = found.field
-        parts = (
-            (derivative(stem, "fieldmap"), field.hz, "Hz", "susceptibility field of the head at rest"),
-            (derivative(stem, "b0", desc="unwarped"), field.first, "as the scan", "first b0, unwarped"),
-            (
-                derivative(f"{stem}_dir-reversed", "b0", desc="unwarped"),
-                field.second, "as the scan", "b0 of the reversed scan, unwarped, in the first scan's pose",
-            ),
-        )  # fmt: skip
-        for name, data, units, text in parts:
-            path = write_image(folder / name, np.asarray(data, np.float32), found.dwi.affine)
-            write_sidecar(path, {"Units": units, "Description": text, **provenance})
-            written.append(path)
+        written += save_field(found.field, found.dwi.affine, folder, stem, provenance)
+    return written
+
+
+def save_field(
+    field: FieldEstimate,
+    affine: NDArray[np.float64],
+    folder: Path,
+    stem: str,
+    provenance: dict[str, Any],
+) -> list[Path]:
+    """Write the field, the b0 unwarped, and what it was compared with: the other b0 unwarped, or the T1.
+
+    Returns:
+        The files.
+    """
+    from_t1 = field.source == "T1"
+    how = "estimated from a T1" if from_t1 else "from a reversed pair"
+    parts = [
+        (derivative(stem, "fieldmap"), field.hz, "Hz", f"susceptibility field of the head at rest, {how}"),
+        (derivative(stem, "b0", desc="unwarped"), field.first, "as the scan", f"first b0, unwarped, {how}"),
+        (f"{stem}_space-dwi_T1w.nii.gz", field.second, "1", "the T1 on the scan's grid, brightest 1")
+        if from_t1
+        else (
+            derivative(f"{stem}_dir-reversed", "b0", desc="unwarped"),
+            field.second, "as the scan", "b0 of the reversed scan, unwarped, in the first scan's pose",
+        ),
+    ]  # fmt: skip
+    about = {
+        "FieldSource": "T1, an estimate" if from_t1 else "reversed pair",
+        "CorrelationMeasured": round(field.before, 4),
+        "CorrelationCorrected": round(field.after, 4),
+        **provenance,
+    }
+    written = []
+    for name, data, units, text in parts:
+        path = write_image(folder / name, np.asarray(data, np.float32), affine)
+        write_sidecar(path, {"Units": units, "Description": text, **about})
+        written.append(path)
     return written
 
 
@@ -119,7 +146,7 @@ def load_geometry(
     field_path = folder / derivative(stem, "fieldmap")
     table_path = folder / derivative(stem, "timeseries", desc="confounds", extension=".tsv")
     field = None
-    if acquisition.reversed_scan is not None and _made_by(field_path, key):
+    if acquisition.tells_field and _made_by(field_path, key):
         field = spline(np.asarray(read_volume(field_path)[0], np.float32))
     if not _made_by(table_path, key):
         if field is None:

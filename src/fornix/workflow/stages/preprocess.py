@@ -50,14 +50,14 @@ def preprocess_stage(
 ) -> None:
     """STEM_desc-preproc_dwi with its table, and what was found of motion and field.
 
-    The noise level stays that of the raw scan. With a reversed partner STEM_desc-brain_mask is the brain
-    after undistortion; the raw scan's is STEM_desc-raw_mask then.
+    The noise level stays that of the raw scan. With a reversed partner or a T1 STEM_desc-brain_mask is the
+    brain after undistortion; the raw scan's is STEM_desc-raw_mask then.
     """
     if not denoiser and not corrections:
         return
     path = job.out / derivative(job.stem, "dwi", desc="preproc")
     mask_path = job.out / derivative(job.stem, "mask", desc="brain")
-    undistorts = acquisition is not None and acquisition.reversed_scan is not None
+    undistorts = acquisition is not None and acquisition.tells_field
     for output in (path, mask_path) if undistorts else (path,):
         refuse_input(output)  # before the long part
     left_out = [tell(t) for t in done_twice(state.dwi.meta, denoiser, corrections)]
@@ -120,7 +120,11 @@ def preprocess_stage(
 
     state.dwi = job.step(
         step,
-        {"denoise": denoiser, "corrections": list(corrections), "acquisition": _facts(acquisition)},
+        {
+            "denoise": denoiser,
+            "corrections": list(corrections),
+            "acquisition": acquisition_facts(acquisition),
+        },
         compute,
         save,
         reload,
@@ -178,7 +182,7 @@ def _as_written(path: Path, dwi: DWI) -> Gradients:
     return replace(read_fsl(*names, dwi.affine, table.b0_threshold), numbers=table.numbers)
 
 
-def _facts(acquisition: Acquisition | None) -> dict[str, Any]:
+def acquisition_facts(acquisition: Acquisition | None) -> dict[str, Any]:
     """What a corrected scan depends on beside the scan, for the step's key."""
     if acquisition is None:
         return {}
@@ -188,6 +192,9 @@ def _facts(acquisition: Acquisition | None) -> dict[str, Any]:
         facts |= {"PhaseEncoding": str(encoding), "ReadoutTime": encoding.readout_time}
     if other is not None:
         facts["Reversed"] = hashlib.sha256(other.mean_b0().tobytes()).hexdigest()
+    if acquisition.t1 is not None:
+        parts = (acquisition.t1.data.tobytes(), acquisition.t1.affine.round(4).tobytes())
+        facts["T1"] = hashlib.sha256(b"".join(parts)).hexdigest()
     return facts
 
 
