@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ class Parcellation:
         if not (self.labels > 0).any():
             raise FornixError("the label image holds no label above 0; give a parcellation")
 
-    @property
+    @cached_property
     def nodes(self) -> NDArray[np.int64]:
         """(K,) the numbers that occur, ascending; numbers that are skipped are no nodes."""
         found = np.unique(self.labels)
@@ -49,6 +50,14 @@ class Parcellation:
         """(K,) mm³ of each node."""
         counts = np.unique(self.labels[self.labels > 0], return_counts=True)[1]
         return counts * abs(np.linalg.det(self.affine[:3, :3]))
+
+    @cached_property
+    def _centres(self) -> tuple[KDTree, NDArray[np.int64]]:
+        """The centres of labelled voxels in world mm, and the place in `nodes` of each."""
+        voxels = np.argwhere(self.labels > 0)
+        centres = voxels @ self.affine[:3, :3].T + self.affine[:3, 3]
+        place = np.searchsorted(self.nodes, self.labels[tuple(voxels.T)])
+        return KDTree(centres), place
 
     def nearest(
         self, points: NDArray[np.floating], radius: float
@@ -65,15 +74,13 @@ class Parcellation:
             Place of the node in `nodes`, -1 where none is near, (P,); and the distance in mm, (P,),
             infinite where none is near.
         """
-        voxels = np.argwhere(self.labels > 0)
-        centres = voxels @ self.affine[:3, :3].T + self.affine[:3, 3]
-        distance, found = KDTree(centres).query(
+        tree, place = self._centres
+        distance, found = tree.query(
             np.asarray(points, np.float64), distance_upper_bound=max(radius, 1e-9)
         )
         node = np.full(len(distance), -1)
         near = np.isfinite(distance)
-        label = self.labels[tuple(voxels[found[near]].T)]
-        node[near] = np.searchsorted(self.nodes, label)
+        node[near] = place[found[near]]
         return node, distance
 
 

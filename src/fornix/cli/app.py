@@ -12,6 +12,7 @@ from rich.markup import escape
 from fornix.cli import (
     bench,
     cite,
+    compare,
     connectome,
     experiment,
     filter,
@@ -79,6 +80,7 @@ app.command("fod")(stages.fod_command)
 app.command("track")(track.track_command)
 app.command("filter")(filter.filter_command)
 app.command("connectome")(connectome.connectome_command)
+app.command("compare")(compare.compare_command)
 app.command("score")(score.score_command)
 app.command("predict")(predict.predict_command)
 app.command("report")(stages.report_command)
