@@ -102,7 +102,9 @@ def _page(path: Path, rows: list[Row], threads: int, seed: int) -> None:
         "deviations that are wrong by 15%. Permutations: 500. `tfce`, `mass` and "
         "`max`: the statistic whose maximum over all tracts is permuted, `max` being t of the node alone; "
         "weighted by 1 / (tau² + s²), or not. `t-tests, FDR`: node by node and Benjamini and Hochberg, as "
-        "pyAFQ's users do; it allows more false alarms by its own definition. All see the same cohorts.",
+        "pyAFQ's users do; where there is an effect it allows false alarms by its definition. "
+        "All see the same "
+        "cohorts. Real scans may differ from these, and statistics voxel by voxel are not compared.",
         "## Without an effect",
         "Share of cohorts with any significant node (5% is asked for), with its standard error.",
     ]
@@ -122,5 +124,5 @@ def _page(path: Path, rows: list[Row], threads: int, seed: int) -> None:
     for kind, (spec, _) in KINDS.items():
         mine = [r for r in rows if r["cohorts"] == kind]
         if spec.effect:
-            blocks += [f"### Effect of {kind}", markdown(mine, ("method", *more))]
+            blocks += [f"### Effect of {kind}", markdown(mine, ("method", "count", *more))]
     write_page(path, "Group statistics along tracts", blocks)
