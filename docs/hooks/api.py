@@ -21,6 +21,9 @@ GROUPS = {
     "Correct it": ["denoise", "correct"],
     "Tissue": ["microstructure"],
     "Fibres and streamlines": ["fod", "track", "filter_tractogram"],
+    "Connections and groups": [
+        "connectome", "load_parcellation", "read_measurements", "make_design", "compare", "normative",
+    ],
     "Other gradients": ["predict"],
     "Known truth": ["simulate", "score"],
     "The whole job": ["run"],

@@ -5,6 +5,7 @@ from typing import Any
 
 from fornix_bench.suites.checks import run_checks
 from fornix_bench.suites.classical import run_classical
+from fornix_bench.suites.cohorts.suite import run_cohorts
 from fornix_bench.suites.commands import run_commands
 from fornix_bench.suites.microstructure.suite import run_microstructure
 from fornix_bench.suites.mosaics import run_mosaics
@@ -24,6 +25,7 @@ from fornix_bench.suites.unseen import run_unseen
 SUITES: dict[str, Callable[..., Any]] = {
     "speed": run_speed,
     "checks": run_checks,
+    "cohorts": run_cohorts,
     "commands": run_commands,
     "noise": run_noise,
     "preprocess": run_preprocess,

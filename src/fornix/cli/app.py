@@ -12,6 +12,8 @@ from rich.markup import escape
 from fornix.cli import (
     bench,
     cite,
+    compare,
+    connectome,
     experiment,
     filter,
     info,
@@ -84,6 +86,8 @@ app.command("profile")(tracts.profile_command)
 app.command("label")(tracts.label_command)
 app.command("warp")(tracts.warp_command)
 app.command("filter")(filter.filter_command)
+app.command("connectome")(connectome.connectome_command)
+app.command("compare")(compare.compare_command)
 app.command("score")(score.score_command)
 app.command("predict")(predict.predict_command)
 app.command("report")(stages.report_command)

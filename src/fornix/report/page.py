@@ -23,7 +23,7 @@ from fornix.report.lines import streamlines
 from fornix.report.quality_section import quality_section
 from fornix.report.tract_section import tract_section
 
-_STYLE = """
+STYLE = """
 :root{--ink:#1c2733;--soft:#5b6b7b;--line:#e3e8ee;--accent:#2f6f9f}
 *{box-sizing:border-box}
 body{font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;
@@ -94,7 +94,7 @@ def write_report(
     html = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(stem)} · Fornix</title><style>{_STYLE}</style></head>"
+        f"<title>{escape(stem)} · Fornix</title><style>{STYLE}</style></head>"
         f"<body><main>{body}</main></body></html>\n"
     )
     with atomic(path) as temporary:

@@ -1,0 +1,1 @@
+"""Simulated cohorts: error rates and power of group statistics along tracts."""
