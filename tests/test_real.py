@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from fornix.estimators.mask import brain_mask
 from fornix.estimators.microstructure import microstructure
 from fornix.io import load
-from fornix.preprocess import brain_mask
 from fornix.workflow.scan_facts import describe
 
 pytestmark = [

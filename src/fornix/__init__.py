@@ -41,7 +41,7 @@ _PUBLIC = {
     "Score": "fornix.tractography.scoring.score",
     "TissueFractions": "fornix.tractography.tissue_fractions",
     "Tractogram": "fornix.core.tractogram",
-    "brain_mask": "fornix.preprocess",
+    "brain_mask": "fornix.estimators.mask",
     "compare": "fornix.analysis.compare",
     "connectome": "fornix.analysis.connectome",
     "correct": "fornix.preprocess",
@@ -140,6 +140,7 @@ if TYPE_CHECKING:
     from fornix.core.maps import Map, Maps
     from fornix.core.tractogram import Tractogram
     from fornix.estimators.fod import fod
+    from fornix.estimators.mask import brain_mask
     from fornix.estimators.microstructure import microstructure
     from fornix.estimators.predict import predict
     from fornix.io import load, load_maps, load_tractogram, save_maps, save_scan, save_tractogram
@@ -149,7 +150,7 @@ if TYPE_CHECKING:
     from fornix.physics.phantom import Phantom
     from fornix.physics.scanner.artefacts import Artefacts
     from fornix.pipeline import Outcome, run
-    from fornix.preprocess import brain_mask, correct, denoise, estimate_noise
+    from fornix.preprocess import correct, denoise, estimate_noise
     from fornix.tractography.filtering.filter import filter_tractogram
     from fornix.tractography.scoring.score import Score, score
     from fornix.tractography.scoring.truth import BundleTruth

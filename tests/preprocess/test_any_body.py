@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from fornix.core.dwi import DWI
 from fornix.core.grid import head_scale
+from fornix.estimators.mask import brain_mask
 from fornix.physics import Phantom, simulate
-from fornix.preprocess import brain_mask
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fornix.estimators.mask import brain_mask
 from fornix.physics import simulate
 from fornix.physics.protocol import shells
-from fornix.preprocess import brain_mask, estimate_noise
+from fornix.preprocess import estimate_noise
 from fornix.preprocess.head_check import check_heads, volumes_without_head
 from fornix.preprocess.volume_check import check_volumes
 

@@ -9,16 +9,10 @@ from fornix.core.compute import use_threads
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients, fsl_to_world
+from fornix.estimators.mask import MASK_METHODS, brain_mask
 from fornix.estimators.microstructure import microstructure
 from fornix.physics import Phantom, simulate
-from fornix.preprocess import (
-    MASK_METHODS,
-    brain_mask,
-    correct,
-    denoise,
-    estimate_noise,
-    snr,
-)
+from fornix.preprocess import correct, denoise, estimate_noise, snr
 from fornix.preprocess.geometry.correction import correct_geometry
 from fornix.preprocess.gradient_check import check_gradients
 from fornix.testing.properties import assert_gradient_order_free

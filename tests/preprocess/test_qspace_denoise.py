@@ -11,10 +11,11 @@ from scipy import ndimage
 
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
+from fornix.estimators.mask import brain_mask
 from fornix.io import load
 from fornix.physics import Noise, Phantom, simulate
 from fornix.physics.protocol import shells
-from fornix.preprocess import brain_mask, denoise, estimate_noise
+from fornix.preprocess import denoise, estimate_noise
 from fornix.preprocess.noise_correlation import noise_correlation
 from fornix.preprocess.qspace_denoise import (
     expected_magnitude,

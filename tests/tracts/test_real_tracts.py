@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fornix.estimators.mask import brain_mask
 from fornix.io import load
-from fornix.preprocess import brain_mask
 from fornix.register.apply import warp_image
 from fornix.register.features import scan_features
 from fornix.register.register import register

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from fornix.core.methods import MethodTable
 from fornix.estimators.fod import FOD_METHODS
+from fornix.estimators.mask import MASK_METHODS
 from fornix.estimators.microstructure_methods import MICROSTRUCTURE_METHODS
 from fornix.estimators.predict import PREDICT_METHODS
-from fornix.preprocess import CORRECT_METHODS, DENOISE_METHODS, MASK_METHODS, NOISE_METHODS
+from fornix.preprocess import CORRECT_METHODS, DENOISE_METHODS, NOISE_METHODS
 from fornix.tractography.track import TRACK_METHODS
 
 #: Every stage's table, in the order of the pipeline.

@@ -1,4 +1,4 @@
-"""The brain mask, from the diffusion scan alone."""
+"""Brain masks by thresholds on the diffusion scan, and the morphology that they need, in mm."""
 
 from __future__ import annotations
 
@@ -7,54 +7,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from fornix.core.dwi import DWI
-from fornix.core.errors import FornixError, tell
 from fornix.core.grid import box_of, head_scale
-from fornix.core.methods import Deferred, Method, MethodTable
 from fornix.numerics.threshold import otsu
 from fornix.preprocess._reach import within
 
 #: Share of an image that is dark where it shows more than the inside of a head.
-_LEAST_BACKGROUND = 0.05
+LEAST_BACKGROUND = 0.05
 
 
-def brain_mask(dwi: DWI, *, method: str = "shells") -> DWI:
-    """The scan with its brain mask set. method: an entry of MASK_METHODS."""
-    mask = np.array(MASK_METHODS[method].run(dwi))
-    for voxels, signals in dwi.inside(mask):
-        mask.reshape(-1)[voxels] = np.any(signals, axis=1)
-    notes = dwi.notes
-    if not mask.any():
-        raise FornixError(
-            f"no brain was found by {method!r}; give a mask with --mask, or try "
-            "another method (fornix mask --method)"
-        )
-    if doubt := _doubt(mask, dwi):
-        notes = (*notes, tell(doubt))
-    return dwi.with_(mask=mask, notes=notes)
-
-
-def _doubt(mask: NDArray[np.bool_], dwi: DWI) -> str:
-    """What is unlikely about a mask, in a line; empty where nothing is."""
-    litres = mask.sum() * abs(np.linalg.det(dwi.affine[:3, :3])) / 1e6
-    whole = (np.array(dwi.grid) * dwi.voxel_size > 80).all()
-    human = head_scale(mask, dwi.voxel_size) == 1.0
-    if whole and human and not 0.5 < litres < 2.2:
-        return f"the brain mask holds {litres:.2f} litres; look at it in the report, or give --mask"
-    if mask.mean() < 0.03:
-        return (
-            f"the brain mask holds only {100 * mask.mean():.1f}% of the image; look at it in the report, or "
-            "give --mask"
-        )
-    dark = _background(dwi.mean_b0())
-    if dark.mean() >= _LEAST_BACKGROUND and (mask & dark).sum() > 0.5 * dark.sum():
-        return (
-            f"the brain mask fills {100 * mask.mean():.0f}% of the image, its dark background with it; look "
-            "at it in the report, or give --mask"
-        )
-    return ""
-
-
-def _background(b0: NDArray[np.float32]) -> NDArray[np.bool_]:
+def background(b0: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where a b0 is dark, (X, Y, Z)."""
     return np.asarray(b0 < 0.15 * np.percentile(b0, 90))
 
 
@@ -75,7 +37,7 @@ def shells(dwi: DWI) -> NDArray[np.bool_]:
         return b0 > 0
     bright = np.clip(bright / scale, 0, 1)
     # A crop inside the head has no background to tell from: keep all that has signal.
-    if _background(b0).mean() < _LEAST_BACKGROUND:
+    if background(b0).mean() < LEAST_BACKGROUND:
         return bright > 0.05
     # Lengths suit a human head; a mouse's is seen as one through a lens.
     mm = _lens(bright, dwi)
@@ -178,20 +140,3 @@ def largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     return labels == sizes.argmax()
-
-
-MASK_METHODS = MethodTable(
-    "mask",
-    [
-        Method("shells", shells, "Otsu on b0 and diffusion-weighted mean together, largest part"),
-        Method(
-            "network",
-            # A layer above this one: the network is loaded where it is asked for.
-            Deferred("fornix.nets.network_mask:network_mask"),
-            "the tissue network and shells together, without thin strips of scalp",
-            weights="tissue",
-        ),
-        Method("median_otsu", median_otsu, "DIPY's median_otsu on the mean b0", peer="DIPY"),
-        Method("everything", everything, "every voxel with signal; for crops and phantoms"),
-    ],
-)

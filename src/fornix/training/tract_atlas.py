@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from fornix.core.grid import flat_voxels
+from fornix.estimators.mask import brain_mask
 from fornix.physics.anatomy.model import Streamlines
 from fornix.physics.anatomy.subject import from_subject
 from fornix.physics.phantom import simulate
-from fornix.preprocess import brain_mask
 from fornix.register.apply import warp_image
 from fornix.register.features import scan_features
 from fornix.register.grids import Lattice

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fornix.core.gradients import Gradients
+from fornix.estimators.mask import brain_mask
 from fornix.physics.anatomy.model import Anatomy
 from fornix.physics.anatomy.subject import from_subject
 from fornix.physics.anatomy.variation import vary
 from fornix.physics.phantom import simulate
 from fornix.physics.protocol import random_protocol, scheme
-from fornix.preprocess import brain_mask
 from fornix.register.features import Features, scan_features
 from fornix.register.register import register
 from fornix.register.template import mni_template

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from fornix.core.errors import FornixError
 from fornix.estimators.fod import FOD_METHODS
+from fornix.estimators.mask import MASK_METHODS
 from fornix.estimators.microstructure_methods import MICROSTRUCTURE_METHODS
-from fornix.preprocess import MASK_METHODS, NOISE_METHODS
+from fornix.preprocess import NOISE_METHODS
 from fornix.tractography.track import TRACK_METHODS
 from fornix.tracts.segment import TRACT_METHODS
 

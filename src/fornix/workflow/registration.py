@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from fornix.core.errors import FornixError, tell
+from fornix.estimators.mask import brain_mask
 from fornix.io import load, load_tractogram, save_tractogram, stem_of, write_sidecar
 from fornix.io.nifti import read_volume, write_image
-from fornix.preprocess import brain_mask
 from fornix.register.apply import (
     warp_fod,
     warp_image,

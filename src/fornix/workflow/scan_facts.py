@@ -11,9 +11,10 @@ import numpy as np
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
 from fornix.core.maps import Maps
+from fornix.estimators.mask import brain_mask
 from fornix.estimators.microstructure import microstructure
 from fornix.numerics.directions import condition, largest_gap
-from fornix.preprocess import brain_mask, estimate_noise, snr
+from fornix.preprocess import estimate_noise, snr
 from fornix.preprocess.findings import VolumeFinding
 from fornix.preprocess.gradient_check import GradientCheck, check_gradients
 from fornix.preprocess.volume_check import check_volumes

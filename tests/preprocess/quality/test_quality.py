@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from fornix.core.gradients import Gradients
+from fornix.estimators.mask import brain_mask
 from fornix.physics import simulate
 from fornix.physics.protocol import shells
 from fornix.physics.scanner import Artefacts
-from fornix.preprocess import brain_mask, estimate_noise
+from fornix.preprocess import estimate_noise
 from fornix.preprocess.acquisition import Acquisition
 from fornix.preprocess.quality import measure_quality, verdict_of
 from fornix.preprocess.quality.spikes import SPIKE, spike_power

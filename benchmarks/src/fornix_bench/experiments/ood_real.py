@@ -14,9 +14,10 @@ from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients
 from fornix.core.maps import Maps
+from fornix.estimators.mask import brain_mask
 from fornix.estimators.microstructure import microstructure
 from fornix.io import load
-from fornix.preprocess import brain_mask, estimate_noise
+from fornix.preprocess import estimate_noise
 from fornix.testing.properties import six_to_matrix
 from fornix_bench.experiments.ood_simulated import BINS, auroc_row, bin_name
 from fornix_bench.metrics import scores

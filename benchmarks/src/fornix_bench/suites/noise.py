@@ -11,12 +11,13 @@ import numpy as np
 from fornix.core.compute import use_threads
 from fornix.core.dwi import DWI
 from fornix.core.gradients import Gradients
+from fornix.estimators.mask import brain_mask
 from fornix.io import load
 from fornix.numerics.directions import best_subset
 from fornix.physics import Noise, simulate
 from fornix.physics.anatomy import Anatomy, embedded
 from fornix.physics.protocol import shells
-from fornix.preprocess import brain_mask, estimate_noise
+from fornix.preprocess import estimate_noise
 from fornix_bench.table import Row, environment, markdown, write_csv, write_page
 
 COUNTS = (3, 4, 6, 7, 9, 12)

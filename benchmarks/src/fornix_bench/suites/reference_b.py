@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from fornix.core.compute import use_threads
 from fornix.core.dwi import DWI
 from fornix.core.maps import Maps
+from fornix.estimators.mask import brain_mask
 from fornix.estimators.microstructure import microstructure
 from fornix.io import load
 from fornix.physics import simulate
 from fornix.physics.protocol import shells
-from fornix.preprocess import brain_mask, estimate_noise
+from fornix.preprocess import estimate_noise
 from fornix_bench.table import Row, environment, markdown, write_csv, write_page
 
 #: b-values of the simulated shells, s/mm².

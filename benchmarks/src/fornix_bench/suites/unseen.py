@@ -19,13 +19,14 @@ from fornix.core.compute import use_threads
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients
+from fornix.estimators.mask import brain_mask
 from fornix.estimators.microstructure import microstructure
 from fornix.estimators.predict import predict
 from fornix.io import load
 from fornix.models.tensor import fit_tensor
 from fornix.nets.adaptation import hidden_volumes
 from fornix.numerics.directions import best_subset
-from fornix.preprocess import brain_mask, estimate_noise
+from fornix.preprocess import estimate_noise
 from fornix.qspace.encoder import Encoder
 from fornix.testing.properties import six_to_matrix
 from fornix_bench.table import Row, environment, markdown, write_csv, write_page

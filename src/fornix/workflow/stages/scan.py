@@ -10,13 +10,10 @@ import numpy as np
 
 from fornix.core.dwi import DWI
 from fornix.core.errors import tell
+from fornix.estimators.mask import brain_mask
 from fornix.io import derivative, read_mask, read_volume, save_mask, write_sidecar
 from fornix.io.nifti import write_image
-from fornix.preprocess import (
-    brain_mask,
-    estimate_noise,
-    snr,
-)
+from fornix.preprocess import estimate_noise, snr
 from fornix.preprocess.noise import noise_doubt
 from fornix.preprocess.volume_check import check_volumes
 from fornix.workflow.job import Job

@@ -11,9 +11,10 @@ from scipy import ndimage
 from scipy.linalg import expm, logm
 
 from fornix.core.dwi import DWI
+from fornix.estimators.mask import brain_mask
 from fornix.estimators.microstructure import microstructure
 from fornix.io import load
-from fornix.preprocess import brain_mask, estimate_noise
+from fornix.preprocess import estimate_noise
 from fornix_bench.suites.microstructure.estimates import REFERENCE, learned
 from fornix_bench.table import Row
 

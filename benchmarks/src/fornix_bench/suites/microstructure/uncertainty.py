@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from fornix.core.gradients import Gradients
+from fornix.estimators.mask import brain_mask
 from fornix.estimators.microstructure import microstructure
 from fornix.estimators.microstructure_learned import OOD_SIGNALS
 from fornix.io import load
 from fornix.physics.protocol import random_protocol, scheme
-from fornix.preprocess import brain_mask
 from fornix_bench.metrics import scores
 from fornix_bench.suites.microstructure.accuracy import two_shells
 from fornix_bench.suites.microstructure.estimates import INTERVALS, Estimate, estimate, learned

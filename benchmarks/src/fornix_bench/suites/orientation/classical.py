@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from fornix.core.compute import use_threads
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
+from fornix.estimators.mask import brain_mask
 from fornix.estimators.microstructure import microstructure
 from fornix.io import load
 from fornix.models.deconvolution.csd import csd, msmt
@@ -29,7 +30,6 @@ from fornix.models.peaks import find_peaks
 from fornix.numerics import harmonics
 from fornix.numerics.directions import fibonacci
 from fornix.physics import simulate
-from fornix.preprocess import brain_mask
 from fornix_bench.table import Row, environment, markdown, write_csv, write_page
 
 LMAX = 8

@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from fornix.core.dwi import DWI
 from fornix.estimators.fod import FOD_METHODS
+from fornix.estimators.mask import brain_mask
 from fornix.estimators.microstructure import microstructure
 from fornix.io import load
 from fornix.models.deconvolution.csd import csd, csd_dipy
@@ -26,7 +27,7 @@ from fornix.models.deconvolution.response_voxels import ResponseVoxels, response
 from fornix.models.peaks import find_peaks
 from fornix.numerics import harmonics
 from fornix.numerics.directions import best_subset
-from fornix.preprocess import brain_mask, estimate_noise
+from fornix.preprocess import estimate_noise
 from fornix_bench.peers.microstructure import PeerMissing
 from fornix_bench.peers.orientation import mrtrix
 from fornix_bench.suites.microstructure.repeat import align

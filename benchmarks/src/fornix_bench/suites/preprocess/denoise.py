@@ -24,12 +24,13 @@ from fornix.core.compute import use_threads
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients
+from fornix.estimators.mask import brain_mask
 from fornix.estimators.microstructure import microstructure
 from fornix.io import load
 from fornix.physics import simulate
 from fornix.physics.anatomy import embedded
 from fornix.physics.protocol import shells
-from fornix.preprocess import brain_mask, denoise, estimate_noise
+from fornix.preprocess import denoise, estimate_noise
 from fornix.preprocess.qspace_denoise import expected_magnitude
 from fornix_bench.judge.phantom import REFERENCE, HeadConfig, build_head
 from fornix_bench.judge.scan import scan_head

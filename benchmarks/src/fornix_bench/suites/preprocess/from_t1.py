@@ -17,11 +17,11 @@ from scipy import ndimage
 
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
+from fornix.estimators.mask import brain_mask
 from fornix.io import load
 from fornix.physics import simulate
 from fornix.physics.protocol import shells
 from fornix.physics.scanner import Artefacts
-from fornix.preprocess import brain_mask
 from fornix.preprocess.acquisition import T1, Acquisition
 from fornix.preprocess.geometry.field_source import find_field
 from fornix.preprocess.geometry.transform import small_pose

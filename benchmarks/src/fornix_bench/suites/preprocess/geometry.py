@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from fornix.core.gradients import Gradients
+from fornix.estimators.mask import brain_mask
 from fornix.io import load
 from fornix.physics import simulate
 from fornix.physics.phantom import Phantom
 from fornix.physics.protocol import shells
 from fornix.physics.scanner import Artefacts
-from fornix.preprocess import brain_mask
 from fornix.preprocess.acquisition import Acquisition
 from fornix.preprocess.geometry.correction import correct_geometry
 from fornix.preprocess.geometry.transform import Geometry, displacement

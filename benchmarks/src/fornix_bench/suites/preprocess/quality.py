@@ -15,10 +15,11 @@ from scipy.stats import rankdata
 
 from fornix.core.dwi import DWI
 from fornix.core.gradients import Gradients
+from fornix.estimators.mask import brain_mask
 from fornix.physics import simulate
 from fornix.physics.protocol import shells
 from fornix.physics.scanner import Artefacts
-from fornix.preprocess import brain_mask, estimate_noise
+from fornix.preprocess import estimate_noise
 from fornix.preprocess.acquisition import Acquisition
 from fornix.preprocess.quality import Quality, measure_quality, verdict_of
 from fornix_bench.judge.phantom import MOVING, build_head

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from fornix.core.dwi import DWI
 from fornix.core.maps import Maps
+from fornix.estimators.mask import brain_mask
 from fornix.estimators.microstructure import microstructure
 from fornix.estimators.microstructure_learned import OOD_SIGNALS
 from fornix.io import load
-from fornix.preprocess import brain_mask, correct, estimate_noise
+from fornix.preprocess import correct, estimate_noise
 from fornix.preprocess.acquisition import Acquisition
 from fornix.preprocess.correct import corrected
 from fornix.report.canvas import show_slice, side_by_side, slice_numbers, to_ras

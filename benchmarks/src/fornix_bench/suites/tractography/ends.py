@@ -25,13 +25,14 @@ from fornix.core.grid import flat_voxels
 from fornix.core.maps import Maps
 from fornix.core.tractogram import Tractogram
 from fornix.estimators.fod import fod
+from fornix.estimators.mask import brain_mask
 from fornix.estimators.microstructure import microstructure
 from fornix.io import load
 from fornix.nets.tissue_net import CLASSES
 from fornix.nets.tissue_segmentation import TissueSegmentation, segment
 from fornix.physics import from_bundles
 from fornix.physics.protocol import scheme
-from fornix.preprocess import brain_mask, estimate_noise
+from fornix.preprocess import estimate_noise
 from fornix.tractography.scan_tissue import scan_tissue
 from fornix.tractography.scoring.score import score
 from fornix.tractography.scoring.truth import BundleTruth
