@@ -323,10 +323,11 @@ Dice of tracts between two scans of one head. `dir-AP` and `dir-PA` are distorte
 are not corrected here.""",
     "registration": """## Registration
 
-
-
-
-
+The true tracts of one simulated head carried onto another by our registration of their scans and by ANTs'
+(antspyx, SyN of FA, its defaults), against that head's own: Dice of 72 tracts, angle of their directions,
+least change of volume (above 0: nothing folds). Seconds are of one run on a shared machine, one thread, ours
+with the tissue network and the tensor fit. Both heads are deformed copies of one person: real pairs differ
+more.""",
 }
 
 
