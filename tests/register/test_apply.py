@@ -99,3 +99,9 @@ def test_streamlines_go_the_way_of_points() -> None:
     )
     assert len(found) == 4
     assert np.allclose(found[2], lines[2] * 2 + [1, 0, 0], atol=1e-5)
+
+
+def test_a_map_that_folds_leaves_numbers() -> None:
+    peaks = np.ones((*SMALL.shape, 3), np.float32)
+    flat = linear_map(np.diag([1.0, 1.0, 0.0]))
+    assert np.isfinite(warp_peaks(peaks, SMALL, SMALL, flat)).all()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fornix.core.tractogram import Tractogram
 from fornix.numerics.directions import spread
 from fornix.numerics.harmonics import evaluate, evaluate_torch, lmax_of
-from fornix.register.deformation import rotations
+from fornix.register.deformation import inverse, rotations
 from fornix.register.features import elements, matrices
 from fornix.register.grids import Lattice, blurred, inside, sample
 from fornix.register.warp import PointMap, local_linear
@@ -65,7 +65,7 @@ def warp_peaks(peaks: Array, source: Lattice, target: Lattice, point_map: PointM
     points = target.points()
     there = point_map(points)
     found = sample(_channels(peaks), source, there, nearest=True) * inside(source, there)
-    back = torch.linalg.inv(local_linear(point_map, points))
+    back = inverse(local_linear(point_map, points))
     vectors = found.movedim(0, -1).reshape(*points.shape[:3], -1, 3)
     turned = torch.einsum("...ij,...nj->...ni", back, vectors)
     length = vectors.norm(dim=-1, keepdim=True)

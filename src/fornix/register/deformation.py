@@ -48,12 +48,12 @@ def rotations(matrices: torch.Tensor, rounds: int = 6) -> torch.Tensor:
     """
     turn = matrices
     for _ in range(rounds):
-        turn = 0.5 * (turn + _inverse(turn).transpose(-1, -2))
+        turn = 0.5 * (turn + inverse(turn).transpose(-1, -2))
     return turn
 
 
-def _inverse(m: torch.Tensor) -> torch.Tensor:
-    """Inverses of (..., 3, 3) by cofactors: many times faster than a general solver."""
+def inverse(m: torch.Tensor) -> torch.Tensor:
+    """Inverses of (..., 3, 3) by cofactors, fast; what folds has none, and large numbers stand in for it."""
     a, b, c = m.unbind(-2)
     cofactors = torch.stack(
         [torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], -1
