@@ -70,6 +70,7 @@ def save_tracts(tracts: TractMaps, folder: Path, stem: str, about: Mapping[str, 
     table = folder / derivative(stem, "dseg", desc="tracts", extension=".tsv")
     with atomic(table) as temporary:
         temporary.write_text("\n".join(_rows(tracts)) + "\n")
+    write_sidecar(table, {"Description": "what was found of each tract", **about})
     return [*written, table]
 
 
