@@ -11,7 +11,7 @@ from fornix.training.tract_atlas import build_hcp1065, build_tracts72
 from fornix.training.tract_evidence import fit_evidence
 
 #: Heads that the evidence's coefficients are fitted on.
-HEADS = 12
+HEADS = 10
 #: Names, and the folder that `--anatomy` has to name for each.
 RECIPES = {
     "template": "the atlas folder that holds mni/ and adult1065/",
