@@ -105,3 +105,12 @@ def test_no_brain_and_no_such_kind_are_refused() -> None:
         register(empty, template)
     with pytest.raises(FornixError, match="choose one of: rigid, similarity, affine, deformable"):
         register(template, template, kind="elastic")
+
+
+def test_rigid_maps_change_no_volume() -> None:
+    pose = posed((0.2, 0.1, -0.1), 0.9, (5, 0, 0))  # a head of another size
+    head = head_under(
+        lambda p: moved(pose, p), Lattice(np.linalg.inv(pose) @ GRID.affine, GRID.shape)
+    )
+    found = register(head, mni_template().features(), kind="rigid").matrix[:3, :3]
+    assert np.allclose(found @ found.T, np.eye(3), atol=1e-4)

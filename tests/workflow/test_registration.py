@@ -14,6 +14,7 @@ from fornix.io import load_tractogram, save_tractogram
 from fornix.io.nifti import read_volume, write_image
 from fornix.register.files import save_warp, warp_name
 from fornix.register.warp import Warp
+from fornix.workflow import registration
 from fornix.workflow.registration import warp_file
 from helpers.warps import random_warp
 
@@ -90,3 +91,16 @@ def test_an_image_of_another_place_is_refused(made: tuple[Path, Warp], tmp_path:
             tmp_path / "far.nii.gz", folder / warp_name("s", "dwi", "mni"), tmp_path / "o.nii.gz"
         )
     assert not (tmp_path / "o.nii.gz").exists()
+
+
+def test_a_scan_of_the_moving_ones_name_is_called_otherwise(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(registration, "load", lambda path: path)
+    monkeypatch.setattr(registration, "brain_mask", lambda scan: scan)
+    monkeypatch.setattr(registration, "scan_features", lambda scan: scan)
+    for name, called in (
+        ("dwi.nii.gz", "fixed"),
+        ("mni.nii.gz", "fixed"),
+        ("ses-1_dwi.nii.gz", "ses1"),
+    ):
+        (tmp_path / name).touch()
+        assert registration._fixed(str(tmp_path / name))[1] == called

@@ -47,6 +47,8 @@ def match_affine(
     """
     first = starting_affine(moving, fixed) if start is None else start
     centre = _centre(fixed)
+    if kind == "rigid":
+        first = _unscaled(first, centre)
     count = KINDS[kind]
     base = first
     for spacing in _SPACINGS:
@@ -87,6 +89,14 @@ def starting_affine(moving: Features, fixed: Features) -> Affine:
     made = np.eye(4)
     made[:3, :3] = scale * turn
     made[:3, 3] = there - made[:3, :3] @ here
+    return made
+
+
+def _unscaled(matrix: Affine, centre: NDArray[np.float64]) -> Affine:
+    """The rotation nearest to an affine map, about a point that goes where it went."""
+    made = np.eye(4)
+    made[:3, :3] = _polar(torch.as_tensor(matrix[:3, :3], dtype=torch.float64)).numpy()
+    made[:3, 3] = matrix[:3, :3] @ centre + matrix[:3, 3] - made[:3, :3] @ centre
     return made
 
 
@@ -182,7 +192,8 @@ def _matrix(free: torch.Tensor, middle: torch.Tensor) -> torch.Tensor:
 def _polar(matrix: torch.Tensor) -> torch.Tensor:
     """The rotation nearest to a matrix (3, 3)."""
     u, _, v = torch.linalg.svd(matrix)
-    return u @ torch.diag(torch.tensor([1.0, 1.0, float(torch.sign(torch.linalg.det(u @ v)))])) @ v
+    sign = float(torch.sign(torch.linalg.det(u @ v)))
+    return u @ torch.diag(torch.tensor([1.0, 1.0, sign], dtype=matrix.dtype)) @ v
 
 
 def _difference(moving: Features, fixed: Features, matrix: Affine, spacing: float) -> float:

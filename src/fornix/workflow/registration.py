@@ -35,7 +35,7 @@ CARRIED = ("scalar", "labels", "tensor", "peaks", "fod", "streamlines")
 
 def register_scan(
     job: Job, state: State, fixed: str, kind: str, mask: Path | None, threads: int | None
-) -> Warp:
+) -> None:
     """Register a scan to `mni` or to another scan, and write the warps and its FA on the other's grid.
 
     Args:
@@ -51,7 +51,7 @@ def register_scan(
     target, name = _fixed(fixed)
     names = ("dwi", name)
 
-    def compute(progress: Any) -> Warp:
+    def compute(progress: Any) -> Warp | None:
         warp = register(moving, target, kind=kind, threads=threads, progress=progress)
         for note in warp.notes:
             tell(note)
@@ -69,14 +69,21 @@ def register_scan(
         )
         return [*written, path]
 
-    def summary(warp: Warp) -> str:
+    def summary(warp: Warp | None) -> str:
+        if warp is None:
+            return "reused"
         change = warp.volume_change()
         return f"{kind}, volumes change by {float(change.min()):.2f} to {float(change.max()):.2f}"
 
-    return job.step(
-        "register", {"onto": fixed, "kind": kind, "fresh": True}, compute, save,
-        lambda: compute(None), summary, lambda warp: warp.notes,
-    )  # fmt: skip
+    job.step(
+        "register",
+        {"onto": fixed, "kind": kind},
+        compute,
+        lambda warp, provenance: [] if warp is None else save(warp, provenance),
+        lambda: None,
+        summary,
+        lambda warp: () if warp is None else warp.notes,
+    )
 
 
 def _fixed(fixed: str) -> tuple[Features, str]:
@@ -87,7 +94,9 @@ def _fixed(fixed: str) -> tuple[Features, str]:
             f"there is no scan {fixed}; give a diffusion scan, or mni for the template"
         )
     scan = load(fixed)
-    return scan_features(brain_mask(scan)), re.sub(r"[^A-Za-z0-9]", "", stem_of(fixed))
+    name = re.sub(r"[^A-Za-z0-9]", "", stem_of(fixed))
+    # Both ways need names of their own: a scan called dwi.nii.gz must not be called as the moving one is.
+    return scan_features(brain_mask(scan)), "fixed" if name in ("", "dwi", "mni") else name
 
 
 def warp_file(
