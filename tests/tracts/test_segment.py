@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,6 +122,18 @@ def test_files_give_the_same_tracts_again(whole: TractMaps, tmp_path: Path) -> N
     (tmp_path / "s_desc-tracts_dseg.tsv").write_text("index\tname\n")
     with pytest.raises(FornixError, match="not a table of tracts"):
         load_tracts(tmp_path, "s")
+
+
+def test_reading_takes_little_more_than_the_bytes_of_the_files(
+    whole: TractMaps, tmp_path: Path
+) -> None:
+    save_tracts(whole, tmp_path, "s", {})
+    tracemalloc.start()
+    load_tracts(tmp_path, "s")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    stored = 7 * len(FEW) * int(np.prod(GRID))  # as floats they would be four times as much
+    assert peak < 2.5 * stored
 
 
 def _map(values: np.ndarray, std: float | None = None) -> Map:

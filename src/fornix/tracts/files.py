@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from fornix.core.errors import FornixError
 from fornix.io import derivative, write_sidecar
 from fornix.io.files import atomic
-from fornix.io.nifti import read_volume, write_scaled
+from fornix.io.nifti import Stored, read_stored, write_scaled
 from fornix.register.grids import Lattice
 from fornix.tracts.atlas import Tract
 from fornix.tracts.profile import Profile, length_of
 from fornix.tracts.segment import FoundTract, TractMaps
+
+Array = NDArray[np.floating]
 
 #: Columns of the table of tracts.
 _COLUMNS = (
@@ -35,33 +37,15 @@ def save_tracts(tracts: TractMaps, folder: Path, stem: str, about: Mapping[str, 
         about: More of what the sidecars say.
     """
     names = list(tracts.found)
-    size = int(np.prod(tracts.lattice.shape))
-    images: dict[str, tuple[str, NDArray[Any], float, str]] = {}
-
-    def empty(channels: int, kind: type) -> NDArray[Any]:
-        return np.zeros((len(names) * channels, size), kind)
-
-    share, ends = empty(1, np.uint8), empty(2, np.uint8)
-    course, along = empty(3, np.int8), empty(1, np.uint8)
-    for i, found in enumerate(tracts.found.values()):
-        if found.state == "absent":
-            continue
-        voxels, tract = found.tract.voxels, found.tract
-        share[i, voxels] = np.rint(found.probability * 255)
-        end = tract.ends * (found.probability / np.maximum(tract.share, 1e-3)).clip(0, 1)[:, None]
-        ends[2 * i : 2 * i + 2, voxels] = np.rint(end.clip(0, 1) * 255).T
-        inside = found.probability > found.threshold
-        course[3 * i : 3 * i + 3, voxels] = np.rint(tract.direction * inside[:, None] * 127).T
-        along[i, voxels] = 1 + np.rint(tract.along * 254)
-    images["probseg"] = ("tracts", share, 1 / 255, "probability of each tract")
-    images["ends"] = ("endings", ends, 1 / 255, "probability of each tract's beginning and end")
-    images["tom"] = ("tracts", course, 1 / 127, "direction of each tract, x y z, world axes")
-    images["along"] = (
-        "tracts", along, 1 / 255, "place along each tract: 1/255 at its beginning, 1 at its end, 0 outside"
-    )  # fmt: skip
     written = []
-    for key, (desc, values, scale, text) in images.items():
-        suffix = "probseg" if key == "ends" else key
+    # One image after another: of a fine grid each takes a tenth to a third of a gigabyte.
+    for suffix, desc, channels, kind, scale, values_of, text in _IMAGES:
+        size = int(np.prod(tracts.lattice.shape))
+        values: NDArray[Any] = np.zeros((len(names) * channels, size), kind)
+        for i, found in enumerate(tracts.found.values()):
+            if found.state != "absent":
+                block = slice(channels * i, channels * (i + 1))
+                values[block, found.tract.voxels] = np.rint(values_of(found) / scale).T
         path = folder / derivative(stem, suffix, desc=desc)
         volume = np.moveaxis(values.reshape(-1, *tracts.lattice.shape), 0, -1)
         write_scaled(path, volume, tracts.lattice.affine, scale)
@@ -72,6 +56,35 @@ def save_tracts(tracts: TractMaps, folder: Path, stem: str, about: Mapping[str, 
         temporary.write_text("\n".join(_rows(tracts)) + "\n")
     write_sidecar(table, {"Description": "what was found of each tract", **about})
     return [*written, table]
+
+
+def _share(found: FoundTract) -> Array:
+    return found.probability[:, None]
+
+
+def _ends(found: FoundTract) -> Array:
+    lowered = (found.probability / np.maximum(found.tract.share, 1e-3)).clip(0, 1)
+    return (found.tract.ends * lowered[:, None]).clip(0, 1)
+
+
+def _course(found: FoundTract) -> Array:
+    return found.tract.direction * (found.probability > found.threshold)[:, None]
+
+
+def _along(found: FoundTract) -> Array:
+    return (1 + found.tract.along[:, None] * 254) / 255
+
+
+#: Suffix, desc, volumes of a tract, stored as, scale, values (n, volumes) of a tract, description.
+_IMAGES: tuple[tuple[str, str, int, type, float, Callable[[FoundTract], Array], str], ...] = (
+    ("probseg", "tracts", 1, np.uint8, 1 / 255, _share, "probability of each tract"),
+    ("probseg", "endings", 2, np.uint8, 1 / 255, _ends, "probability of each tract's beginning and end"),
+    ("tom", "tracts", 3, np.int8, 1 / 127, _course, "direction of each tract, x y z, world axes"),
+    (
+        "along", "tracts", 1, np.uint8, 1 / 255, _along,
+        "place along each tract: 1/255 at its beginning, 1 at its end, 0 outside",
+    ),
+)  # fmt: skip
 
 
 def _rows(tracts: TractMaps) -> list[str]:
@@ -102,26 +115,29 @@ def load_tracts(folder: Path, stem: str) -> TractMaps:
         raise FornixError(
             f"{table} is not a table of tracts that this version of fornix tracts writes"
         )
-    share, affine = read_volume(folder / derivative(stem, "probseg", desc="tracts"))
-    ends, _ = read_volume(folder / derivative(stem, "probseg", desc="endings"))
-    course, _ = read_volume(folder / derivative(stem, "tom", desc="tracts"))
-    along, _ = read_volume(folder / derivative(stem, "along", desc="tracts"))
     count = len(lines) - 1
-    if (share.shape[3], ends.shape[3], course.shape[3], along.shape[3]) != (
-        count, 2 * count, 3 * count, count,
-    ):  # fmt: skip
-        raise FornixError(
-            f"{table} has {count} tracts, the images beside it others: run fornix tracts again"
-        )
-    lattice = Lattice(np.asarray(affine, np.float64), share.shape[:3])
+    stored: list[Stored] = []
+    for suffix, desc, channels, *_ in _IMAGES:
+        image = read_stored(folder / derivative(stem, suffix, desc=desc))
+        if (
+            image.raw.ndim != 4
+            or image.raw.shape[3] != channels * count
+            or (stored and image.raw.shape[:3] != stored[0].raw.shape[:3])
+        ):
+            raise FornixError(
+                f"{table} has {count} tracts, the images beside it others: run fornix tracts again"
+            )
+        stored.append(image)
+    share, ends, course, along = stored
+    lattice = Lattice(np.asarray(share.affine, np.float64), share.raw.shape[:3])
     found = {}
     for i, row in enumerate(lines[1:]):
-        voxels = np.flatnonzero(along[..., i].reshape(-1) > 0)
-        p = share[..., i].reshape(-1)[voxels]
+        voxels = np.flatnonzero(along.raw[..., i])
+        p = share.at(voxels, i)
         tract = Tract(
-            row[1], voxels, p, ends[..., 2 * i : 2 * i + 2].reshape(-1, 2)[voxels],
-            course[..., 3 * i : 3 * i + 3].reshape(-1, 3)[voxels],
-            ((along[..., i].reshape(-1)[voxels] * 255 - 1) / 254).clip(0, 1),
+            row[1], voxels, p, ends.at(voxels, slice(2 * i, 2 * i + 2)),
+            course.at(voxels, slice(3 * i, 3 * i + 3)),
+            ((along.at(voxels, i) * 255 - 1) / 254).clip(0, 1),
         )  # fmt: skip
         found[row[1]] = FoundTract(
             tract, p, float(row[8]), float(row[3]), float(row[4]), float(row[5]), float(row[6]),
