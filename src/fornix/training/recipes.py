@@ -74,7 +74,7 @@ RECIPES = {
         ),
         Recipe(
             "tissue", "tissue", "brain, six tissues and the side of the head, from a whole scan",
-            width=16, depth=5, steps=8_550, batch=1, bank=8, renew=12, rate=2e-3,
+            width=16, depth=5, steps=13_550, batch=1, bank=8, renew=12, rate=2e-3,
         ),
     )
 }  # fmt: skip
