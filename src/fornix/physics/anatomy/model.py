@@ -19,7 +19,7 @@ Streamlines = list[NDArray[np.float32]]
 Endings = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 
 #: Labels of `Anatomy.lesions`.
-LESION, OEDEMA = 1, 2
+LESION, OEDEMA, CAVITY, MASS = 1, 2, 3, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ class Anatomy:
         d_par: (X, Y, Z) µm²/ms.
         d_perp: See `d_par`.
         s0: (X, Y, Z) signal at b = 0 in arbitrary units.
-        lesions: (X, Y, Z) uint8, 0 none, 1 lesion, 2 oedema.
+        lesions: (X, Y, Z) uint8, 0 none, 1 lesion, 2 oedema, 3 cavity, 4 mass.
         bundles: By name.
         reference: s0 of healthy white matter, to which SNR refers.
     """

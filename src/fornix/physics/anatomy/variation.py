@@ -48,7 +48,17 @@ def deform(
             they stay tangent to the bundles' streamlines, which are carried along too.
     """
     rng = np.random.default_rng([seed, 32])
-    pull = _displacement(anatomy, rng, amplitude, smoothness)
+    return displaced(anatomy, _displacement(anatomy, rng, amplitude, smoothness))
+
+
+def displaced(anatomy: Anatomy, pull: Field) -> Anatomy:
+    """Move a head's tissue, its fibres and its bundles.
+
+    Args:
+        anatomy: The head.
+        pull: (3, X, Y, Z) mm in world axes: where each voxel's tissue comes from, minus where it is.
+            Nothing may fold: see STEEPEST.
+    """
     inverse = np.linalg.inv(anatomy.affine[:3, :3])
     index = np.stack(np.meshgrid(*[np.arange(n) for n in anatomy.grid], indexing="ij"))
     source = index + np.einsum("ij,j...->i...", inverse, pull)
@@ -213,9 +223,13 @@ def _bundle_pulled(
     bundle: Bundle, nearest: tuple[NDArray[np.int64], ...], forward: Field, mask: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], Array]:
     inside = bundle.mask[nearest] & mask
-    turned = np.einsum("...ij,...j->...i", forward, bundle.orientation[nearest])
-    length = np.linalg.norm(turned, axis=-1, keepdims=True)
-    return inside, (turned / np.maximum(length, 1e-9) * inside[..., None]).astype(np.float32)
+    # A bundle fills a small part of the head: only that is turned.
+    source = tuple(axis[inside] for axis in nearest)
+    turned = np.einsum("nij,nj->ni", forward[inside], bundle.orientation[source])
+    turned /= np.maximum(np.linalg.norm(turned, axis=-1, keepdims=True), 1e-9)
+    axes = np.zeros((*inside.shape, 3), np.float32)
+    axes[inside] = turned
+    return inside, axes
 
 
 def _ends_pulled(
