@@ -63,8 +63,11 @@ def scan_maps(dwi: DWI) -> ScanMaps:
     residual = np.zeros(dwi.grid, np.float32)
     for here, signals in dwi.slabs(index):
         rows = np.nan_to_num(signals.reshape(-1, n), copy=False)
+        middle = rows.mean(1)
+        mean[here] = middle.reshape(mean[here].shape)
+        # The constant is in the design: without it the residual is no small difference of large numbers.
+        rows = rows - middle[:, None]
         fitted = rows @ basis
-        mean[here] = rows.mean(1).reshape(mean[here].shape)
         power = np.square(fitted[:, isotropic.shape[1] :]).sum(1)
         spread[here] = power.reshape(mean[here].shape)
         if rest > 0:
