@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -160,8 +161,8 @@ def _quoted(column: str) -> str:
     return column if column.isidentifier() else f'Q("{column}")'
 
 
-def _known(columns: object, name: str) -> str:
-    there = [str(c) for c in columns]  # type: ignore[attr-defined]
+def _known(columns: Iterable[object], name: str) -> str:
+    there = [str(c) for c in columns]
     if name not in there:
         raise FornixError(f"the design has no column {name}; it has: {', '.join(there)}")
     return name

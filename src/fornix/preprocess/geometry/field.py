@@ -18,7 +18,7 @@ from scipy import ndimage
 from fornix.core.grid import box_of
 from fornix.preprocess.geometry._displacement import central, displacement_step, robust
 from fornix.preprocess.geometry._sampling import spline, value_and_slope
-from fornix.preprocess.geometry.transform import Geometry, small_pose
+from fornix.preprocess.geometry.transform import Geometry, step_across
 from fornix.preprocess.phase_encoding import PhaseEncoding
 
 #: Passes: smoothing of the images (mm, full width at half maximum), steps, weight of the field's roughness.
@@ -186,15 +186,8 @@ def _pose_step(state: _State, weight: NDArray, axis: int) -> NDArray[np.float64]
     world = state.slopes[use] @ np.linalg.inv(affine[:3, :3])
     world *= state.spread[1].reshape(-1)[use, None]
     arm = state.moved[use] @ affine[:3, :3].T + affine[:3, 3] - centre
-    along = affine[:3, axis] / np.linalg.norm(affine[:3, axis])
-    frame = np.linalg.svd(along[None])[2][1:]  # the two directions across
-    columns = np.concatenate([world @ frame.T, np.cross(arm, world)], 1)
-    left = columns * w[use, None]
-    normal = left.T @ columns
-    step = np.linalg.solve(normal + 1e-8 * np.diag(np.diag(normal)), left.T @ residual[use])
-    move = np.r_[step[:2] @ frame, step[2:]]
-    move /= max(np.linalg.norm(move[:3]) / 2, np.linalg.norm(move[3:]) / 0.035, 1.0)
-    return np.asarray(small_pose(move, centre) @ state.pose)
+    step = step_across(world, arm, residual[use], w[use], affine[:3, axis], centre)
+    return np.asarray(step @ state.pose)
 
 
 def correlation(one: NDArray, other: NDArray, mask: NDArray[np.bool_]) -> float:

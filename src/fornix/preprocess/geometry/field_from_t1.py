@@ -21,7 +21,7 @@ from fornix.preprocess.acquisition import T1
 from fornix.preprocess.geometry._displacement import central, displacement_step
 from fornix.preprocess.geometry._sampling import spline, value_and_slope
 from fornix.preprocess.geometry.field import FieldEstimate, correlation
-from fornix.preprocess.geometry.transform import small_pose
+from fornix.preprocess.geometry.transform import small_pose, step_across
 from fornix.preprocess.phase_encoding import PhaseEncoding
 
 Array = NDArray[np.float64]
@@ -266,15 +266,9 @@ class _Problem:
         slopes = now.t1_slopes[use] @ pose[:3, :3]
         slopes *= now.predicted_rate[use, None]
         arm = self.places[use] @ self.affine[:3, :3].T + self.affine[:3, 3] - self.centre
-        way = self.affine[:3, self.axis] / np.linalg.norm(self.affine[:3, self.axis])
-        across = np.linalg.svd(way[None])[2][1:]
-        columns = np.concatenate([slopes @ across.T, np.cross(arm, slopes)], 1)
-        left = columns * w[use, None]
-        normal = left.T @ columns
-        step = np.linalg.solve(normal + 1e-6 * np.diag(np.diag(normal)), left.T @ residual[use])
-        move = np.r_[step[:2] @ across, step[2:]]
-        move /= max(np.linalg.norm(move[:3]) / 2, np.linalg.norm(move[3:]) / 0.035, 1.0)
-        return np.asarray(pose @ small_pose(move, self.centre))
+        way = self.affine[:3, self.axis]
+        step = step_across(slopes, arm, residual[use], w[use], way, self.centre)
+        return np.asarray(pose @ step)
 
 
 def _hats(values: NDArray, knots: Array) -> tuple[Array, Array]:
