@@ -102,7 +102,7 @@ def test_words_that_are_not_known_are_refused() -> None:
     dwi, head, warp = scan_of_template()
     with pytest.raises(FornixError, match="no tract 'CST'; there are: AF_left"):
         segment_tracts(dwi, head, warp, names=("CST",))
-    with pytest.raises(FornixError, match="choose one of: evidence, atlas"):
+    with pytest.raises(FornixError, match="choose one of: network, atlas"):
         segment_tracts(dwi, head, warp, method="magic")
     with pytest.raises(FornixError, match="choose from: tracts72, hcp1065"):
         segment_tracts(dwi, head, warp, atlases=("jhu",))

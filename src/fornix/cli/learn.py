@@ -20,7 +20,7 @@ def train_command(
         str,
         typer.Argument(
             help="voxelwise, context, spatial, fod, tissue, policy, plausibility, template, tracts72, "
-            "hcp1065 or evidence."
+            "hcp1065 or tracts."
         ),
     ],
     work: Annotated[
@@ -69,7 +69,7 @@ def train_command(
     from fornix.training.tasks import tissue
 
     if name in tracts.RECIPES:
-        done = tracts.make(name, anatomy, steps, tell=_tell)
+        done = tracts.make(name, anatomy, steps, work, out or FOLDER, tell=_tell)
         console.print(f"done: {done}", markup=False)
         return
     if name in tracking.RECIPES:

@@ -14,7 +14,7 @@ from fornix.core.errors import FornixError
 TractMethod = Annotated[
     str,
     typer.Option(
-        "--method", help="evidence: atlas, tissue and fibres weighed; atlas: the atlas as it is."
+        "--method", help="network: atlas, tissue and fibres weighed; atlas: the atlas as it is."
     ),
 ]
 Atlases = Annotated[str, typer.Option("--atlas", help="tracts72, hcp1065 or both, by comma.")]
@@ -53,7 +53,7 @@ def register_command(
 def tracts_command(
     path: o.Input,
     out: o.Out,
-    method: TractMethod = "evidence",
+    method: TractMethod = "network",
     atlas: Atlases = "tracts72",
     *,
     scan: ScanOptions,
@@ -103,7 +103,7 @@ def profile_command(
             tracts = load_tracts(job.out, job.stem)
         except FornixError:
             head, warp = p.register_stage(job, state, options)
-            tracts = p.tracts_stage(job, state.dwi, head, warp, "evidence", ("tracts72",))
+            tracts = p.tracts_stage(job, state.dwi, head, warp, "network", ("tracts72",))
         p.profile_stage(job, tracts, state, options, nodes)
 
 

@@ -1,1 +1,1 @@
-"""Tracts without tractography: the atlas, the scan's evidence, and what is measured along a tract."""
+"""Tracts without tractography: the atlas, the network that weighs it, what is measured along a tract."""

@@ -16,13 +16,25 @@ from fornix.register.grids import Lattice, inside, sample
 from fornix.register.warp import HeadMap
 from fornix.tracts.atlas import ATLASES, Tract, TractSet, load_atlas
 from fornix.tracts.carry import carry
-from fornix.tracts.evidence import EvidenceModel, evidence, load_model, support_of
+from fornix.tracts.evidence import (
+    STATIONS,
+    Surroundings,
+    course_of,
+    evidence,
+    left_of,
+    station_of,
+    support_of,
+    surroundings,
+)
+from fornix.tracts.gap import find_gap
+from fornix.tracts.network import TractModel, Usual, load_model
 
 Array = NDArray[np.float32]
 
 #: Methods of `segment_tracts`.
-TRACT_METHODS = ("evidence", "atlas")
-#: Share of the atlas's heads above which a voxel counts as a tract's, with the atlas alone.
+TRACT_METHODS = ("network", "atlas")
+#: Share of the atlas above which a voxel counts as a tract's with the atlas alone, for tracts without a
+#: threshold of their own.
 _ATLAS_LEVEL = 0.4
 #: Share of a tract's usual place that must have been scanned for it to be called whole, and to be there.
 _WHOLE, _SOME = 0.9, 0.25
@@ -30,6 +42,8 @@ _WHOLE, _SOME = 0.9, 0.25
 _ABSENT = 0.5
 #: Deviations below the usual support at which a tract is as likely absent as present.
 _WEAK = 4.0
+#: Relative error of the volume of a tract that the network was not trained on.
+_VOLUME_ERROR = 0.25
 #: Least deviation as a share of the usual support: people differ more than one person's bent copies do.
 _SPREAD = 0.2
 
@@ -103,10 +117,10 @@ def segment_tracts(
     head: Features,
     warp: HeadMap,
     *,
-    method: str = "evidence",
+    method: str = "network",
     atlases: Sequence[str] = ("tracts72",),
     names: Sequence[str] = (),
-    model: EvidenceModel | None = None,
+    model: TractModel | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> TractMaps:
     """Find the tracts of a scan that was registered to the template.
@@ -115,10 +129,10 @@ def segment_tracts(
         dwi: The scan, of which grid and mask are used.
         head: Its features.
         warp: From `register(head, template)`.
-        method: `evidence` weighs the atlas against tissue and fibres of the scan; `atlas` takes it as it is.
+        method: `network` weighs the atlas against tissue and fibres of the scan; `atlas` takes it as it is.
         atlases: Names of ATLASES.
         names: Tracts to look for; all if empty.
-        model: Coefficients other than those that ship.
+        model: Another network than the one that ships.
         progress: Told tracts done and all.
 
     Raises:
@@ -131,22 +145,24 @@ def segment_tracts(
     known = _known(atlases)
     chosen = _chosen(known, names)
     weighing = load_model() if model is None else model
+    around = surroundings(head)
     brain = dwi.brain()
     carried = carry(
         TractSet(known.lattice, {n: known.tracts[n] for n in chosen}, known.about),
         head.lattice, brain, warp.to_fixed, warp.to_moving,
     )  # fmt: skip
     seen = _seen(known, chosen, head, brain, warp)
-    litre = float(np.prod(head.lattice.spacing)) / 1000
+    millilitre = float(np.prod(head.lattice.spacing)) / 1000
     found = {}
     for i, name in enumerate(chosen):
         tract = carried.tracts[name]
         if method == "atlas":
-            probability = tract.share
+            own = weighing.usual.get(name)
+            probability, level = tract.share, own.atlas_threshold if own else _ATLAS_LEVEL
         else:
-            probability = weighing.probability(name, evidence(head, tract))
-        level = _ATLAS_LEVEL if method == "atlas" else weighing.threshold_of(name)
-        found[name] = _judged(tract, probability, level, seen[name], head, weighing, litre)
+            probability = weighing.probability(name, evidence(around, tract))
+            level = weighing.threshold_of(name)
+        found[name] = _judged(tract, probability, level, seen[name], around, weighing, millilitre)
         if progress is not None:
             progress(i + 1, len(chosen))
     return TractMaps(head.lattice, found, method, _notes(found))
@@ -199,28 +215,30 @@ def _judged(
     probability: Array,
     level: float,
     visible: float,
-    head: Features,
-    model: EvidenceModel,
-    litre: float,
+    around: Surroundings,
+    model: TractModel,
+    millilitre: float,
 ) -> FoundTract:
-    volume = float(probability.sum()) * litre
-    error = model.volume_error.get(tract.name, 0.25)
+    volume = float(probability.sum()) * millilitre
+    usual = model.usual.get(tract.name)
+    error = usual.volume_error if usual else _VOLUME_ERROR
     presence, reason = 1.0, ""
-    usual = model.support.get(tract.name)
     if len(tract.voxels) == 0 or visible < _SOME:
         presence = 0.0 if len(tract.voxels) == 0 else visible / (2 * _SOME)
         reason = f"outside of what was scanned: {100 * visible:.0f}% of its usual place is in the brain mask"
     elif usual is not None:
         # Fibres that do not run along it: how far below what heads with the tract show.
-        weak = (usual - support_of(head, tract)) / max(
-            model.support_spread[tract.name], 0.1 * usual
-        )
+        support = support_of(around, tract)
+        spread = max(usual.support_spread, _SPREAD * usual.support)
+        weak = (usual.support - support) / spread
         presence = float(1 / (1 + np.exp(np.clip(weak - _WEAK, -30, 30))))
         if presence < _ABSENT:
             reason = (
-                f"fibres do not run along it: {support_of(head, tract):.2f} where heads with the tract have "
-                f"{usual:.2f}"
+                f"fibres do not run along it: {support:.2f} where heads with the tract have "
+                f"{usual.support:.2f}"
             )
+        else:
+            reason = _gap(tract, probability, usual, around, millilitre)
     if not reason and visible < _WHOLE:
         reason = f"cut off: {100 * visible:.0f}% of its usual place was scanned"
     return FoundTract(
@@ -233,6 +251,16 @@ def _judged(
         volume * error,
         reason,
     )
+
+
+def _gap(
+    tract: Tract, probability: Array, usual: Usual, around: Surroundings, millilitre: float
+) -> str:
+    left = left_of(tract.along, tract.share, probability)
+    expected = millilitre * np.bincount(station_of(tract.along), tract.share, STATIONS)
+    fluid = course_of(around, tract).means[:, -1]
+    gap = find_gap(left, usual.left, usual.left_spread, expected.astype(np.float32), fluid)
+    return "" if gap is None else str(gap)
 
 
 def _notes(found: dict[str, FoundTract]) -> tuple[str, ...]:

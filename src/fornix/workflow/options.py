@@ -44,7 +44,7 @@ class Options:
     streamlines: int = 100_000
     tractogram_format: str = "trx"
     tracts: bool = True
-    tract_method: str = "evidence"
+    tract_method: str = "network"
     seed: int = 0
     threads: int | None = None
     device: str = "auto"
