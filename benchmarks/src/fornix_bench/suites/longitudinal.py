@@ -204,7 +204,7 @@ def known(quick: bool, seed: int) -> list[Row]:
                     "found, %": float(one["percent"]),
                     "std, %": float(100 * one["std"] / _mean(mine.loc[[one.name]]).iloc[0]),
                     "found": bool(one["low"] > 0 or one["high"] < 0),
-                    "rank of |z|": int((z > own).sum()) + 1,
+                    "rank of z": int((z > own).sum()) + 1,
                     "others hold 0": _holds(others), "others": len(others), "seconds": seconds,
                 }
             )  # fmt: skip
