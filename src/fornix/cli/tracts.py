@@ -24,11 +24,17 @@ Atlases = Annotated[str, typer.Option("--atlas", help="tracts72, hcp1065 or both
 def register_command(
     path: o.Input,
     fixed: Annotated[
-        str, typer.Argument(help="mni, or another diffusion scan.", show_default=False)
+        str,
+        typer.Argument(
+            help="mni, another diffusion scan, or a T1 of the same head.", show_default=False
+        ),
     ],
     out: o.Out,
     kind: Annotated[
-        str, typer.Option("--kind", help="rigid, similarity, affine or deformable.")
+        str,
+        typer.Option(
+            "--kind", help="rigid, similarity, affine or deformable; with a T1 always rigid."
+        ),
     ] = "deformable",
     *,
     scan: ScanOptions,
@@ -36,17 +42,24 @@ def register_command(
     """Register a scan to the MNI template or to another scan, on tissues and fibres.
 
     Writes warps both ways, STEM_from-…_to-…_mode-image_xfm (ITK) and …_desc-mrtrix_xfm, and the scan's FA on
-    the other's grid, to look at.
+    the other's grid, to look at. With a T1 of the same head (in either order): from-T1w_to-dwi and back, and
+    STEM_space-dwi_T1w.
 
     [bold]Examples[/]
 
       fornix register sub-01_dwi.nii.gz mni -o out
       fornix register ses-2_dwi.nii.gz ses-1_dwi.nii.gz -o out --kind rigid
+      fornix register sub-01_dwi.nii.gz sub-01_T1w.nii.gz -o out
     """
     from fornix.workflow.registration import register_scan
+    from fornix.workflow.structural import register_t1, scan_and_structural
 
+    path, t1 = scan_and_structural(path, fixed)
     with scan.job(path, out) as (job, state):
-        register_scan(job, state, fixed, kind, scan.mask, scan.threads)
+        if t1 is None:
+            register_scan(job, state, fixed, kind, scan.mask, scan.threads)
+        else:
+            register_t1(job, state, t1, scan.mask)
 
 
 @reads_scan("sigma")

@@ -46,7 +46,7 @@ def match_affine(
         start: (4, 4) fixed world to moving world; by the middles of tissues if absent.
     """
     first = starting_affine(moving, fixed) if start is None else start
-    centre = _centre(fixed)
+    centre = centre_of(fixed)
     if kind == "rigid":
         first = _unscaled(first, centre)
     count = KINDS[kind]
@@ -76,7 +76,7 @@ def starting_affine(moving: Features, fixed: Features) -> Affine:
     weight = np.where(np.minimum(n, m) > _SOME, np.sqrt(np.minimum(n, m)), 0)
     if (weight > 0).sum() < 3:
         shift = np.eye(4)
-        shift[:3, 3] = _centre(moving) - _centre(fixed)
+        shift[:3, 3] = centre_of(moving) - centre_of(fixed)
         return shift
     weight = weight / weight.sum()
     here, there = weight @ source, weight @ target
@@ -100,7 +100,8 @@ def _unscaled(matrix: Affine, centre: NDArray[np.float64]) -> Affine:
     return made
 
 
-def _centre(head: Features) -> NDArray[np.float64]:
+def centre_of(head: Features) -> NDArray[np.float64]:
+    """Middle of the brain (3,) in world mm."""
     brain = head.brain.reshape(-1)
     points = head.lattice.points().reshape(-1, 3)
     return np.asarray((brain @ points / brain.sum().clamp(min=1e-6)).numpy(), np.float64)
@@ -127,14 +128,14 @@ def _refined(
     coarse, own = fixed.lattice.with_spacing(spacing), moving.lattice.with_spacing(spacing)
     target, source = stacked(fixed, coarse), stacked(moving, own)
     points = coarse.points()
-    near = _near(fixed, coarse)
+    near = near_brain(fixed, coarse)
     points, target = points[near], target[:, near]
     middle = torch.as_tensor(centre, dtype=torch.float32)
     start = torch.as_tensor(base, dtype=torch.float32)
     free = torch.zeros(count, requires_grad=True)
 
     def matrix() -> torch.Tensor:
-        return _matrix(free, middle) @ start
+        return pose_matrix(free, middle) @ start
 
     def loss() -> torch.Tensor:
         m = matrix()
@@ -162,15 +163,15 @@ def _refined(
         return np.asarray(matrix().numpy(), np.float64)
 
 
-def _near(fixed: Features, lattice: Lattice) -> torch.Tensor:
-    """Points of a lattice in the fixed brain or some mm around it."""
+def near_brain(fixed: Features, lattice: Lattice, margin: float = 8.0) -> torch.Tensor:
+    """Points (X, Y, Z) of a lattice in the fixed brain or some mm around it, bool."""
     brain = resampled(fixed.brain[None], fixed.lattice, lattice)
-    reach = 2 * int(np.ceil(8.0 / lattice.spacing.mean())) + 1
+    reach = 2 * int(np.ceil(margin / lattice.spacing.mean())) + 1
     wide = torch.nn.functional.max_pool3d(brain[None], reach, stride=1, padding=reach // 2)
     return torch.as_tensor(wide[0, 0] > 0.2)
 
 
-def _matrix(free: torch.Tensor, middle: torch.Tensor) -> torch.Tensor:
+def pose_matrix(free: torch.Tensor, middle: torch.Tensor) -> torch.Tensor:
     """A map near to none, about a point, from turns, shifts, log sizes and shears; all about 1."""
     zero = free.new_zeros(())
     x, y, z = (0.1 * free[i] for i in range(3))
@@ -198,7 +199,7 @@ def _polar(matrix: torch.Tensor) -> torch.Tensor:
 
 def _difference(moving: Features, fixed: Features, matrix: Affine, spacing: float) -> float:
     coarse, own = fixed.lattice.with_spacing(spacing), moving.lattice.with_spacing(spacing)
-    near = _near(fixed, coarse)
+    near = near_brain(fixed, coarse)
     target, points = stacked(fixed, coarse)[:, near], coarse.points()[near]
     m = torch.as_tensor(matrix, dtype=torch.float32)
     there = points @ m[:3, :3].T + m[:3, 3]

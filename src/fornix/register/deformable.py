@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fornix.register.affine import _near, stacked, turned
+from fornix.register.affine import near_brain, stacked, turned
 from fornix.register.deformation import flow, jacobians, rotations
 from fornix.register.features import Features
 from fornix.register.grids import Affine, Lattice, blurred, inside, moved, sample
@@ -80,7 +80,7 @@ def _matched(
     lattice = fixed.lattice.with_spacing(level.spacing)
     own = moving.lattice.with_spacing(level.spacing)
     target, source = stacked(fixed, lattice), stacked(moving, own)
-    near = _near(fixed, lattice)
+    near = near_brain(fixed, lattice)
     points, target = lattice.points()[near], target[:, near]
     linear = torch.as_tensor(matrix[:3, :3], dtype=torch.float32)
     more = torch.zeros_like(velocity, requires_grad=True)

@@ -154,17 +154,43 @@ def save_profiles(profiles: Sequence[Profile], path: Path, subject: str = "") ->
         path: The file.
         subject: Stands in a column `subjectID` where given.
     """
-    head = ["tractID", "nodeID", "map", "value", "std", "reason"]
-    rows = ["\t".join((["subjectID"] if subject else []) + head)]
-    for p in profiles:
-        before = [subject] if subject else []
-        for node, (value, std) in enumerate(zip(p.value, p.std)):
-            numbers = [f"{v:.6g}" if np.isfinite(v) else "n/a" for v in (value, std)]
-            reason = p.reason if not np.isfinite(value) else ""
-            rows.append("\t".join([*before, p.tract, str(node), p.map, *numbers, reason or "n/a"]))
+    before = {"subjectID": subject} if subject else {}
+    return _write_profiles([(before, profiles)], path)
+
+
+def save_session_profiles(
+    sessions: Mapping[str, Sequence[Profile]], path: Path, subject: str
+) -> Path:
+    """The same for several sessions of one person: columns `subjectID sessionID` come first.
+
+    Args:
+        sessions: Profiles by the session's name.
+        path: The file.
+        subject: Name of the person.
+    """
+    blocks = [({"subjectID": subject, "sessionID": name}, p) for name, p in sessions.items()]
+    return _write_profiles(blocks, path)
+
+
+def _write_profiles(
+    blocks: Sequence[tuple[Mapping[str, str], Sequence[Profile]]], path: Path
+) -> Path:
+    rows = ["\t".join([*blocks[0][0], "tractID", "nodeID", "map", "value", "std", "reason"])]
+    for before, profiles in blocks:
+        for p in profiles:
+            for node, (value, std) in enumerate(zip(p.value, p.std)):
+                numbers = [written_number(v) for v in (value, std)]
+                reason = p.reason if not np.isfinite(value) else ""
+                cells = [*before.values(), p.tract, str(node), p.map, *numbers, reason or "n/a"]
+                rows.append("\t".join(cells))
     with atomic(path) as temporary:
         temporary.write_text("\n".join(rows) + "\n")
     return path
+
+
+def written_number(value: float) -> str:
+    """A number as tables hold it; `n/a` where there is none."""
+    return f"{value:.6g}" if np.isfinite(value) else "n/a"
 
 
 def load_profiles(

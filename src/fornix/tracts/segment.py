@@ -138,6 +138,38 @@ def segment_tracts(
     Raises:
         FornixError: No such method, atlas or tract.
     """
+    return segment_head(
+        head, warp, dwi.brain(), method=method, atlases=atlases, names=names, model=model,
+        progress=progress,
+    )  # fmt: skip
+
+
+def segment_head(
+    head: Features,
+    warp: HeadMap,
+    brain: NDArray[np.bool_],
+    *,
+    method: str = "network",
+    atlases: Sequence[str] = ("tracts72",),
+    names: Sequence[str] = (),
+    model: TractModel | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> TractMaps:
+    """As `segment_tracts`, of features alone, as means of several scans have no signals.
+
+    Args:
+        head: Its features.
+        warp: From `register(head, template)`.
+        brain: (X, Y, Z) on the features' grid, where tracts may lie.
+        method: See `segment_tracts`.
+        atlases: See `segment_tracts`.
+        names: See `segment_tracts`.
+        model: See `segment_tracts`.
+        progress: See `segment_tracts`.
+
+    Raises:
+        FornixError: See `segment_tracts`.
+    """
     if method not in TRACT_METHODS:
         raise FornixError(
             f"no method {method!r} for tracts; choose one of: {', '.join(TRACT_METHODS)}"
@@ -146,7 +178,6 @@ def segment_tracts(
     chosen = _chosen(known, names)
     weighing = load_model() if model is None else model
     around = surroundings(head)
-    brain = dwi.brain()
     carried = carry(
         TractSet(known.lattice, {n: known.tracts[n] for n in chosen}, known.about),
         head.lattice, brain, warp.to_fixed, warp.to_moving,

@@ -41,17 +41,22 @@ def acquisition_of(
             )
     other = None if reversed_scan is None else _b0s(reversed_scan, options)
     found = Acquisition.of(scan, other, options.phase_encoding, options.readout_time)
-    return found if t1 is None else replace(found, t1=_t1(t1))
+    return found if t1 is None else replace(found, t1=read_t1(t1))
 
 
-def _t1(path: str | Path) -> T1:
+def read_t1(path: str | Path) -> T1:
+    """A T1 from a file.
+
+    Raises:
+        FornixError: The file is no image of three dimensions, or shows nothing.
+    """
     data, affine = read_volume(path, "T1")
     name = Path(path).name
     if data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]
     if data.ndim != 3:
         raise FornixError(
-            f"{name} has {data.ndim} dimensions ({' x '.join(map(str, data.shape))}); --t1 takes one image, "
+            f"{name} has {data.ndim} dimensions ({' x '.join(map(str, data.shape))}); a T1 is one image, "
             "3-D"
         )
     data = np.nan_to_num(data, posinf=0, neginf=0)
