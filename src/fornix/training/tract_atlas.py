@@ -65,11 +65,13 @@ def build_tracts72(anatomy: Path, out: Path = ATLASES["tracts72"]) -> Path:
     tracts = {}
     for name in head.bundles:
         partner = _partner(name, head.bundles)
-        both = 0.5 * (images[name] + images[partner][:, ::-1])
+        other = images[partner][:, ::-1]
         mirrored = [line * np.array([-1, 1, 1], np.float32) for line in lines[partner]]
-        if partner == name:  # across the midline it runs the other way once mirrored
-            mirrored = [line[::-1] for line in mirrored]
-        tracts[name] = _tract(name, both, [*lines[name], *mirrored], grid)
+        # Across the midline a tract runs the other way once mirrored, and the two sides of a pair need not
+        # begin at the same end.
+        if runs_back(images[name][1:], other[1:]):
+            other, mirrored = other[[0, 2, 1]], [line[::-1] for line in mirrored]
+        tracts[name] = _tract(name, 0.5 * (images[name] + other), [*lines[name], *mirrored], grid)
     about = "72 bundles of one adult (tractseg_edu, Apache-2.0), both sides' mean, in MNI space"
     return save_atlas(TractSet(grid, tracts, about), out)
 
@@ -105,6 +107,17 @@ def build_hcp1065(atlas: Path, out: Path = ATLASES["hcp1065"]) -> Path:
         "HCP1065 tractography atlas (Yeh, Nature Communications 2022; CC BY-SA 4.0), in MNI space"
     )
     return save_atlas(TractSet(grid, tracts, about), out)
+
+
+def runs_back(ends: Array, others: Array) -> bool:
+    """Whether another example of a tract begins where this one ends.
+
+    Args:
+        ends: (2, X, Y, Z) where it begins and ends, in [0, 1].
+        others: The same of the other example.
+    """
+    soft, far = (ndimage.gaussian_filter(e, (0, *[_END / 2] * 3)) for e in (ends, others))
+    return float((soft * far[::-1]).sum()) > float((soft * far).sum())
 
 
 def _tract(name: str, images: Array, lines: Streamlines, grid: Lattice) -> Tract:
