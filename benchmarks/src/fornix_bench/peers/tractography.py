@@ -54,9 +54,13 @@ def mrtrix_fod(scene: PhantomScan, folder: Path, threads: int) -> None:
 
 
 def mrtrix_track(
-    scene: PhantomScan, folder: Path, cutoff: float | None, count: int, seed: int, threads: int
-) -> Tractogram:
-    """iFOD2 with anatomical constraints and seeds in white matter; cutoff None is the default."""
+    scene: PhantomScan, folder: Path, cutoff: float | None, count: int, seed: int, threads: int,
+    patience: float = _SECONDS,
+) -> Tractogram:  # fmt: skip
+    """iFOD2 with anatomical constraints and seeds in white matter; cutoff None is the default.
+
+    After `patience` seconds it is given up.
+    """
     from fornix.io.tractograms import read_streamlines
 
     told = "" if cutoff is None else f" -cutoff {cutoff:g}"
@@ -66,6 +70,7 @@ def mrtrix_track(
         f"-seeds {_SEEDS * count} -minlength 20 -maxlength 250{told}",
         folder,
         seed,
+        patience,
     )
     points, offsets = read_streamlines(folder / "out.tck")
     if len(offsets) < 2:
@@ -73,15 +78,15 @@ def mrtrix_track(
     return Tractogram(points, offsets, scene.dwi.affine, scene.dwi.grid)
 
 
-def _run(command: str, folder: Path, seed: int = 0) -> None:
+def _run(command: str, folder: Path, seed: int = 0, patience: float | None = None) -> None:
     environment = {**os.environ, "MRTRIX_RNG_SEED": str(seed + 1)}
     try:
         done = subprocess.run(
             command.split(), cwd=folder, env=environment, capture_output=True, text=True,
-            timeout=_SECONDS if command.startswith("tckgen") else None,
+            timeout=patience,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise PeerMissing(f"{command} took longer than {_SECONDS} s") from None
+        raise PeerMissing(f"{command} took longer than {patience:g} s") from None
     if done.returncode:
         said = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise PeerMissing(f"{command.split()[0]}: {said[0]}")

@@ -4,6 +4,7 @@ Sections:
 * heads: Dice of 72 tracts in heads that are deformed, aged and lesioned at random, by protocol, for the
   atlas carried over by registration and for the evidence weighed on top of it; reliability of probabilities.
 * profiles: how often the 90% interval of a node's FA holds the true value.
+* labels, tracking (`tract_tracking`): streamlines given to tracts, and tracts tracked one by one.
 * real: agreement of tracts between scans of one head: repeated, tilted, of the reversed phase direction.
 """
 
@@ -40,6 +41,8 @@ from fornix.tracts.label import label_streamlines
 from fornix.tracts.profile import tract_profiles
 from fornix.tracts.segment import TRACT_METHODS, FoundTract, TractMaps, segment_tracts
 from fornix_bench.peers.registration import ants_syn
+from fornix_bench.suites import tract_tracking
+from fornix_bench.suites.tract_tracking import tracking
 from fornix_bench.table import Row, environment, markdown, read_csv, write_csv, write_page
 
 Mask = NDArray[np.bool_]
@@ -350,7 +353,7 @@ def _fa(head: Features) -> NDArray[np.float32]:
 #: By name.
 SECTIONS: dict[str, Callable[[bool, int], list[Row]]] = {
     "heads": heads, "profiles": profiles, "real": real, "registration": registration,
-    "labels": labels,
+    "labels": labels, "tracking": tracking,
 }  # fmt: skip
 
 _WORDS = {
@@ -379,6 +382,7 @@ more.""",
 Up to 60 true streamlines of each of 71 tracts, and a third as many false ones: halves, and crossbreeds of two
 that pass within 12 mm. F1 counts a streamline of a wrong tract as both wrong and missed; many tracts share
 their voxels and ends.""",
+    "tracking": tract_tracking.WORDS,
 }
 
 
