@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fornix.core.tractogram import Tractogram
 from fornix.training.data.filter_phantoms import PhantomScan
@@ -76,6 +77,29 @@ def mrtrix_track(
     if len(offsets) < 2:
         raise PeerMissing(f"tckgen found no streamline at cutoff {cutoff}")
     return Tractogram(points, offsets, scene.dwi.affine, scene.dwi.grid)
+
+
+def mrtrix_connectome(
+    folder: Path, labels: NDArray[np.int64], affine: NDArray[np.float64], threads: int
+) -> dict[str, NDArray[np.float64]]:
+    """Matrices (K, K) of counts and of SIFT2's weights of the streamlines that `mrtrix_track` left.
+
+    Args:
+        folder: Holds out.tck, fod.nii and 5tt.nii.
+        labels: (X, Y, Z), regions numbered from 1 without gaps.
+        affine: (4, 4) of the labels.
+        threads: Threads in use.
+    """
+    from fornix.io import write_image
+
+    write_image(folder / "nodes.nii", labels.astype(np.int32), affine)
+    more = f"-quiet -force -nthreads {threads}"
+    _run(f"tcksift2 out.tck fod.nii sift2.txt -act 5tt.nii {more}", folder)
+    matrices = {}
+    for name, weights in (("count", ""), ("SIFT2", " -tck_weights_in sift2.txt")):
+        _run(f"tck2connectome out.tck nodes.nii edges.csv -symmetric {more}{weights}", folder)
+        matrices[name] = np.loadtxt(folder / "edges.csv", delimiter=",", ndmin=2)
+    return matrices
 
 
 def _run(command: str, folder: Path, seed: int = 0, patience: float | None = None) -> None:
