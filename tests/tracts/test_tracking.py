@@ -10,47 +10,12 @@ import pytest
 
 from fornix.core.errors import FornixError
 from fornix.core.tractogram import Tractogram
-from fornix.numerics import harmonics
-from fornix.register.grids import Lattice
 from fornix.tracts.atlas import Tract
-from fornix.tracts.segment import FoundTract, TractMaps
+from fornix.tracts.segment import FoundTract
 from fornix.tracts.tracking import track_tracts
 from fornix.tracts.tracking_runs import evenly
 from fornix.tracts.tractogram_files import load_tract_tractogram, save_tract_tractogram
-
-GRID = (40, 30, 30)
-AFFINE = np.diag([-2.0, 2, 2, 1])
-AFFINE[:3, 3] = [40, -30, -30]
-LATTICE = Lattice(AFFINE, GRID)
-POINTS = LATTICE.points().numpy()
-BRAIN = np.ones(GRID, bool)
-
-
-def tube(name: str, axis: int, reason: str = "", state: float = 1.0) -> FoundTract:
-    """A straight tract of 6 mm radius along an axis, 50 mm long, with ends 6 mm deep."""
-    points = POINTS.reshape(-1, 3)
-    other = [a for a in range(3) if a != axis]
-    away = np.hypot(points[:, other[0]], points[:, other[1]])
-    voxels = np.flatnonzero((away < 6) & (np.abs(points[:, axis]) <= 25))
-    along = (points[voxels, axis] + 25) / 50
-    direction = np.zeros((len(voxels), 3), np.float32)
-    direction[:, axis] = 1
-    share = np.ones(len(voxels), np.float32)
-    ends = np.stack([along < 0.12, along > 0.88], 1).astype(np.float32)
-    tract = Tract(name, voxels, share, ends, direction, along.astype(np.float32))
-    return FoundTract(tract, share, 0.5, state, 1.0, 1.0, 0.1, reason)
-
-
-def maps(*found: FoundTract) -> TractMaps:
-    return TractMaps(LATTICE, {f.tract.name: f for f in found}, "made")
-
-
-def fod(*axes: int) -> np.ndarray:
-    """The same in every voxel: fibres along some axes."""
-    lobes = harmonics.project(
-        8, lambda u: sum(np.exp(25 * (np.asarray(u)[:, a] ** 2 - 1)) for a in axes)
-    )
-    return np.broadcast_to(lobes.astype(np.float32), (*GRID, len(lobes))).copy()
+from helpers.tubes import AFFINE, BRAIN, GRID, POINTS, fod, maps, tube
 
 
 def test_streamlines_run_from_the_beginning_to_the_end_and_fill_the_tract() -> None:
@@ -118,7 +83,7 @@ def test_fibres_across_give_no_streamlines_and_the_reason() -> None:
 
 
 def test_an_absent_tract_is_a_row_without_a_group(tmp_path: Path) -> None:
-    gone = tube("gone", 1, "outside of what was scanned", state=0.0)
+    gone = tube("gone", 1, "outside of what was scanned", presence=0.0)
     made = track_tracts(fod(0), maps(gone, tube("x", 0)), BRAIN, count=5)
     assert [(t.name, t.count) for t in made.tracts] == [("gone", 0), ("x", 5)]
     assert made.tracts[0].reason == "outside of what was scanned"
