@@ -7,7 +7,7 @@ they fan out and the tract where they cross.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,7 +89,7 @@ def track_tracts(
     tracts: TractMaps,
     brain: NDArray[np.bool_],
     *,
-    count: int | Mapping[str, int] = RECOMMENDED,
+    count: int = RECOMMENDED,
     step: float | None = None,
     seed: int = 0,
     threads: int | None = None,
@@ -107,7 +107,7 @@ def track_tracts(
         fod: (X, Y, Z, coefficients) on the tracts' grid, world axes.
         tracts: From `segment_tracts`.
         brain: (X, Y, Z) what was scanned of the brain.
-        count: Streamlines of each tract, or by its name (0 where it is left out).
+        count: Streamlines of each tract.
         step: mm; half the smallest voxel edge, at most 1 mm, if absent.
         seed: Of all random numbers.
         threads: Threads in use; all cores if not given.
@@ -116,16 +116,15 @@ def track_tracts(
     Raises:
         FornixError: The FOD is on another grid, or the number is below 1.
     """
-    if isinstance(count, int) and count < 1:
+    if count < 1:
         raise FornixError(f"the number of streamlines of a tract must be 1 or more, not {count}")
-    each = dict.fromkeys(tracts.found, count) if isinstance(count, int) else count
     lattice = tracts.lattice
     if fod.shape[:3] != lattice.shape:
         raise FornixError(
             f"the FOD is on another grid {fod.shape[:3]} than the tracts {lattice.shape}"
         )
     there = {n: f for n, f in tracts.found.items() if f.state != "absent"}
-    runs = [TractRun(f, i, lattice, each.get(n, 0), seed) for i, (n, f) in enumerate(there.items())]
+    runs = [TractRun(f, i, lattice, count, seed) for i, f in enumerate(there.values())]
     if runs:
         _track(fod, runs, tracts, brain, step, threads or available_threads(), progress)
     return _gathered(tracts, {run.found.tract.name: run for run in runs})

@@ -171,10 +171,14 @@ def tractograms(
     scan: PhantomScan, regions: Parcellation, count: int, seed: int, threads: int
 ) -> Iterator[tuple[str, Tractogram, dict[str, Array], float]]:
     """Name, streamlines, edges by kind of weight, seconds; MRtrix3 only where it is installed."""
-    start = time.perf_counter()
-    lines = track(scan.dwi, scan.maps, count=count, tissue=scan.tissue, seed=seed, threads=threads)
-    seconds = time.perf_counter() - start
-    yield "fornix track", lines, weights_of(scan, lines, regions, threads), seconds
+    for name, seeding in (("fornix track", "voxel"), ("fornix track --seeding dynamic", "dynamic")):
+        start = time.perf_counter()
+        lines = track(
+            scan.dwi, scan.maps, count=count, tissue=scan.tissue, seeding=seeding, seed=seed,
+            threads=threads,
+        )  # fmt: skip
+        seconds = time.perf_counter() - start
+        yield name, lines, weights_of(scan, lines, regions, threads), seconds
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         try:
