@@ -68,6 +68,7 @@ _PUBLIC = {
     "segment_tracts": "fornix.tracts.segment",
     "simulate": "fornix.physics",
     "track": "fornix.tractography.track",
+    "track_tracts": "fornix.tracts.tracking",
     "tract_profiles": "fornix.tracts.profile",
 }
 
@@ -123,6 +124,7 @@ __all__ = [
     "segment_tracts",
     "simulate",
     "track",
+    "track_tracts",
     "tract_profiles",
 ]
 
@@ -159,6 +161,7 @@ if TYPE_CHECKING:
     from fornix.tracts.label import label_streamlines
     from fornix.tracts.profile import tract_profiles
     from fornix.tracts.segment import segment_tracts
+    from fornix.tracts.tracking import track_tracts
     from fornix.workflow.options import Options
     from fornix.workflow.scan_facts import ScanFacts, describe
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -133,3 +134,24 @@ def test_others_compressed_trx_is_read(tmp_path: Path):
     save(theirs, str(tmp_path / "packed.trx"), compression_standard=zipfile.ZIP_DEFLATED)
     theirs.close()
     np.testing.assert_array_equal(load_tractogram(tmp_path / "packed.trx").points, made.points)
+
+
+def test_groups_are_those_that_other_readers_see_and_go_along_with_some(tmp_path: Path) -> None:
+    from trx import trx_file_memmap as peer
+
+    lines = [np.full((3, 3), float(i)) for i in range(5)]
+    made = replace(
+        Tractogram.from_list(lines, np.eye(4), (9, 9, 9)),
+        groups={"odd": np.array([1, 3]), "none": np.array([], int), "last": np.array([4])},
+    )
+    path = save_tractogram(made, tmp_path / "t.trx")
+    assert {k: list(v) for k, v in peer.load(str(path)).groups.items()} == {
+        "odd": [1, 3],
+        "last": [4],
+    }
+    again = load_tractogram(path)
+    assert {k: list(v) for k, v in again.groups.items()} == {"odd": [1, 3], "last": [4]}
+    some = again.subset([3, 4])
+    assert {k: list(v) for k, v in some.groups.items()} == {"odd": [0], "last": [1]}
+    with pytest.raises(FornixError, match="group odd names a streamline that is not there"):
+        replace(made, groups={"odd": np.array([5])})

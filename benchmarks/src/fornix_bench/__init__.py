@@ -16,6 +16,7 @@ from fornix_bench.suites.preprocess.page import run_preprocess
 from fornix_bench.suites.reference_b import run_reference_b
 from fornix_bench.suites.segmentation import run_segmentation
 from fornix_bench.suites.speed import run_speed
+from fornix_bench.suites.tractography.connections import run_connectome
 from fornix_bench.suites.tractography.ends import run_tracking_ends
 from fornix_bench.suites.tractography.speed import run_tracking_speed
 from fornix_bench.suites.tractography.suite import run_tractography
@@ -33,6 +34,7 @@ SUITES: dict[str, Callable[..., Any]] = {
     "tracking-speed": run_tracking_speed,
     "tractography": run_tractography,
     "tracking-ends": run_tracking_ends,
+    "connectome": run_connectome,
     "classical": run_classical,
     "unseen": run_unseen,
     "mosaics": run_mosaics,

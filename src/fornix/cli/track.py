@@ -9,7 +9,6 @@ import typer
 
 from fornix.cli import options as o
 from fornix.cli.scan_options import ScanOptions, reads_scan
-from fornix.cli.show import console
 
 _SEEDS = "Mask to start in; the white matter if absent."
 _FOD = "Orientations of another tool (harmonics, MRtrix3's basis) on the scan's grid."
@@ -88,7 +87,6 @@ def track_command(
       fornix track dwi.nii.gz -o out --include-region stem.nii.gz --exclude-region midline.nii.gz
     """
     from fornix.estimators.external_fod import read_fod
-    from fornix.io import derivative, load_maps
     from fornix.workflow import stages as p
     from fornix.workflow.track_options import TrackOptions
 
@@ -107,21 +105,10 @@ def track_command(
     with scan.prepared(path, out) as (job, state):
         asked.arguments(state.dwi)  # says what is wrong before the long part
         given = None if fod is None else read_fod(fod, state.dwi)
-        known = job.out / derivative(job.stem, "dwimap", param="fod")
-        if given is not None:
+        if given is None:  # with a given tissue the tensor is not asked
+            p.orientation_stages(job, state, settings, tensor_needed=tissue is None)
+        else:
             if tissue is None:
                 p.microstructure_stage(job, state, ("dti",), "auto", settings)
             state.maps = state.maps.merged(given)
-        elif job.made_here(known):
-            found = load_maps(job.out, job.stem, ("dti_fa", "dti_md", "fod"))
-            console.print(
-                f"  orientations  found in {job.out}, by {found['fod'].method}", markup=False
-            )
-            job.go_on_from(known)
-            if tissue is None and "dti_md" not in found:  # the tissue comes from the tensor
-                p.microstructure_stage(job, state, ("dti",), "auto", settings)
-            state.maps = state.maps.merged(found)
-        else:
-            p.microstructure_stage(job, state, ("dti",), "auto", settings)
-            p.fod_stage(job, state, "auto", settings)
         p.track_stage(job, state, method, streamlines, settings, asked)

@@ -68,23 +68,42 @@ def tracts_command(
     out: o.Out,
     method: TractMethod = "network",
     atlas: Atlases = "tracts72",
+    streamlines: Annotated[
+        int,
+        typer.Option(
+            "--streamlines",
+            help="Streamlines to track in each tract, 500 show all of it; 0: none.",
+            min=0,
+        ),
+    ] = 0,
     *,
     scan: ScanOptions,
 ) -> None:
     """Tracts without tractography: probabilities, ends, directions, volumes; why one is missing.
 
     Writes STEM_desc-tracts_probseg and its table STEM_desc-tracts_dseg.tsv, STEM_desc-endings_probseg,
-    STEM_desc-tracts_tom, STEM_desc-tracts_along, and the warps to and from MNI space.
+    STEM_desc-tracts_tom, STEM_desc-tracts_along, and the warps to and from MNI space. With --streamlines each
+    tract is tracked inside of its map, from end to end: STEM_desc-tracts_tractogram.trx with a group a tract,
+    and STEM_desc-tracking_streamlines.tsv. Orientations in OUT of the same scan are reused.
 
-    [bold]Example[/]
+    [bold]Examples[/]
 
       fornix tracts dwi.nii.gz -o out
+      fornix tracts dwi.nii.gz -o out --streamlines 500
     """
     from fornix.workflow import stages as p
 
+    settings = p.Options(
+        seed=scan.seed, threads=scan.threads, device=scan.device, max_memory=scan.max_memory
+    )
     with scan.prepared(path, out, checked=False) as (job, state):
-        head, warp = p.register_stage(job, state, p.Options(threads=scan.threads))
-        p.tracts_stage(job, state.dwi, head, warp, method, _atlases(atlas))
+        scan_key = job.key
+        head, warp = p.register_stage(job, state, settings)
+        tracts = p.tracts_stage(job, state.dwi, head, warp, method, _atlases(atlas))
+        if streamlines:
+            tracts_key, job.key = job.key, scan_key
+            p.orientation_stages(job, state, settings, tensor_needed=False)
+            p.tract_streamlines_stage(job, state, tracts, tracts_key, streamlines, settings)
 
 
 @reads_scan()

@@ -22,6 +22,7 @@ class Tractogram:
         affine: Of the reference image.
         grid: See `affine`.
         per_streamline: Named values, one (S,) array each.
+        groups: Named sets of streamlines, their indices ascending, as trx files hold them.
     """
 
     points: NDArray[np.float32]
@@ -29,6 +30,7 @@ class Tractogram:
     affine: NDArray[np.float64]
     grid: tuple[int, int, int]
     per_streamline: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    groups: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         points = np.asarray(self.points, dtype=np.float32).reshape(-1, 3)
@@ -43,6 +45,13 @@ class Tractogram:
                 raise FornixError(
                     f"{name} has {len(values)} values for {len(offsets) - 1} streamlines"
                 )
+        groups = {name: np.asarray(index, np.int64) for name, index in self.groups.items()}
+        for name, index in groups.items():
+            if len(index) and not 0 <= index.min() <= index.max() < len(offsets) - 1:
+                raise FornixError(
+                    f"group {name} names a streamline that is not there: there are {len(offsets) - 1}"
+                )
+        object.__setattr__(self, "groups", groups)
         object.__setattr__(self, "points", points)
         object.__setattr__(self, "offsets", offsets)
         object.__setattr__(self, "affine", np.asarray(self.affine, dtype=np.float64))
@@ -88,13 +97,14 @@ class Tractogram:
             yield slice(start, start + len(offsets) - 1), points, offsets - offsets[0]
 
     def subset(self, index: ArrayLike) -> Tractogram:
-        """Some of the streamlines, by indices or boolean mask, with their values."""
+        """Some of the streamlines, by indices or boolean mask, with their values and groups."""
         chosen = np.arange(len(self))[np.asarray(index)]
         sizes = np.diff(self.offsets)[chosen]
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         rows = np.arange(offsets[-1]) + np.repeat(self.offsets[chosen] - offsets[:-1], sizes)
         values = {name: np.asarray(v)[chosen] for name, v in self.per_streamline.items()}
-        return Tractogram(self.points[rows], offsets, self.affine, self.grid, values)
+        groups = {name: np.flatnonzero(np.isin(chosen, v)) for name, v in self.groups.items()}
+        return Tractogram(self.points[rows], offsets, self.affine, self.grid, values, groups)
 
     def outside(self) -> NDArray[np.bool_]:
         """(S,) True where a streamline leaves the reference volume."""

@@ -69,9 +69,18 @@ class TrxWriter:
         self.vertices += len(points)
         self._header()
 
-    def finish(self, per_streamline: Mapping[str, ArrayLike] | None = None) -> Path:
-        """Make it one file at `path`, with values per streamline (S,) if there are any."""
+    def finish(
+        self,
+        per_streamline: Mapping[str, ArrayLike] | None = None,
+        groups: Mapping[str, ArrayLike] | None = None,
+    ) -> Path:
+        """Make it one file at `path`, with values per streamline (S,) and groups of their indices."""
         self._close()
+        for name, index in (groups or {}).items():
+            if not np.size(index):
+                continue  # an empty array is no array to readers
+            (self.folder / "groups").mkdir(exist_ok=True)
+            np.asarray(index, "<u4").tofile(self.folder / "groups" / f"{name}.uint32")
         for name, values in (per_streamline or {}).items():
             (self.folder / "dps").mkdir(exist_ok=True)
             np.asarray(values, "<f4").tofile(self.folder / "dps" / f"{name}.float32")
@@ -126,7 +135,7 @@ def write_trx(tractogram: Tractogram, path: Path, block: int = 1_000_000) -> Non
         for start in range(0, len(tractogram), block):
             offsets = tractogram.offsets[start : start + block + 1]
             writer.append(tractogram.points[offsets[0] : offsets[-1]], np.diff(offsets))
-        writer.finish(tractogram.per_streamline)
+        writer.finish(tractogram.per_streamline, tractogram.groups)
     except BaseException:
         writer.discard()
         raise
@@ -143,6 +152,7 @@ def read_trx(path: Path, mapped: bool = False) -> Tractogram:
     count, vertices = int(header["NB_STREAMLINES"]), int(header["NB_VERTICES"])
     offsets, points = np.zeros(1, np.int64), np.zeros((0, 3), np.float32)
     values: dict[str, NDArray[np.float32]] = {}
+    groups: dict[str, NDArray[np.int64]] = {}
     for name, flat in arrays.items():
         stem = name.rpartition("/")[2].split(".")[0]
         if name.startswith("offsets.") and count:
@@ -152,11 +162,13 @@ def read_trx(path: Path, mapped: bool = False) -> Tractogram:
             points = flat[: 3 * vertices].reshape(-1, 3)
         elif name.startswith("dps/") and count and len(flat) == count:
             values[stem] = np.array(flat, dtype=np.float32)
+        elif name.startswith("groups/"):
+            groups[stem] = np.array(flat, dtype=np.int64)
     if not mapped or points.dtype != np.float32:
         points = np.array(points, dtype=np.float32)
     x, y, z = (int(n) for n in header["DIMENSIONS"])
     affine = np.array(header["VOXEL_TO_RASMM"], dtype=np.float64).reshape(4, 4)
-    return Tractogram(points, offsets, affine, (x, y, z), values)
+    return Tractogram(points, offsets, affine, (x, y, z), values, groups)
 
 
 def _folder_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

@@ -28,6 +28,10 @@ _KINDS = (
         "probability of each tract, a volume each; beside it endings, directions (tom), places (along)",
     ),
     (
+        "_desc-tracts_tractogram.trx",
+        "streamlines of each tract, a group each; beside it their numbers",
+    ),
+    (
         "_desc-profiles_tracts.tsv",
         "maps along each tract, with standard deviations; beside it means",
     ),

@@ -221,7 +221,7 @@ def _register_step(job: Job, mean: Features, options: Options) -> HeadMap:
 def _tracts_step(job: Job, mean: Features, warp: HeadMap, brain: NDArray[np.bool_]) -> TractMaps:
     return job.step(
         "tracts",
-        {"method": "evidence", "atlases": ["tracts72"]},
+        {"method": "network", "atlases": ["tracts72"]},
         lambda progress: segment_head(mean, warp, brain, progress=progress),
         lambda tracts, provenance: save_tracts(tracts, job.out, job.stem, provenance),
         lambda: load_tracts(job.out, job.stem),

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fornix.core.tractogram import Tractogram
 from fornix.training.data.filter_phantoms import PhantomScan
@@ -54,9 +55,13 @@ def mrtrix_fod(scene: PhantomScan, folder: Path, threads: int) -> None:
 
 
 def mrtrix_track(
-    scene: PhantomScan, folder: Path, cutoff: float | None, count: int, seed: int, threads: int
-) -> Tractogram:
-    """iFOD2 with anatomical constraints and seeds in white matter; cutoff None is the default."""
+    scene: PhantomScan, folder: Path, cutoff: float | None, count: int, seed: int, threads: int,
+    patience: float = _SECONDS,
+) -> Tractogram:  # fmt: skip
+    """iFOD2 with anatomical constraints and seeds in white matter; cutoff None is the default.
+
+    After `patience` seconds it is given up.
+    """
     from fornix.io.tractograms import read_streamlines
 
     told = "" if cutoff is None else f" -cutoff {cutoff:g}"
@@ -66,6 +71,7 @@ def mrtrix_track(
         f"-seeds {_SEEDS * count} -minlength 20 -maxlength 250{told}",
         folder,
         seed,
+        patience,
     )
     points, offsets = read_streamlines(folder / "out.tck")
     if len(offsets) < 2:
@@ -73,15 +79,38 @@ def mrtrix_track(
     return Tractogram(points, offsets, scene.dwi.affine, scene.dwi.grid)
 
 
-def _run(command: str, folder: Path, seed: int = 0) -> None:
+def mrtrix_connectome(
+    folder: Path, labels: NDArray[np.int64], affine: NDArray[np.float64], threads: int
+) -> dict[str, NDArray[np.float64]]:
+    """Matrices (K, K) of counts and of SIFT2's weights of the streamlines that `mrtrix_track` left.
+
+    Args:
+        folder: Holds out.tck, fod.nii and 5tt.nii.
+        labels: (X, Y, Z), regions numbered from 1 without gaps.
+        affine: (4, 4) of the labels.
+        threads: Threads in use.
+    """
+    from fornix.io import write_image
+
+    write_image(folder / "nodes.nii", labels.astype(np.int32), affine)
+    more = f"-quiet -force -nthreads {threads}"
+    _run(f"tcksift2 out.tck fod.nii sift2.txt -act 5tt.nii {more}", folder)
+    matrices = {}
+    for name, weights in (("count", ""), ("SIFT2", " -tck_weights_in sift2.txt")):
+        _run(f"tck2connectome out.tck nodes.nii edges.csv -symmetric {more}{weights}", folder)
+        matrices[name] = np.loadtxt(folder / "edges.csv", delimiter=",", ndmin=2)
+    return matrices
+
+
+def _run(command: str, folder: Path, seed: int = 0, patience: float | None = None) -> None:
     environment = {**os.environ, "MRTRIX_RNG_SEED": str(seed + 1)}
     try:
         done = subprocess.run(
             command.split(), cwd=folder, env=environment, capture_output=True, text=True,
-            timeout=_SECONDS if command.startswith("tckgen") else None,
+            timeout=patience,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise PeerMissing(f"{command} took longer than {_SECONDS} s") from None
+        raise PeerMissing(f"{command} took longer than {patience:g} s") from None
     if done.returncode:
         said = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise PeerMissing(f"{command.split()[0]}: {said[0]}")

@@ -6,6 +6,7 @@ Sections:
   probabilities.
 * profiles: how often the 90% interval of a node's FA holds the true value.
 * pathology: tracts beside cavities and masses, see `tract_pathology`.
+* labels, tracking (`tract_tracking`): streamlines given to tracts, and tracts tracked one by one.
 * real: agreement of tracts between scans of one head: repeated, tilted, of the reversed phase direction.
 """
 
@@ -42,7 +43,8 @@ from fornix.tracts.label import label_streamlines
 from fornix.tracts.profile import tract_profiles
 from fornix.tracts.segment import TRACT_METHODS, FoundTract, TractMaps, segment_tracts
 from fornix_bench.peers.registration import ants_syn
-from fornix_bench.suites import tract_pathology
+from fornix_bench.suites import tract_pathology, tract_tracking
+from fornix_bench.suites.tract_tracking import tracking
 from fornix_bench.table import Row, environment, markdown, read_csv, write_csv, write_page
 
 Mask = NDArray[np.bool_]
@@ -358,7 +360,7 @@ def pathology(quick: bool, seed: int) -> list[Row]:
 #: By name.
 SECTIONS: dict[str, Callable[[bool, int], list[Row]]] = {
     "heads": heads, "profiles": profiles, "real": real, "registration": registration,
-    "labels": labels, "pathology": pathology,
+    "labels": labels, "pathology": pathology, "tracking": tracking,
 }  # fmt: skip
 
 _WORDS = {
@@ -388,6 +390,7 @@ more.""",
 Up to 60 true streamlines of each of 71 tracts, and a third as many false ones: halves, and crossbreeds of two
 that pass within 12 mm. F1 counts a streamline of a wrong tract as both wrong and missed; many tracts share
 their voxels and ends.""",
+    "tracking": tract_tracking.WORDS,
 }
 
 

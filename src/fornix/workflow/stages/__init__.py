@@ -17,7 +17,13 @@ from fornix.workflow.stages.scan import (
 )
 from fornix.workflow.stages.segmentation import segmentation_stage
 from fornix.workflow.stages.streamlines import fibre_stages, track_stage
-from fornix.workflow.stages.tissue import fibres_possible, fod_stage, microstructure_stage
+from fornix.workflow.stages.tissue import (
+    fibres_possible,
+    fod_stage,
+    microstructure_stage,
+    orientation_stages,
+)
+from fornix.workflow.stages.tract_streamlines import tract_streamlines_stage
 from fornix.workflow.stages.tracts import (
     profile_stage,
     register_stage,
@@ -42,6 +48,7 @@ __all__ = [
     "microstructure_stage",
     "noise_stage",
     "open_job",
+    "orientation_stages",
     "preprocess_stage",
     "profile_stage",
     "quality_stage",
@@ -51,6 +58,7 @@ __all__ = [
     "sha256_of_table",
     "track_stage",
     "tract_stages",
+    "tract_streamlines_stage",
     "tracts_stage",
     "undenoised",
     "volumes_stage",

@@ -13,7 +13,7 @@ from fornix.core.maps import Maps
 from fornix.estimators.fod import FOD_METHODS, fod
 from fornix.estimators.microstructure import microstructure
 from fornix.estimators.microstructure_methods import MICROSTRUCTURE_METHODS
-from fornix.io import load_maps, save_maps
+from fornix.io import derivative, load_maps, save_maps
 from fornix.workflow.job import Job
 from fornix.workflow.options import Options
 from fornix.workflow.state import State
@@ -144,6 +144,31 @@ def fod_stage(
         summary,
         lambda maps: maps.notes,
     )
+    state.maps = state.maps.merged(found)
+
+
+def orientation_stages(
+    job: Job, state: State, options: Options, tensor_needed: bool = True
+) -> None:
+    """Orientations that are in the folder and were made from this scan, or else tensor and orientations anew.
+
+    Args:
+        job: Where they are, or are written.
+        state: The scan; gains the maps.
+        options: Of the run.
+        tensor_needed: Whether dti_md is made where it is missing.
+    """
+    known = job.out / derivative(job.stem, "dwimap", param="fod")
+    if not job.made_here(known):
+        microstructure_stage(job, state, ("dti",), "auto", options)
+        fod_stage(job, state, "auto", options)
+        return
+    found = load_maps(job.out, job.stem, ("dti_fa", "dti_md", "fod"))
+    job.show.begin("orientations")
+    job.show.end("orientations", 0.0, f"found in {job.out}, by {found['fod'].method}", True)
+    job.go_on_from(known)
+    if tensor_needed and "dti_md" not in found:
+        microstructure_stage(job, state, ("dti",), "auto", options)
     state.maps = state.maps.merged(found)
 
 
