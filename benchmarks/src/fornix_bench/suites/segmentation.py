@@ -5,6 +5,7 @@ Sections:
   atlas carried over by registration and for the network that weighs it against the scan; reliability of
   probabilities.
 * profiles: how often the 90% interval of a node's FA holds the true value.
+* second: tracts of the second simulator's head, see `tract_atlases`.
 * pathology: tracts beside cavities and masses, see `tract_pathology`.
 * labels, tracking (`tract_tracking`): streamlines given to tracts, and tracts tracked one by one.
 * real: agreement of tracts between scans of one head: repeated, tilted, of the reversed phase direction.
@@ -25,7 +26,6 @@ from numpy.typing import NDArray
 from fornix.core.compute import use_threads
 from fornix.core.dwi import DWI
 from fornix.core.maps import Maps
-from fornix.core.tractogram import Tractogram
 from fornix.estimators.mask import brain_mask
 from fornix.estimators.microstructure import microstructure
 from fornix.io import load
@@ -39,11 +39,10 @@ from fornix.register.features import Features, scan_features
 from fornix.register.register import register
 from fornix.register.template import mni_template
 from fornix.register.warp import Warp
-from fornix.tracts.label import label_streamlines
 from fornix.tracts.profile import tract_profiles
 from fornix.tracts.segment import TRACT_METHODS, FoundTract, TractMaps, segment_tracts
 from fornix_bench.peers.registration import ants_syn
-from fornix_bench.suites import tract_pathology, tract_tracking
+from fornix_bench.suites import tract_atlases, tract_labels, tract_pathology, tract_tracking
 from fornix_bench.suites.tract_tracking import tracking
 from fornix_bench.table import Row, environment, markdown, read_csv, write_csv, write_page
 
@@ -306,45 +305,8 @@ def registration(quick: bool, seed: int) -> list[Row]:
 
 
 def labels(quick: bool, seed: int) -> list[Row]:
-    """Streamlines of the true tracts, and pieces and crossbreeds of them, given to tracts."""
-    base = from_subject(_data() / "anatomy")
-    rows: list[Row] = []
-    for number in HEADS[:1] if quick else HEADS[:2]:
-        head = vary(base, number + seed)
-        dwi = brain_mask(simulate(head, "dti30", snr=20.0, seed=number + seed).dwi)
-        seen, warp, _ = _placed(dwi)
-        found = segment_tracts(dwi, seen, warp)
-        rng = np.random.default_rng([seed, number])
-        lines, truth = [], []
-        for name in (n for n in found.found if n != "CC"):  # its parts are tracts of their own
-            own = head.bundles[name].streamlines
-            for i in rng.choice(len(own), min(60, len(own)), replace=False):
-                lines.append(own[i])
-                truth.append(name)
-        count = len(lines)
-        for _ in range(count // 3):
-            one, two = (lines[i] for i in rng.integers(0, count, 2))
-            half = len(one) // 2
-            near = np.linalg.norm(one[half] - two[len(two) // 2]) < 12  # mm: could be tracked so
-            lines.append(np.concatenate([one[:half], two[len(two) // 2 :]]) if near else one[:half])
-            truth.append("")
-        tractogram = Tractogram.from_list(lines, head.affine, head.grid)
-        start = time.perf_counter()
-        told = label_streamlines(tractogram, found)
-        seconds = time.perf_counter() - start
-        chosen = np.array([told.names[i] if i >= 0 else "" for i in told.tract])
-        true = np.array(truth)
-        right = int(((chosen == true) & (true != "")).sum())
-        wrong = int(((chosen != "") & (chosen != true)).sum())
-        missed = int(((true != "") & (chosen != true)).sum())
-        rows.append(
-            {
-                "head": number, "streamlines": len(lines), "F1": 2 * right / (2 * right + wrong + missed),
-                "true ones right": right / count, "false ones accepted": float((chosen[count:] != "").mean()),
-                "seconds": seconds,
-            }
-        )  # fmt: skip
-    return rows
+    """Streamlines given to tracts."""
+    return tract_labels.labels(from_subject(_data() / "anatomy"), _placed, quick, seed)
 
 
 def _fa(head: Features) -> NDArray[np.float32]:
@@ -357,10 +319,15 @@ def pathology(quick: bool, seed: int) -> list[Row]:
     return tract_pathology.pathology(from_subject(_data() / "anatomy"), _placed, quick, seed)
 
 
+def second(quick: bool, seed: int) -> list[Row]:
+    """The second simulator's head."""
+    return tract_atlases.second(_data(), _placed, quick, seed)
+
+
 #: By name.
 SECTIONS: dict[str, Callable[[bool, int], list[Row]]] = {
     "heads": heads, "profiles": profiles, "real": real, "registration": registration,
-    "labels": labels, "pathology": pathology, "tracking": tracking,
+    "labels": labels, "pathology": pathology, "second": second, "tracking": tracking,
 }  # fmt: skip
 
 _WORDS = {
@@ -370,6 +337,7 @@ Heads deformed (1.5 to 5 mm), aged and lesioned at random, none of which the net
 is of the same person's bundles, mirrored and blurred: its figures are an upper end for atlases. Both methods
 have a threshold per tract, chosen on the heads that the network learned from. `reliability` is
 the mean difference of probability and frequency.""",
+    "second": tract_atlases.WORDS,
     "pathology": tract_pathology.WORDS,
     "profiles": """## Profiles
 
@@ -385,11 +353,7 @@ The true tracts of one simulated head carried onto another by our registration o
 least change of volume (above 0: nothing folds). Seconds are of one run on a shared machine, one thread, ours
 with the tissue network and the tensor fit. Both heads are deformed copies of one person: real pairs differ
 more.""",
-    "labels": """## Labels of streamlines
-
-Up to 60 true streamlines of each of 71 tracts, and a third as many false ones: halves, and crossbreeds of two
-that pass within 12 mm. F1 counts a streamline of a wrong tract as both wrong and missed; many tracts share
-their voxels and ends.""",
+    "labels": tract_labels.WORDS,
     "tracking": tract_tracking.WORDS,
 }
 
