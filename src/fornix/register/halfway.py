@@ -86,7 +86,7 @@ def halfway(
         if progress is not None:
             progress(done + 1, len(pairs))
     matrices = middle(between, n)
-    lattice = _grid(sessions, matrices)
+    lattice = common_grid(sessions, matrices)
     warps = tuple(Warp(m, lattice, s.lattice) for m, s in zip(matrices, sessions))
     notes = []
     if worst > _OTHER_HEAD:
@@ -158,15 +158,26 @@ def _sum(parts: object) -> NDArray[np.float64]:
     return np.asarray(np.sort(stack, axis=0).sum(0), np.float64)
 
 
-def _grid(sessions: Sequence[Features], matrices: Sequence[Affine]) -> Lattice:
+def common_grid(
+    heads: Sequence[Features], matrices: Sequence[Affine], spacing: float | None = None
+) -> Lattice:
+    """A grid, axes RAS, that holds the brains of several heads.
+
+    Args:
+        heads: On their own grids.
+        matrices: (4, 4) of each, from the common world to the head's.
+        spacing: Mm of its voxels; the finest head's, from 1.25 to 2, if absent.
+    """
     low, high = np.full(3, np.inf), np.full(3, -np.inf)
-    for head, matrix in zip(sessions, matrices):
+    for head, matrix in zip(heads, matrices):
         voxels = np.argwhere(head.brain.numpy() > _BRAIN)
         whole = np.linalg.inv(matrix) @ head.lattice.affine
         points = voxels @ whole[:3, :3].T + whole[:3, 3]
         low, high = np.minimum(low, points.min(0)), np.maximum(high, points.max(0))
-    size = min(float(h.lattice.spacing.min()) for h in sessions)
-    size = float(np.clip(size, _FINEST, _COARSEST))
+    size = spacing
+    if size is None:
+        finest = min(float(h.lattice.spacing.min()) for h in heads)
+        size = float(np.clip(finest, _FINEST, _COARSEST))
     x, y, z = (int(n) for n in np.ceil((high - low + 2 * _MARGIN) / size) + 1)
     affine = np.diag([size, size, size, 1.0])
     affine[:3, 3] = low - _MARGIN
