@@ -11,6 +11,7 @@ import torch
 from scipy import linalg
 
 from fornix.core.errors import FornixError
+from fornix.register.affine import AffineMatch
 from fornix.register.features import Features
 from fornix.register.grids import Affine, Lattice, moved, sample
 from fornix.register.halfway import halfway, middle, turn_between
@@ -135,3 +136,14 @@ def test_the_turn_of_slices_does_not_hang_on_storage_order(degrees: float) -> No
     two = Lattice(pose @ stored, (10, 10, 10))
     found = turn_between(one, two, lambda p: p, lambda p: moved(pose, p))
     assert found == pytest.approx(degrees, abs=0.1)
+
+
+@pytest.mark.parametrize(("difference", "count"), [(0.03, 0), (0.07, 1)])
+def test_heads_that_do_not_fit_each_other_are_told(
+    two: tuple[Features, Features], monkeypatch: pytest.MonkeyPatch, difference: float, count: int
+) -> None:
+    found = AffineMatch(np.eye(4), difference)
+    monkeypatch.setattr("fornix.register.halfway.match_affine", lambda *a, **k: found)
+    notes = halfway(two).notes
+    assert len(notes) == count
+    assert all("do not look like one person's" in note for note in notes)

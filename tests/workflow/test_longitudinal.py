@@ -13,8 +13,8 @@ from fornix.cli.app import app
 from fornix.core.errors import FornixError
 from fornix.io import save_scan
 from fornix.physics import simulate
-from fornix.register import deformable
 from fornix.register.deformable import Level
+from fornix.register.register import register
 from fornix.workflow.longitudinal import common_stem, follow, same_protocol
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -60,11 +60,8 @@ def test_from_files_to_a_table_of_changes(scans: list[Path], tmp_path: Path, mon
     # Coarse and quick: what is tested is the way from files to files.
     monkeypatch.setattr("fornix.register.affine._SPACINGS", (12.0,))
     coarse = (Level(12.0, 24.0, 2),)
-    monkeypatch.setattr(
-        deformable.match_deformable,
-        "__kwdefaults__",
-        {**deformable.match_deformable.__kwdefaults__, "levels": coarse},
-    )
+    monkeypatch.setitem(register.__kwdefaults__, "levels", coarse)
+    monkeypatch.setattr("fornix.workflow.longitudinal.with_side_doubt", lambda warp, head: warp)
     monkeypatch.setattr("fornix.register.halfway._COARSEST", 6.0)
     monkeypatch.setattr("fornix.register.halfway._FINEST", 6.0)
     words = ["longitudinal", *map(str, scans), "-o", str(tmp_path), "--models", "dti", "--method",
@@ -84,6 +81,8 @@ def test_from_files_to_a_table_of_changes(scans: list[Path], tmp_path: Path, mon
         assert float(r["low"]) < float(r["change"]) < float(r["high"])
         first, second = float(r["first"]), float(r["second"])
         assert second - first == pytest.approx(float(r["change"]), abs=1e-5 * (first + second))
+    page = (tmp_path / "sub-1_change.html").read_text("utf-8")
+    assert "changes lie beyond their 90% intervals" in page and page.count("<figure>") == 1
     for way in ("session1_to-halfway", "halfway_to-session2", "halfway_to-mni"):
         assert (tmp_path / f"sub-1_from-{way}_mode-image_xfm.nii.gz").exists()
     again = CliRunner().invoke(app, words)

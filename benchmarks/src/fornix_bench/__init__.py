@@ -15,7 +15,9 @@ from fornix_bench.suites.orientation.suite import run_orientation
 from fornix_bench.suites.preprocess.page import run_preprocess
 from fornix_bench.suites.reference_b import run_reference_b
 from fornix_bench.suites.segmentation import run_segmentation
+from fornix_bench.suites.side import run_side
 from fornix_bench.suites.speed import run_speed
+from fornix_bench.suites.study_template import run_template
 from fornix_bench.suites.tractography.connections import run_connectome
 from fornix_bench.suites.tractography.ends import run_tracking_ends
 from fornix_bench.suites.tractography.speed import run_tracking_speed
@@ -44,6 +46,8 @@ SUITES: dict[str, Callable[..., Any]] = {
     "tracts": run_tracts,
     "segmentation": run_segmentation,
     "longitudinal": run_longitudinal,
+    "side": run_side,
+    "template": run_template,
 }
 
 __all__ = ["SUITES", "run_classical", "run_microstructure", "run_speed", "run_unseen"]

@@ -18,10 +18,10 @@ from fornix.cli import (
     filter,
     info,
     learn,
-    longitudinal,
     predict,
     run,
     score,
+    several,
     simulate,
     stages,
     track,
@@ -84,7 +84,8 @@ app.command("track")(track.track_command)
 app.command("register")(tracts.register_command)
 app.command("tracts")(tracts.tracts_command)
 app.command("profile")(tracts.profile_command)
-app.command("longitudinal")(longitudinal.longitudinal_command)
+app.command("longitudinal")(several.longitudinal_command)
+app.command("template")(several.template_command)
 app.command("label")(tracts.label_command)
 app.command("warp")(tracts.warp_command)
 app.command("filter")(filter.filter_command)

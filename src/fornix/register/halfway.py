@@ -28,9 +28,9 @@ _ROUNDS = 5
 _FINEST, _COARSEST, _MARGIN = 1.25, 2.0, 8.0
 #: Probability of brain that counts for the grid's extent.
 _BRAIN = 0.5
-#: Mean squared difference of features after a rigid map: scans of one head have up to 0.03 (0.07 where EPI
-#: distorts them in opposite directions), heads of different people from 0.09 on.
-_OTHER_HEAD = 0.08
+#: Mean squared difference of features after a rigid map: four pairs of scans of one head have 0.01 to 0.03
+#: (a fifth 0.07, distorted by EPI in opposite directions), 21 pairs of different heads 0.07 to 0.12.
+_OTHER_HEAD = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,13 +86,13 @@ def halfway(
         if progress is not None:
             progress(done + 1, len(pairs))
     matrices = middle(between, n)
-    lattice = _grid(sessions, matrices)
+    lattice = common_grid(sessions, matrices)
     warps = tuple(Warp(m, lattice, s.lattice) for m, s in zip(matrices, sessions))
     notes = []
     if worst > _OTHER_HEAD:
         notes.append(
             f"the sessions do not look like one person's (difference {worst:.3f} after registration; scans "
-            "of one head have 0.01 to 0.03, different people 0.09 and more): are they of one person, and "
+            "of one head have 0.01 to 0.03, different people 0.07 to 0.12): are they of one person, and "
             "undistorted?"
         )
     return Halfway(lattice, warps, worst, tuple(notes))
@@ -158,15 +158,26 @@ def _sum(parts: object) -> NDArray[np.float64]:
     return np.asarray(np.sort(stack, axis=0).sum(0), np.float64)
 
 
-def _grid(sessions: Sequence[Features], matrices: Sequence[Affine]) -> Lattice:
+def common_grid(
+    heads: Sequence[Features], matrices: Sequence[Affine], spacing: float | None = None
+) -> Lattice:
+    """A grid, axes RAS, that holds the brains of several heads.
+
+    Args:
+        heads: On their own grids.
+        matrices: (4, 4) of each, from the common world to the head's.
+        spacing: Mm of its voxels; the finest head's, from 1.25 to 2, if absent.
+    """
     low, high = np.full(3, np.inf), np.full(3, -np.inf)
-    for head, matrix in zip(sessions, matrices):
+    for head, matrix in zip(heads, matrices):
         voxels = np.argwhere(head.brain.numpy() > _BRAIN)
         whole = np.linalg.inv(matrix) @ head.lattice.affine
         points = voxels @ whole[:3, :3].T + whole[:3, 3]
         low, high = np.minimum(low, points.min(0)), np.maximum(high, points.max(0))
-    size = min(float(h.lattice.spacing.min()) for h in sessions)
-    size = float(np.clip(size, _FINEST, _COARSEST))
+    size = spacing
+    if size is None:
+        finest = min(float(h.lattice.spacing.min()) for h in heads)
+        size = float(np.clip(finest, _FINEST, _COARSEST))
     x, y, z = (int(n) for n in np.ceil((high - low + 2 * _MARGIN) / size) + 1)
     affine = np.diag([size, size, size, 1.0])
     affine[:3, 3] = low - _MARGIN

@@ -9,7 +9,7 @@ import torch
 
 from fornix.core.errors import FornixError
 from fornix.register.affine import KINDS, AffineMatch, match_affine
-from fornix.register.deformable import match_deformable
+from fornix.register.deformable import LEVELS, Level, match_deformable
 from fornix.register.features import Features
 from fornix.register.warp import Warp
 
@@ -26,6 +26,7 @@ def register(
     fixed: Features,
     *,
     kind: str = "deformable",
+    levels: tuple[Level, ...] = LEVELS,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Warp:
@@ -39,6 +40,7 @@ def register(
         moving: From `scan_features`; its images are what the warp brings over.
         fixed: From `scan_features` or `Template.features`.
         kind: One of REGISTER_KINDS.
+        levels: Of the deformable registration, from coarse to fine.
         threads: Of torch; as it is if absent.
         progress: Told steps done and all.
 
@@ -62,7 +64,9 @@ def register(
         notes = _doubts(found)
         if kind != "deformable":
             return Warp(found.matrix, fixed.lattice, moving.lattice, notes=notes)
-        velocity, grid = match_deformable(moving, fixed, found.matrix, progress=progress)
+        velocity, grid = match_deformable(
+            moving, fixed, found.matrix, levels=levels, progress=progress
+        )
         return Warp(found.matrix, fixed.lattice, moving.lattice, velocity, grid, notes)
     finally:
         torch.set_num_threads(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fornix.core.errors import FornixError
 from fornix.io.files import atomic
 from fornix.register.features import Features, shape_tensor
 from fornix.register.grids import Lattice
@@ -79,14 +81,28 @@ def save_template(template: Template, path: Path) -> Path:
 @lru_cache(maxsize=1)
 def mni_template(path: Path = PATH) -> Template:
     """The template that ships, 2 mm; kept once read."""
-    with np.load(path) as stored:
-        return Template(
-            stored["affine"],
-            _numbers(stored["tissue"]),
-            _numbers(stored["left"]),
-            _numbers(stored["fa"]),
-            stored["peaks"].astype(np.float32) * (float(stored["peak_size"]) / 127),
-        )
+    return load_template(path)
+
+
+def load_template(path: Path) -> Template:
+    """Read a template that `save_template` wrote.
+
+    Raises:
+        FornixError: The file is missing or is no template.
+    """
+    try:
+        with np.load(path) as stored:
+            return Template(
+                stored["affine"],
+                _numbers(stored["tissue"]),
+                _numbers(stored["left"]),
+                _numbers(stored["fa"]),
+                stored["peaks"].astype(np.float32) * (float(stored["peak_size"]) / 127),
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise FornixError(
+            f"{path} is no template as fornix template writes them: {str(error)[:80]}"
+        ) from None
 
 
 def _bytes(values: Array) -> NDArray[np.uint8]:

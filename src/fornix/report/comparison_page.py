@@ -62,11 +62,11 @@ def write_comparison_page(path: Path, found: Comparison, more: dict[str, pd.Data
         for t in order[:_DRAWN]
         if spans[t].stop - spans[t].start > 1
     )
-    body = f"<h2>Tracts</h2>{_html(table)}" + "".join(
-        f"<h2>{escape(title)}</h2>{_html(t)}" for title, t in more.items()
+    body = f"<h2>Tracts</h2>{table_html(table)}" + "".join(
+        f"<h2>{escape(title)}</h2>{table_html(t)}" for title, t in more.items()
     )
     title = f"{made.map} with {name}"
-    return _write(path, title, box, text, body + f"<h2>Along the tracts</h2>{figures}")
+    return write_simple_page(path, title, box, text, body + f"<h2>Along the tracts</h2>{figures}")
 
 
 def write_person_page(path: Path, person: str, found: Deviation) -> Path:
@@ -101,10 +101,13 @@ def write_person_page(path: Path, person: str, found: Deviation) -> Path:
         for t in table["tractID"][:_DRAWN]
         if spans[t].stop - spans[t].start > 1
     )
-    return _write(path, f"{person}: {made.map}", box, text, f"{_html(table)}{figures}")
+    return write_simple_page(
+        path, f"{person}: {made.map}", box, text, f"{table_html(table)}{figures}"
+    )
 
 
-def _html(table: pd.DataFrame) -> str:
+def table_html(table: pd.DataFrame) -> str:
+    """A table of numbers and words as HTML."""
     cells = [
         "".join(
             f"<td class=n>{v:.3g}</td>" if isinstance(v, float) and v == v
@@ -117,7 +120,8 @@ def _html(table: pd.DataFrame) -> str:
     return f"<table><tr>{head}</tr>{''.join(f'<tr>{c}</tr>' for c in cells)}</table>"
 
 
-def _write(path: Path, title: str, box: str, text: str, body: str) -> Path:
+def write_simple_page(path: Path, title: str, box: str, text: str, body: str) -> Path:
+    """Write a page: its title, a box with the answer, a paragraph, and what follows, all HTML."""
     html = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'

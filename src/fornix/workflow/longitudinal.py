@@ -23,8 +23,10 @@ from fornix.register.grids import Lattice
 from fornix.register.halfway import HALFWAY_KINDS, halfway, turn_between
 from fornix.register.mean_head import carried_head, mean_head, reach
 from fornix.register.register import register
+from fornix.register.side import with_side_doubt
 from fornix.register.template import mni_template
 from fornix.register.warp import HeadMap, Warp
+from fornix.report.change_page import write_change_page
 from fornix.tracts.change import (
     Change,
     Followed,
@@ -199,6 +201,7 @@ def _register_step(job: Job, mean: Features, options: Options) -> HeadMap:
 
     def compute(progress: Any) -> HeadMap:
         warp = register(mean, mni_template().features(), threads=options.threads, progress=progress)
+        warp = with_side_doubt(warp, mean)
         for note in warp.notes:
             tell(note)
         return warp
@@ -242,6 +245,7 @@ def _change_step(
         "means": derivative(job.stem, "tracts", desc="means", extension=".tsv"),
     }
     table, along, profiles, means = (job.out / name for name in kinds.values())
+    page = job.out / f"{job.stem}_change.html"
 
     def compute(progress: Any) -> tuple[Followed, Followed]:
         alike = [same_protocol(sessions[0].dwi, s.dwi) for s in sessions]
@@ -278,7 +282,10 @@ def _change_step(
         for path in (profiles, means):
             write_sidecar(path, {"Description": "maps of each session along tracts of all",
                                  "Units": units, **provenance})  # fmt: skip
-        return [table, along, profiles, means]
+        told = [note for step in job.record.steps.values() for note in step.warnings]
+        write_change_page(page, whole.changes, names, told)
+        write_sidecar(page, {"Description": "what changed, a page", **provenance})
+        return [table, along, profiles, means, page]
 
     empty = Followed((), [])
     job.step(

@@ -23,7 +23,8 @@ from fornix.register.features import Features, scan_features
 from fornix.register.files import load_point_map, save_warp
 from fornix.register.grids import Lattice
 from fornix.register.register import register
-from fornix.register.template import mni_template
+from fornix.register.side import with_side_doubt
+from fornix.register.template import load_template, mni_template
 from fornix.register.warp import Warp
 from fornix.workflow.job import Job
 from fornix.workflow.stages import mask_stage
@@ -53,6 +54,8 @@ def register_scan(
 
     def compute(progress: Any) -> Warp | None:
         warp = register(moving, target, kind=kind, threads=threads, progress=progress)
+        if fixed == "mni":
+            warp = with_side_doubt(warp, moving)
         for note in warp.notes:
             tell(note)
         return warp
@@ -91,8 +94,10 @@ def _fixed(fixed: str) -> tuple[Features, str]:
         return mni_template().features(), "mni"
     if not Path(fixed).exists():
         raise FornixError(
-            f"there is no scan {fixed}; give a diffusion scan, or mni for the template"
+            f"there is no file {fixed}; give a diffusion scan, a T1, a template of fornix template, or mni"
         )
+    if Path(fixed).suffix == ".npz":
+        return load_template(Path(fixed)).features(), "template"
     scan = load(fixed)
     name = re.sub(r"[^A-Za-z0-9]", "", stem_of(fixed))
     # Both ways need names of their own: a scan called dwi.nii.gz must not be called as the moving one is.

@@ -27,7 +27,7 @@ NAMES = ("T1w", "dwi")
 
 def is_structural(path: str | Path) -> bool:
     """True where a file holds one image, not a series."""
-    if not Path(path).exists():
+    if not Path(path).exists() or Path(path).suffix == ".npz":
         return False
     shape = open_image(path)[0].shape
     return len(shape) == 3 or (len(shape) == 4 and shape[3] == 1)

@@ -16,6 +16,7 @@ from fornix.io import derivative, write_sidecar
 from fornix.register.features import Features, scan_features
 from fornix.register.files import load_warp, save_warp
 from fornix.register.register import register
+from fornix.register.side import with_side_doubt
 from fornix.register.template import mni_template
 from fornix.register.warp import HeadMap, Warp
 from fornix.tracts.files import load_tracts, save_profiles, save_tracts
@@ -61,6 +62,7 @@ def register_stage(job: Job, state: State, options: Options) -> tuple[Features, 
 
     def compute(progress: Any) -> HeadMap:
         warp = register(head, mni_template().features(), threads=options.threads, progress=progress)
+        warp = with_side_doubt(warp, head)
         for note in warp.notes:
             tell(note)
         return warp

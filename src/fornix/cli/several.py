@@ -1,4 +1,4 @@
-"""The command that follows one person over sessions."""
+"""Commands of several scans together: one person over sessions, and a study's own template."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def longitudinal_command(
     """Changes of one person along tracts, from session to session, each with its 90% interval.
 
     The sessions meet half-way, so that none is favoured; their mean is registered to MNI space once, and all
-    share its tracts. Writes STEM_desc-change_tracts.tsv, …_desc-changeprofiles_tracts.tsv, the profiles of
-    each session, the warps, and the maps of each session in OUT/session1, OUT/session2, …
+    share its tracts. Writes STEM_change.html, STEM_desc-change_tracts.tsv, …_desc-changeprofiles_tracts.tsv,
+    the profiles of each session, the warps, and the maps of each session in OUT/session1, OUT/session2, …
 
     [bold]Example[/]
 
@@ -66,3 +66,42 @@ def longitudinal_command(
     finally:
         show.close()
     console.print(f"done: changes are in {table}", markup=False)
+
+
+def template_command(
+    scans: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Diffusion scans, one a person, two or more; corrected ones.", show_default=False
+        ),
+    ],
+    out: o.Out,
+    rounds: Annotated[
+        int, typer.Option("--rounds", help="One affine, the others deformable.", min=1)
+    ] = 4,
+    threads: o.Threads = None,
+    max_memory: o.MaxMemory = None,
+) -> None:
+    """A study's own template: the mean of its heads in their mean shape.
+
+    Writes template.npz, to which fornix register brings scans, its FA and tissues as images, and how far the
+    heads are from their mean, round by round.
+
+    [bold]Examples[/]
+
+      fornix template sub-*_dwi.nii.gz -o study
+      fornix register sub-01_dwi.nii.gz study/template.npz -o out
+    """
+    from fornix.cli.show import Shown, console
+    from fornix.core.compute import use_threads
+    from fornix.workflow.study_template import make_template
+
+    show = Shown()
+    try:
+        with use_threads(threads):
+            path = make_template(
+                scans, out, rounds=rounds, threads=threads, max_memory=max_memory, show=show
+            )
+    finally:
+        show.close()
+    console.print(f"done: the template is {path}", markup=False)
