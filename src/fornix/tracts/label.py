@@ -21,7 +21,7 @@ THRESHOLD = 0.4
 #: Share of points in the brain under which a tractogram is of another head.
 _INSIDE = 0.7
 #: Probability of its ends from which a streamline ends where its tract does.
-_ENDED = 0.3
+_ENDED = 0.5
 #: Weights of a tract's size (small ones are what they are for) and of the ends, among tracts.
 _SIZE, _ENDS = 0.5, 0.5
 
