@@ -37,7 +37,7 @@ def test_a_crossing_of_stronger_fibres_is_passed_straight() -> None:
     assert all(line[0, 0] < -18 and line[-1, 0] > 18 for line in made.tractogram)
 
 
-def test_neither_threads_nor_other_tracts_change_streamlines() -> None:
+def test_neither_threads_nor_other_tracts_in_the_same_field_change_streamlines() -> None:
     field = fod(0, 2)
     alone = track_tracts(field, maps(tube("z", 2)), BRAIN, count=30, threads=1)
     both = track_tracts(field, maps(tube("x", 0), tube("z", 2)), BRAIN, count=30, threads=2)

@@ -185,6 +185,8 @@ def _track_seed(
     j = int(np.floor(seed[1] + 0.5)) - corner[1]
     k = int(np.floor(seed[2] + 0.5)) - corner[2]
     row = tracts.lookup[tracts.begin[tract] + (i * shape[1] + j) * shape[2] + k]
+    if row < 0:
+        return NO_START, 0, 0
     for d in range(3):
         start[d] = tracts.axis[row, d]
     if tract_at(tracts, tract, seed, start, axis, ends) < leave or (axis**2).sum() < 0.5:

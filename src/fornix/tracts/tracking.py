@@ -101,7 +101,7 @@ def track_tracts(
     likely, and is cut back to the last place inside of each end region; one that misses an end is given up,
     unless the tract is cut off by the edge of the scan and the streamline ends there. Three times as many are
     found as are asked for, and those kept that cover the map most evenly. The same seed gives the same
-    streamlines for any number of threads, and whichever other tracts are tracked.
+    streamlines for any number of threads.
 
     Args:
         fod: (X, Y, Z, coefficients) on the tracts' grid, world axes.

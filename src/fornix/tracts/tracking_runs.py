@@ -105,7 +105,7 @@ class TractRun:
         self._mask = found.mask
         self._voxels = np.stack(np.unravel_index(self._mask, lattice.shape), 1)
         self._density = np.zeros(len(self._mask))
-        # By name: what else is tracked changes nothing.
+        # By name: seeds and random numbers are a tract's own, whatever else is tracked.
         self._key = [seed, 71, zlib.crc32(found.tract.name.encode())]
 
     @property

@@ -48,7 +48,7 @@ that `fornix label` gives to the same tracts. A streamline is valid where its en
 and 90% of its course in the true mask, each a voxel wider. OL, OR: share of the true mask that a tract's
 streamlines pass through, and of their voxels that lie outside of it. All are means over tracts, those without
 any streamline as 0. `tracts` have a streamline, the poorest has `fewest`; `good` is the share of tracts with
-valid >= 0.8, OL >= 0.7 and OR <= 0.3. Seconds of tracking on one thread of a shared machine, without the FOD
+valid >= 0.8, OL >= 0.7 and OR <= 0.3. Seconds of tracking on all cores of a shared machine, without the FOD
 (MRtrix3: with its FOD; on the first head alone). The heads are deformed copies of the person whom the
 atlas is of."""
 
