@@ -14,7 +14,7 @@ from fornix.io import derivative
 from fornix.report import tract_figures as t
 from fornix.report.blocks import figure_block
 from fornix.tracts.files import load_profiles, load_tracts
-from fornix.tracts.segment import FoundTract, TractMaps
+from fornix.tracts.segment import DISPLACED, FoundTract, TractMaps
 
 #: Maps whose curves are drawn: title, lower and upper end of the axis, factor.
 _DRAWN = {
@@ -79,12 +79,17 @@ def tract_section(folder: Path, stem: str, dwi: DWI) -> str:
 
 def _judgement(tracts: TractMaps) -> str:
     troubled = [(n, f) for n, f in tracts.found.items() if f.state != "whole"]
-    if not troubled:
+    pushed = [(n, f) for n, f in tracts.found.items() if f.displacement > DISPLACED]
+    if not troubled and not pushed:
         return f'<div class="fine">All {len(tracts.found)} tracts were found whole.</div>'
-    items = "".join(
-        f"<li><b>{escape(n)}</b> is {f.state}: {escape(f.reason)}</li>" for n, f in troubled
-    )
-    return f'<div class="warn"><b>Tracts that are cut or absent</b><ul>{items}</ul></div>'
+    items = [f"<li><b>{escape(n)}</b> is {f.state}: {escape(f.reason)}</li>" for n, f in troubled]
+    items += [
+        f"<li><b>{escape(n)}</b> lies up to {f.displacement:.0f} mm from where the other side's tract does: "
+        "pushed aside?</li>"
+        for n, f in pushed
+    ]
+    title = "Tracts that are cut, absent or displaced"
+    return f'<div class="warn"><b>{title}</b><ul>{"".join(items)}</ul></div>'
 
 
 def _table(tracts: TractMaps, means: Profiles) -> str:

@@ -23,7 +23,7 @@ Array = NDArray[np.floating]
 #: Columns of the table of tracts.
 _COLUMNS = (
     "index", "name", "state", "presence", "visible", "volume_ml", "volume_std_ml", "length_mm", "threshold",
-    "reason",
+    "reason", "displacement_mm",
 )  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def _rows(tracts: TractMaps) -> list[str]:
         cells = [
             str(i), name, f.state, f"{f.presence:.3f}", f"{f.visible:.3f}",
             f"{f.volume if there else 0:.3f}", f"{f.volume_std if there else 0:.3f}", f"{length:.1f}",
-            f"{f.threshold:.2f}", f.reason or "n/a",
+            f"{f.threshold:.2f}", f.reason or "n/a", f"{f.displacement:.1f}",
         ]  # fmt: skip
         rows.append("\t".join(cells))
     return rows
@@ -141,7 +141,7 @@ def load_tracts(folder: Path, stem: str) -> TractMaps:
         )  # fmt: skip
         found[row[1]] = FoundTract(
             tract, p, float(row[8]), float(row[3]), float(row[4]), float(row[5]), float(row[6]),
-            "" if row[9] == "n/a" else row[9],
+            "" if row[9] == "n/a" else row[9], float(row[10]),
         )  # fmt: skip
     return TractMaps(lattice, found, "read")
 
