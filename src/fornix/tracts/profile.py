@@ -23,9 +23,9 @@ Array = NDArray[np.float64]
 #: Nodes of a profile unless another number is asked for.
 NODES = 100
 #: mm over which a tract's uncertainty goes together, and its size in log-odds.
-_PATCH, _DOUBT = 8.0, 1.0
+_PATCH, _DOUBT = 8.0, 0.7
 #: mm by which a voxel's place along the tract is unsure.
-_SLIDE = 2.0
+_SLIDE = 1.0
 _DRAWS = 24
 #: Voxels whose noise goes together after interpolation and spatial estimators.
 _TOGETHER = 4.0
