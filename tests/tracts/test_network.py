@@ -53,8 +53,17 @@ def test_what_is_not_known_has_shared_numbers_and_survives_its_file(
     }
     model = TractModel(net, usual)
     x = rng.standard_normal((20, len(FEATURES))).astype(np.float32)
+    odds = net.of_one(torch.from_numpy(x), 0).detach().numpy()
+    usual = x[:, FEATURES.index("usual place")]
     stranger = model.probability("D", x)
-    np.testing.assert_allclose(stranger, torch.sigmoid(net.of_one(torch.from_numpy(x), 0)).detach())
+    sure = stranger > 0.5
+    assert (odds[sure] > -2).all() and sure.any()
+    mixed = 1 / (1 + np.exp(-(0.25 * odds + 0.75 * usual)))
+    free = odds + 2 > 0.25 * odds + 0.75 * usual
+    np.testing.assert_allclose(stranger[free], mixed[free], rtol=1e-4)
+    assert free.any() and not free.all()
+    own = torch.sigmoid(net.of_one(torch.from_numpy(x), 2)).detach().numpy()
+    np.testing.assert_allclose(model.probability("B", x), own, rtol=1e-5)
     assert model.threshold_of("D") == 0.45 and model.threshold_of("B") == 0.4
     assert model.number == {"A": 1, "B": 2, "C": 3}
     groups = groups_of(model)

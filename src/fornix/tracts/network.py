@@ -25,6 +25,9 @@ Array = NDArray[np.float32]
 #: Name of its weights.
 NAME = "tracts"
 _WIDTH, _OWN = 48, 8
+#: Share of the network's log-odds where it was not trained on the tract, the rest being the atlas's, and how
+#: far above its own the sum may lie.
+_STRANGER, _VETO = 0.25, 2.0
 #: Threshold of tracts that have none of their own.
 _LEVEL = 0.45
 
@@ -117,9 +120,17 @@ class TractModel:
         return {name: i + 1 for i, name in enumerate(self.usual)}
 
     def probability(self, name: str, evidence: Array) -> Array:
-        """(n,) of each voxel of a tract, from `evidence` (n, F)."""
+        """(n,) of each voxel of a tract, from `evidence` (n, F).
+
+        Of tracts that it was not trained on the network is less sure than it says: the atlas has most of
+        the say, but where the network is certain that there is nothing, as in a cavity, there is nothing.
+        """
         with torch.inference_mode():
             odds = self.net.of_one(torch.from_numpy(evidence), self.number.get(name, 0))
+            if name not in self.usual:
+                usual = torch.from_numpy(evidence[:, FEATURES.index("usual place")])
+                mixed = _STRANGER * odds + (1 - _STRANGER) * usual
+                odds = torch.minimum(mixed, odds + _VETO)
             return np.asarray(torch.sigmoid(odds).numpy())
 
     def threshold_of(self, name: str) -> float:

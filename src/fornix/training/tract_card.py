@@ -14,7 +14,8 @@ LIMITS = """\
 * It weighs what the atlas holds possible: a tract pushed out of its usual place by more than the
   registration follows is not found there.
 * Beyond a cavity a tract's fibres were left as they were: real ones degenerate.
-* Tracts without numbers of their own (those of the atlas hcp1065) are judged by what all tracts share.
+* Tracts that it was not trained on (those of the atlas hcp1065) are judged by what all tracts share, with the
+  atlas having three quarters of the say: there it is no better than the atlas, but claims no cavities.
 * Not a medical device."""
 
 
