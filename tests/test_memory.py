@@ -43,7 +43,8 @@ def test_no_leak_over_many_subjects():
         [sys.executable, "-c", SUBJECTS], capture_output=True, text=True, check=True
     )
     used = json.loads(made.stdout.splitlines()[-1])
-    assert used[6] - used[2] < 40, used
+    # Freed memory goes back to the system at times: what is kept shows in the peaks, three subjects apart.
+    assert max(used[4:]) - max(used[1:4]) < 30, used
 
 
 # The signal of a fixed number of voxels in ever more volumes, most of it background.
