@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -21,7 +20,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from fornix.core.compute import use_threads
 from fornix.core.maps import Map
 from fornix.estimators.mask import brain_mask
 from fornix.io import load, load_maps, save_scan, stem_of
@@ -38,8 +36,9 @@ from fornix.tracts.segment import TractMaps, segment_tracts
 from fornix.workflow.longitudinal import follow
 from fornix.workflow.options import Options
 from fornix.workflow.stages.tracts import PROFILED
+from fornix_bench.sections import run_sections
 from fornix_bench.suites.segmentation import HEADS, PAIRS
-from fornix_bench.table import Row, environment, markdown, read_csv, write_csv, write_page
+from fornix_bench.table import Row, environment, markdown, read_csv, write_page
 
 #: Tracts that change, and by what their neurite density is multiplied.
 CHANGED = (("CST_left", 0.9), ("AF_right", 0.9), ("CG_left", 0.95))
@@ -57,17 +56,8 @@ def run_longitudinal(
 
     Anatomy and scans are read from FORNIX_TEST_DATA or ../shared/data.
     """
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
-    with use_threads(threads), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name, make in SECTIONS.items():
-            if not sections or name in sections:
-                found = make(quick, seed)
-                write_csv(folder / f"longitudinal_{name}.csv", found)
-                rows += found
-    _page(folder, threads, seed)
+    rows = run_sections("longitudinal", SECTIONS, out, threads, quick, seed, sections)
+    _page(Path(out), threads, seed)
     return rows
 
 

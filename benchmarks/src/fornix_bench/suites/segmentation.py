@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fornix.core.compute import use_threads
 from fornix.core.dwi import DWI
 from fornix.core.maps import Maps
 from fornix.estimators.mask import brain_mask
@@ -42,9 +40,10 @@ from fornix.register.warp import Warp
 from fornix.tracts.profile import tract_profiles
 from fornix.tracts.segment import TRACT_METHODS, FoundTract, TractMaps, segment_tracts
 from fornix_bench.peers.registration import ants_syn
+from fornix_bench.sections import run_sections
 from fornix_bench.suites import tract_atlases, tract_labels, tract_pathology, tract_tracking
 from fornix_bench.suites.tract_tracking import tracking
-from fornix_bench.table import Row, environment, markdown, read_csv, write_csv, write_page
+from fornix_bench.table import Row, environment, markdown, read_csv, write_page
 
 Mask = NDArray[np.bool_]
 
@@ -74,17 +73,8 @@ def run_segmentation(
 
     Anatomy and scans are read from FORNIX_TEST_DATA or ../shared/data.
     """
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
-    with use_threads(threads), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name, make in SECTIONS.items():
-            if not sections or name in sections:
-                found = make(quick, seed)
-                write_csv(folder / f"segmentation_{name}.csv", found)
-                rows += found
-    _page(folder, threads, seed)
+    rows = run_sections("segmentation", SECTIONS, out, threads, quick, seed, sections)
+    _page(Path(out), threads, seed)
     return rows
 
 
@@ -245,6 +235,8 @@ def real(quick: bool, seed: int) -> list[Row]:
                 "worst tenth": _tenth(scores),
                 **{n: scores[n] for n in SMALL},
                 "FA of tracts, cv": float(np.median(apart) / np.sqrt(2)),
+                "interrupted": sum("interrupted" in f.reason for _, t, _ in seen for f in t.found.values()),
+                "displaced, mm": max(f.displacement for _, t, _ in seen for f in t.found.values()),
                 "seconds": seconds,
             }
         )  # fmt: skip
@@ -344,8 +336,9 @@ the mean difference of probability and frequency.""",
 Share of nodes whose 90% interval holds the true value along the true tract.""",
     "real": """## Repeated real scans
 
-Dice of tracts between two scans of one head. `dir-AP` and `dir-PA` are distorted in opposite directions, and
-are not corrected here.""",
+Dice of tracts between two scans of one head. `interrupted`: tracts of both scans that are said to be; these
+are healthy heads. `displaced`: the largest distance from the other side's tract. `dir-AP` and `dir-PA` are
+distorted in opposite directions, and are not corrected here.""",
     "registration": """## Registration
 
 The true tracts of one simulated head carried onto another by our registration of their scans and by ANTs'
