@@ -13,8 +13,9 @@ from fornix.core.errors import FornixError
 from fornix.physics import Phantom, simulate
 from fornix.physics.protocol import shells
 from fornix.preprocess.geometry.transform import small_pose
-from fornix.register.features import Features, scan_features
+from fornix.register.features import Features
 from fornix.register.grids import Lattice, moved
+from fornix.register.scan_features import scan_features
 from fornix.register.structural import Structural, register_structural
 from fornix.register.warp import Warp
 

@@ -10,8 +10,8 @@ import pytest
 from fornix.estimators.mask import brain_mask
 from fornix.io import load
 from fornix.register.apply import warp_image
-from fornix.register.features import scan_features
 from fornix.register.register import register
+from fornix.register.scan_features import scan_features
 from fornix.register.template import mni_template
 from fornix.tracts.segment import segment_tracts
 

@@ -12,7 +12,10 @@ from fornix.cli.scan_options import ScanOptions, reads_scan
 
 _SEEDS = "Mask to start in; the white matter if absent."
 _FOD = "Orientations of another tool (harmonics, MRtrix3's basis) on the scan's grid."
-_SEEDING = "voxel, interface (grey meets white) or dynamic (where streamlines are still few)."
+_SEEDING = (
+    "voxel (anywhere), interface (grey meets white) or dynamic (where streamlines are still few); auto is "
+    "dynamic, or voxel where --seeds or --seeds-per-voxel are given."
+)
 _TISSUE = "T1 segmentation aligned with the scan: 5ttgen's, 3 volumes (white, grey, fluid) or FAST labels."
 
 
@@ -28,7 +31,7 @@ def track_command(
         str, typer.Option("--tractogram", help="trx (grows on disk), tck or trk.")
     ] = "trx",
     seeds: Annotated[Path | None, typer.Option("--seeds", help=_SEEDS)] = None,
-    seeding: Annotated[str, typer.Option("--seeding", help=_SEEDING)] = "voxel",
+    seeding: Annotated[str, typer.Option("--seeding", help=_SEEDING)] = "auto",
     seeds_per_voxel: Annotated[
         int | None,
         typer.Option("--seeds-per-voxel", help="So many in each voxel and no more.", min=1),

@@ -29,7 +29,7 @@ _LEAST, _MOST = 0.7, 2.2
 #: 0.65 to 0.73, pure noise 0.4. Heads upside down or blurred have 0.64 to 0.70 and are not told by it.
 _SURE = 0.55
 #: mm: an image smaller than this in any direction need not show a whole brain.
-_WHOLE = 110.0
+WHOLE = 110.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +42,7 @@ class TissueSegmentation:
         mask: (X, Y, Z) the brain with the water inside of the skull, one part without holes.
         notes: What is unlikely about it, a line each.
         label: Name and hash of the weights.
+        turned: Where the header is wrong about which way is up, a line that says so.
     """
 
     probabilities: Array
@@ -49,6 +50,7 @@ class TissueSegmentation:
     mask: Mask
     notes: tuple[str, ...] = ()
     label: str = ""
+    turned: str = ""
 
     def __getitem__(self, name: str) -> Array:
         """The probability of a class, (X, Y, Z), by its name in `tissue_net.CLASSES`."""
@@ -187,7 +189,7 @@ def _doubts(probabilities: Array, mask: Mask, size: NDArray[np.float64]) -> tupl
         return ("the tissue network finds no brain in this scan",)
     found = []
     litres = float(mask.sum() * size.prod() / 1e6)
-    whole = bool((np.array(mask.shape) * size > _WHOLE).all())
+    whole = bool((np.array(mask.shape) * size > WHOLE).all())
     if whole and not _LEAST < litres < _MOST:
         animal = head_scale(mask, size) < 1
         what = ", smaller than a human's" if animal else ""

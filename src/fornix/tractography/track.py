@@ -102,7 +102,7 @@ def track(
     method: str = "auto",
     count: int = 100_000,
     seeds: NDArray[np.bool_] | None = None,
-    seeding: str = "voxel",
+    seeding: str = "auto",
     seeds_per_voxel: int | None = None,
     step: float | None = None,
     angle: float | None = None,
@@ -135,8 +135,10 @@ def track(
         method: An entry of TRACK_METHODS; `auto` is `probabilistic`.
         count: Streamlines to keep.
         seeds: (X, Y, Z) voxels to start from; by default the white matter.
-        seeding: `voxel` (anywhere in them), `interface` (where grey and white matter meet) or
-            `dynamic` (where streamlines are still fewer than the FOD's size asks for).
+        seeding: `voxel` (anywhere in them), `interface` (where grey and white matter meet), `dynamic`
+            (where streamlines are still fewer than the FOD's size asks for) or `auto`: dynamic in the
+            white matter, `voxel` in seeds that are given and for DIPY's trackers. Dynamic seeds find
+            more bundles and cover more of each (docs/benchmarks/connectome.md).
         seeds_per_voxel: So many in each voxel and no more, instead of as many as `count` needs.
         step: mm, by default half the smallest voxel edge, at most 1 mm.
         angle: Largest turn per step, degrees, by default 30 (15 for ptt).
@@ -166,8 +168,11 @@ def track(
     """
     entry = TRACK_METHODS.named(method)
     method = entry.name
-    if seeding not in SEEDINGS:
-        raise FornixError(f"no seeding {seeding!r}; choose one of: {', '.join(SEEDINGS)}")
+    if seeding not in ("auto", *SEEDINGS):
+        raise FornixError(f"no seeding {seeding!r}; choose one of: auto, {', '.join(SEEDINGS)}")
+    if seeding == "auto":
+        free = seeds is None and seeds_per_voxel is None
+        seeding = "dynamic" if free and "dynamic" in entry.seedings else "voxel"
     if count < 1:
         raise FornixError(f"the number of streamlines must be 1 or more, not {count}")
     if "fod" not in maps:

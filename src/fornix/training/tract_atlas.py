@@ -20,9 +20,9 @@ from fornix.physics.anatomy.model import Streamlines
 from fornix.physics.anatomy.subject import from_subject
 from fornix.physics.phantom import simulate
 from fornix.register.apply import warp_image
-from fornix.register.features import scan_features
 from fornix.register.grids import Lattice
 from fornix.register.register import register
+from fornix.register.scan_features import scan_features
 from fornix.register.template import mni_template
 from fornix.tracts.atlas import ATLASES, Tract, TractSet, save_atlas
 from fornix.training.further_tracts import further_tract

@@ -18,8 +18,9 @@ from fornix.physics.anatomy.subject import from_subject
 from fornix.physics.anatomy.variation import vary
 from fornix.physics.phantom import simulate
 from fornix.physics.protocol import random_protocol, scheme
-from fornix.register.features import Features, scan_features
+from fornix.register.features import Features
 from fornix.register.register import register
+from fornix.register.scan_features import scan_features
 from fornix.register.template import mni_template
 from fornix.tracts.atlas import ATLASES, TractSet, load_atlas
 from fornix.tracts.carry import carry

@@ -17,12 +17,13 @@ from fornix.core.maps import Map
 from fornix.io import derivative, load, stem_of, write_sidecar
 from fornix.io.files import protected, sha256
 from fornix.io.nifti import image_files
-from fornix.register.features import Features, scan_features
+from fornix.register.features import Features
 from fornix.register.files import FileWarp, load_point_map, load_warp, save_warp, warp_name
 from fornix.register.grids import Lattice
 from fornix.register.halfway import HALFWAY_KINDS, halfway, turn_between
 from fornix.register.mean_head import carried_head, mean_head, reach
 from fornix.register.register import register
+from fornix.register.scan_features import scan_features
 from fornix.register.side import with_side_doubt
 from fornix.register.template import mni_template
 from fornix.register.warp import HeadMap, Warp

@@ -19,10 +19,11 @@ from fornix.register.apply import (
     warp_streamlines,
     warp_tensor,
 )
-from fornix.register.features import Features, scan_features
+from fornix.register.features import Features
 from fornix.register.files import load_point_map, save_warp
 from fornix.register.grids import Lattice
 from fornix.register.register import register
+from fornix.register.scan_features import scan_features
 from fornix.register.side import with_side_doubt
 from fornix.register.template import load_template, mni_template
 from fornix.register.warp import Warp

@@ -11,9 +11,9 @@ from fornix.core.errors import FornixError
 from fornix.io import write_sidecar
 from fornix.io.nifti import open_image, write_image
 from fornix.register.apply import warp_image
-from fornix.register.features import scan_features
 from fornix.register.files import save_warp
 from fornix.register.grids import Lattice
+from fornix.register.scan_features import scan_features
 from fornix.register.structural import Structural, register_structural
 from fornix.register.warp import Warp
 from fornix.workflow.job import Job

@@ -15,7 +15,8 @@ from fornix.estimators.mask import brain_mask
 from fornix.io import load, write_sidecar
 from fornix.io.files import atomic, protected, sha256
 from fornix.io.nifti import image_files, write_image
-from fornix.register.features import Features, scan_features
+from fornix.register.features import Features
+from fornix.register.scan_features import scan_features
 from fornix.register.study_template import ROUNDS, as_template, study_template
 from fornix.register.template import Template, load_template, save_template
 from fornix.workflow.job import Job, Show, Silent

@@ -20,7 +20,7 @@ class TrackOptions:
     """Choices of a tracking run; each is an argument of `track`, masks and tissue as file names."""
 
     seeds: Path | None = None
-    seeding: str = "voxel"
+    seeding: str = "auto"
     seeds_per_voxel: int | None = None
     step: float | None = None
     angle: float | None = None

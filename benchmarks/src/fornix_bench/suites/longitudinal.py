@@ -27,8 +27,8 @@ from fornix.physics.anatomy.model import Anatomy
 from fornix.physics.anatomy.subject import from_subject
 from fornix.physics.anatomy.variation import vary
 from fornix.physics.phantom import simulate
-from fornix.register.features import scan_features
 from fornix.register.register import register
+from fornix.register.scan_features import scan_features
 from fornix.register.template import mni_template
 from fornix.tracts.change import SIDE, VOLUME
 from fornix.tracts.profile import tract_profiles

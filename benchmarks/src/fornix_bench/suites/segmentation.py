@@ -33,8 +33,9 @@ from fornix.physics.anatomy.variation import vary
 from fornix.physics.phantom import simulate
 from fornix.preprocess import estimate_noise
 from fornix.register.apply import warp_image, warp_peaks
-from fornix.register.features import Features, scan_features
+from fornix.register.features import Features
 from fornix.register.register import register
+from fornix.register.scan_features import scan_features
 from fornix.register.template import mni_template
 from fornix.register.warp import Warp
 from fornix.tracts.profile import tract_profiles

@@ -21,7 +21,7 @@ from fornix.io import load
 from fornix.physics.anatomy.subject import from_subject
 from fornix.physics.anatomy.variation import vary
 from fornix.physics.phantom import simulate
-from fornix.register.features import scan_features
+from fornix.register.scan_features import scan_features
 from fornix.register.side import SWAPPED, asymmetry_match
 from fornix_bench.table import Row, environment, markdown, write_csv, write_page
 

@@ -17,8 +17,9 @@ from fornix.physics.anatomy.subject import from_subject
 from fornix.physics.anatomy.variation import vary
 from fornix.physics.phantom import simulate
 from fornix.register.apply import warp_image
-from fornix.register.features import Features, scan_features
+from fornix.register.features import Features
 from fornix.register.grids import Lattice
+from fornix.register.scan_features import scan_features
 from fornix.register.study_template import study_template
 from fornix.register.warp import PointMap
 from fornix_bench.table import Row, environment, markdown, write_csv, write_page

@@ -27,8 +27,8 @@ from fornix.physics.anatomy.subject import from_subject
 from fornix.physics.anatomy.variation import vary
 from fornix.physics.phantom import simulate
 from fornix.preprocess import estimate_noise
-from fornix.register.features import scan_features
 from fornix.register.register import register
+from fornix.register.scan_features import scan_features
 from fornix.register.template import mni_template
 from fornix.tractography.scan_tissue import scan_tissue
 from fornix.tractography.scoring.truth import BundleTruth

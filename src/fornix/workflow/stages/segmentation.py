@@ -13,7 +13,8 @@ from fornix.io.files import atomic
 from fornix.io.nifti import write_image
 from fornix.nets import weights
 from fornix.nets.tissue_net import CLASSES
-from fornix.nets.tissue_segmentation import NAME, TissueSegmentation, segment
+from fornix.nets.tissue_segmentation import NAME, TissueSegmentation
+from fornix.register.upright import upright_segmentation
 from fornix.workflow.job import Job
 from fornix.workflow.state import State
 
@@ -68,7 +69,7 @@ def segmentation_stage(job: Job, state: State) -> None:
         return f"litres: {', '.join(parts)}"
 
     def compute(progress: Any) -> TissueSegmentation | None:
-        found = segment(dwi)
+        found = upright_segmentation(dwi)
         for note in found.notes:
             tell(note)
         return found
@@ -80,6 +81,10 @@ def segmentation_stage(job: Job, state: State) -> None:
         lambda found, provenance: [] if found is None else save(found, provenance),
         lambda: None,
         summary,
-        lambda found: () if found is None else found.notes,
+        lambda found: () if found is None else _notes(found),
     )
     job.key = before
+
+
+def _notes(found: TissueSegmentation) -> tuple[str, ...]:
+    return (*filter(None, [found.turned]), *found.notes)

@@ -13,9 +13,10 @@ from fornix.core.errors import FornixError, tell
 from fornix.core.grid import head_scale
 from fornix.core.maps import Map
 from fornix.io import derivative, write_sidecar
-from fornix.register.features import Features, scan_features
+from fornix.register.features import Features
 from fornix.register.files import load_warp, save_warp
 from fornix.register.register import register
+from fornix.register.scan_features import scan_features
 from fornix.register.side import with_side_doubt
 from fornix.register.template import mni_template
 from fornix.register.warp import HeadMap, Warp

@@ -55,6 +55,12 @@ Array = NDArray[np.float64]
 SPEC, POPULATION = ScanSpec(900, "dti32", 20, "mild"), ("dti30", 20.0, 0)
 COUNT, QUICK_COUNT = 50_000, 1_000
 REGIONS, QUICK_REGIONS = 100, 20
+#: Name, method and seeding of our trackers.
+_TRACKERS = (
+    ("fornix track", "probabilistic", "dynamic"),
+    ("fornix track --seeding voxel", "probabilistic", "voxel"),
+    ("fornix track --method learned", "learned", "dynamic"),
+)
 #: Seconds after which tckgen is given up.
 _PATIENCE = 2400
 
@@ -165,11 +171,11 @@ def tractograms(
     scan: PhantomScan, regions: Parcellation, count: int, seed: int, threads: int
 ) -> Iterator[tuple[str, Tractogram, dict[str, Array], float]]:
     """Name, streamlines, edges by kind of weight, seconds; MRtrix3 only where it is installed."""
-    for name, seeding in (("fornix track", "voxel"), ("fornix track --seeding dynamic", "dynamic")):
+    for name, method, seeding in _TRACKERS:
         start = time.perf_counter()
         lines = track(
-            scan.dwi, scan.maps, count=count, tissue=scan.tissue, seeding=seeding, seed=seed,
-            threads=threads,
+            scan.dwi, scan.maps, method=method, count=count, tissue=scan.tissue, seeding=seeding,
+            seed=seed, threads=threads,
         )  # fmt: skip
         seconds = time.perf_counter() - start
         yield name, lines, weights_of(scan, lines, regions, threads), seconds
