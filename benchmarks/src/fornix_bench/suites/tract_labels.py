@@ -23,10 +23,13 @@ from fornix.register.features import Features
 from fornix.register.warp import Warp
 from fornix.tracts.label import label_streamlines
 from fornix.tracts.segment import segment_tracts
+from fornix_bench.peers.bundles import recobundles
 from fornix_bench.table import Row
 
 #: Heads; those that the network learned from are numbered from 100.
 HEADS = (501, 502)
+#: Streamlines of each bundle of RecoBundles' model.
+MODEL = 200
 
 Placed = Callable[[DWI], tuple[Features, Warp, float]]
 
@@ -43,7 +46,7 @@ def labels(base: Anatomy, placed: Placed, quick: bool, seed: int) -> list[Row]:
         lines, truth = [], []
         for name in (n for n in found.found if n != "CC"):  # its parts are tracts of their own
             own = head.bundles[name].streamlines
-            for i in rng.choice(len(own), min(60, len(own)), replace=False):
+            for i in _some(rng, len(own), 60):
                 lines.append(own[i])
                 truth.append(name)
         count = len(lines)
@@ -57,25 +60,43 @@ def labels(base: Anatomy, placed: Placed, quick: bool, seed: int) -> list[Row]:
         start = time.perf_counter()
         told = label_streamlines(tractogram, found)
         seconds = time.perf_counter() - start
-        chosen = np.array([told.names[i] if i >= 0 else "" for i in told.tract])
-        true = np.array(truth)
-        fits = np.array(
-            [
-                c != "" and c != t and belongs(line, head, c)
-                for c, t, line in zip(chosen, true, lines)
-            ]
-        )
-        rows.append(
-            {
-                "head": number, "streamlines": len(lines), "F1": _f1(chosen, true),
-                "F1, either": _f1(np.where(fits, true, chosen), true),
-                "true ones right": float((chosen == true)[:count].mean()),
-                "false ones accepted": float((chosen[count:] != "").mean()),
-                "of them fitting": float(fits[count:].sum() / max((chosen[count:] != "").sum(), 1)),
-                "seconds": seconds,
-            }
-        )  # fmt: skip
+        named = np.array([told.names[i] if i >= 0 else "" for i in told.tract])
+        models = {n: base.bundles[n].streamlines for n in found.found if n != "CC"}
+        some = {n: [m[i] for i in _some(rng, len(m), MODEL)] for n, m in models.items()}
+        start = time.perf_counter()
+        peers = recobundles(lines, some, seed)
+        waited = time.perf_counter() - start
+        for by, chosen, took in (("fornix label", named, seconds), ("RecoBundles", peers, waited)):
+            measures = _measures(chosen, np.array(truth), lines, head, count)
+            rows.append(
+                {"head": number, "by": by, "streamlines": len(lines), **measures, "seconds": took}
+            )
     return rows
+
+
+def _some(rng: np.random.Generator, count: int, most: int) -> NDArray[np.int64]:
+    return rng.choice(count, min(most, count), replace=False)
+
+
+def _measures(
+    chosen: NDArray[np.str_],
+    true: NDArray[np.str_],
+    lines: list[NDArray],
+    head: Anatomy,
+    count: int,
+) -> Row:
+    """Scores of the tracts that streamlines were given to, of which the first `count` are true ones."""
+    fits = np.array(
+        [c not in ("", t) and belongs(line, head, c) for c, t, line in zip(chosen, true, lines)]
+    )
+    accepted = chosen[count:] != ""
+    return {
+        "F1": _f1(chosen, true),
+        "F1, either": _f1(np.where(fits, true, chosen), true),
+        "true ones right": float((chosen == true)[:count].mean()),
+        "false ones accepted": float(accepted.mean()),
+        "of them fitting": float(fits[count:].sum() / max(accepted.sum(), 1)),
+    }
 
 
 def _f1(chosen: NDArray[np.str_], true: NDArray[np.str_]) -> float:
@@ -111,4 +132,5 @@ Up to 60 true streamlines of each of 71 tracts, and a third as many false ones: 
 that pass within 12 mm. F1 counts a streamline of a wrong tract as both wrong and missed. Some tracts hold
 others' streamlines by definition (the optic radiation and T_OCC, ATR and T_PREF), and half of one may be all
 of another: `F1, either` also takes a tract as right whose true mask and end regions, a voxel wider, hold the
-streamline. `of them fitting`: the share of accepted false ones that do."""
+streamline. `of them fitting`: the share of accepted false ones that do. RecoBundles (DIPY) has the undeformed
+head's own bundles as its model, laid over by its affine; where several claim a streamline, the nearest has it."""
