@@ -61,7 +61,7 @@ def test_from_files_to_a_table_of_changes(scans: list[Path], tmp_path: Path, mon
     monkeypatch.setattr("fornix.register.affine._SPACINGS", (12.0,))
     coarse = (Level(12.0, 24.0, 2),)
     monkeypatch.setitem(register.__kwdefaults__, "levels", coarse)
-    monkeypatch.setattr("fornix.workflow.longitudinal.with_side_doubt", lambda warp, head: warp)
+    monkeypatch.setattr("fornix.workflow.stages.tracts.with_side_doubt", lambda warp, head: warp)
     monkeypatch.setattr("fornix.register.halfway._COARSEST", 6.0)
     monkeypatch.setattr("fornix.register.halfway._FINEST", 6.0)
     words = ["longitudinal", *map(str, scans), "-o", str(tmp_path), "--models", "dti", "--method",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -148,8 +149,15 @@ def _refined(
         lost = (target**2).sum(0) * (1 - seen)
         return (each * seen).sum() / seen.sum().clamp(min=1) + 0.1 * lost.mean()
 
+    minimise(loss, free, steps=40)
+    with torch.no_grad():
+        return np.asarray(matrix().numpy(), np.float64)
+
+
+def minimise(loss: Callable[[], torch.Tensor], free: torch.Tensor, *, steps: int) -> None:
+    """Change parameters until a loss of them is least, by LBFGS."""
     search = torch.optim.LBFGS(
-        [free], lr=1.0, max_iter=40, history_size=12, line_search_fn="strong_wolfe"
+        [free], lr=1.0, max_iter=steps, history_size=12, line_search_fn="strong_wolfe"
     )
 
     def closure() -> torch.Tensor:
@@ -159,8 +167,6 @@ def _refined(
         return value
 
     search.step(closure)
-    with torch.no_grad():
-        return np.asarray(matrix().numpy(), np.float64)
 
 
 def near_brain(fixed: Features, lattice: Lattice, margin: float = 8.0) -> torch.Tensor:

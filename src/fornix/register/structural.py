@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from fornix.core.errors import FornixError
-from fornix.register.affine import centre_of, near_brain, pose_matrix
+from fornix.register.affine import centre_of, minimise, near_brain, pose_matrix
 from fornix.register.features import Features
 from fornix.register.grids import Affine, Lattice, blurred, inside, resampled, sample
 from fornix.register.warp import Warp
@@ -186,16 +186,6 @@ def _sought(
         share = explained / away.square().sum().clamp(min=1e-6)
         return 1 - share + (0.0 if float(seen) > _SEEN else 1.0)
 
-    search = torch.optim.LBFGS(
-        [free], lr=1.0, max_iter=steps, history_size=8, line_search_fn="strong_wolfe"
-    )
-
-    def closure() -> torch.Tensor:
-        search.zero_grad()
-        value = loss()
-        value.backward()
-        return value
-
-    search.step(closure)
+    minimise(loss, free, steps=steps)
     with torch.no_grad():
         return float(loss()), np.asarray(matrix().numpy(), np.float64)

@@ -18,14 +18,11 @@ from fornix.io import derivative, load, stem_of, write_sidecar
 from fornix.io.files import protected, sha256
 from fornix.io.nifti import image_files
 from fornix.register.features import Features
-from fornix.register.files import FileWarp, load_point_map, load_warp, save_warp, warp_name
+from fornix.register.files import FileWarp, load_point_map, save_warp, warp_name
 from fornix.register.grids import Lattice
 from fornix.register.halfway import HALFWAY_KINDS, halfway, turn_between
 from fornix.register.mean_head import carried_head, mean_head, reach
-from fornix.register.register import register
 from fornix.register.scan_features import scan_features
-from fornix.register.side import with_side_doubt
-from fornix.register.template import mni_template
 from fornix.register.warp import HeadMap, Warp
 from fornix.report.change_page import write_change_page
 from fornix.tracts.change import (
@@ -42,7 +39,7 @@ from fornix.tracts.segment import TractMaps, segment_head
 from fornix.workflow.job import Job, Show, Silent
 from fornix.workflow.options import Options
 from fornix.workflow.stages import mask_stage, microstructure_stage, noise_stage
-from fornix.workflow.stages.tracts import PROFILED
+from fornix.workflow.stages.tracts import PROFILED, onto_template
 from fornix.workflow.state import State, open_job
 
 #: What the space is called in names of files.
@@ -110,7 +107,7 @@ def follow(
         job = Job(out, common_stem(paths), inputs, show)
         meeting = _halfway_step(job, sessions, kind)
         heads, brain, mean = _met(sessions, meeting)
-        warp = _register_step(job, mean, options)
+        warp = onto_template(job, mean, (SPACE, "mni"), options)
         tracts = _tracts_step(job, mean, warp, brain)
         return _change_step(job, sessions, meeting, heads, brain, warp, tracts, options, nodes)
 
@@ -195,31 +192,6 @@ def _met(
     ]
     brain = np.stack([h.brain.numpy() for h in heads]).min(0) > 0.5
     return heads, np.asarray(brain), mean_head(heads, seen)
-
-
-def _register_step(job: Job, mean: Features, options: Options) -> HeadMap:
-    names = (SPACE, "mni")
-
-    def compute(progress: Any) -> HeadMap:
-        warp = register(mean, mni_template().features(), threads=options.threads, progress=progress)
-        warp = with_side_doubt(warp, mean)
-        for note in warp.notes:
-            tell(note)
-        return warp
-
-    def save(warp: HeadMap, provenance: dict[str, Any]) -> list[Path]:
-        assert isinstance(warp, Warp)
-        return save_warp(warp, job.out, job.stem, names, provenance)
-
-    return job.step(
-        "register",
-        {"onto": "mni"},
-        compute,
-        save,
-        lambda: load_warp(job.out, job.stem, names),
-        lambda warp: "the mean of all sessions, once",
-        lambda warp: warp.notes if isinstance(warp, Warp) else (),
-    )
 
 
 def _tracts_step(job: Job, mean: Features, warp: HeadMap, brain: NDArray[np.bool_]) -> TractMaps:

@@ -133,4 +133,5 @@ that pass within 12 mm. F1 counts a streamline of a wrong tract as both wrong an
 others' streamlines by definition (the optic radiation and T_OCC, ATR and T_PREF), and half of one may be all
 of another: `F1, either` also takes a tract as right whose true mask and end regions, a voxel wider, hold the
 streamline. `of them fitting`: the share of accepted false ones that do. RecoBundles (DIPY) has the undeformed
-head's own bundles as its model, laid over by its affine; where several claim a streamline, the nearest has it."""
+head's own bundles as its model, laid over by its affine; of several that claim a streamline, the nearest has
+it."""

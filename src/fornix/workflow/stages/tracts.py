@@ -60,6 +60,18 @@ def register_stage(job: Job, state: State, options: Options) -> tuple[Features, 
             f"(from {_LEAST_BRAIN:g} on)"
         )
     head = scan_features(dwi, state.segmentation)
+    return head, onto_template(job, head, NAMES, options)
+
+
+def onto_template(job: Job, head: Features, names: tuple[str, str], options: Options) -> HeadMap:
+    """The step that finds a head's place on the template, looks at its sides and writes the warps.
+
+    Args:
+        job: Where they are written.
+        head: A scan's, or the mean of several.
+        names: Of the head's space and the template's, in files.
+        options: Of the run.
+    """
 
     def compute(progress: Any) -> HeadMap:
         warp = register(head, mni_template().features(), threads=options.threads, progress=progress)
@@ -70,7 +82,7 @@ def register_stage(job: Job, state: State, options: Options) -> tuple[Features, 
 
     def save(warp: HeadMap, provenance: dict[str, Any]) -> list[Path]:
         assert isinstance(warp, Warp)
-        return save_warp(warp, job.out, job.stem, NAMES, provenance)
+        return save_warp(warp, job.out, job.stem, names, provenance)
 
     def summary(warp: HeadMap) -> str:
         if not isinstance(warp, Warp):
@@ -81,11 +93,10 @@ def register_stage(job: Job, state: State, options: Options) -> tuple[Features, 
     def notes(warp: HeadMap) -> Sequence[str]:
         return warp.notes if isinstance(warp, Warp) else ()
 
-    warp = job.step(
+    return job.step(
         "register", {"onto": "mni"}, compute, save,
-        lambda: load_warp(job.out, job.stem, NAMES), summary, notes,
+        lambda: load_warp(job.out, job.stem, names), summary, notes,
     )  # fmt: skip
-    return head, warp
 
 
 def tracts_stage(
