@@ -111,16 +111,25 @@ def profile_command(
     path: o.Input,
     out: o.Out,
     nodes: Annotated[int, typer.Option("--nodes", help="Nodes along each tract.", min=2)] = 100,
+    tractogram: Annotated[
+        Path | None,
+        typer.Option(
+            "--tractogram",
+            help="Along these streamlines (trx, tck, trk; of any tracker) instead of the tracts' voxels.",
+        ),
+    ] = None,
     *,
     scan: ScanOptions,
 ) -> None:
     """Maps along tracts, with standard deviations: STEM_desc-profiles_tracts.tsv.
 
-    Takes maps and tracts that are in OUT, and makes those that are missing.
+    Takes maps and tracts that are in OUT, and makes those that are missing. With a tractogram its streamlines
+    are given to tracts first, unless its groups are named as the tracts are.
 
-    [bold]Example[/]
+    [bold]Examples[/]
 
       fornix profile dwi.nii.gz -o out
+      fornix profile dwi.nii.gz -o out --tractogram out/dwi_tractogram.trx
     """
     from fornix.io import load_maps
     from fornix.tracts.files import load_tracts
@@ -136,7 +145,7 @@ def profile_command(
         except FornixError:
             head, warp = p.register_stage(job, state, options)
             tracts = p.tracts_stage(job, state.dwi, head, warp, "network", ("tracts72",))
-        p.profile_stage(job, tracts, state, options, nodes)
+        p.profile_stage(job, tracts, state, options, nodes, tractogram)
 
 
 def warp_command(

@@ -132,7 +132,7 @@ def _of_tract(
             some = kernel @ _sums(at, weight * good, bins)
             sums = kernel @ _sums(at, weight * good * values, bins)
             others.append(sums / np.where(some > 1e-9, some, np.nan))
-        variance = np.nanvar(np.stack(others), 0) + _shared(m)
+        variance = np.nanvar(np.stack(others), 0) + shared_variance(m)
         if m.std is not None:
             spread = np.nan_to_num(m.std.reshape(-1)[found.tract.voxels].astype(np.float64))
             noise = _sums(place, (core * good * spread) ** 2, bins)
@@ -211,6 +211,6 @@ class _Waves:
         return np.asarray(np.ravel_multi_index(tuple(np.rint(where).astype(int)), self.shape))
 
 
-def _shared(m: Map) -> float:
-    """Variance that no averaging removes."""
+def shared_variance(m: Map) -> float:
+    """Variance of a map's values that all voxels share, so that no averaging removes it."""
     return float(m.details.get("SharedStd", 0.0)) ** 2

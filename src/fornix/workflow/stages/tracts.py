@@ -12,7 +12,9 @@ from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError, tell
 from fornix.core.grid import head_scale
 from fornix.core.maps import Map
-from fornix.io import derivative, write_sidecar
+from fornix.io import derivative, load_tractogram, write_sidecar
+from fornix.io.files import input_file, sha256
+from fornix.io.tractograms import needs_reference
 from fornix.register.features import Features
 from fornix.register.files import load_warp, save_warp
 from fornix.register.register import register
@@ -23,6 +25,7 @@ from fornix.register.warp import HeadMap, Warp
 from fornix.tracts.files import load_tracts, save_profiles, save_tracts
 from fornix.tracts.profile import NODES, Profile, tract_profiles
 from fornix.tracts.segment import TractMaps, segment_tracts
+from fornix.tracts.streamline_profile import streamline_profiles
 from fornix.workflow.job import Job, key_of
 from fornix.workflow.options import Options
 from fornix.workflow.state import State
@@ -133,8 +136,9 @@ def tracts_stage(
 
 
 def profile_stage(
-    job: Job, tracts: TractMaps, state: State, options: Options, nodes: int = NODES
-) -> None:
+    job: Job, tracts: TractMaps, state: State, options: Options, nodes: int = NODES,
+    tractogram: Path | None = None,
+) -> None:  # fmt: skip
     """STEM_desc-profiles_tracts.tsv and STEM_desc-means_tracts.tsv: every map along, and over, every tract.
 
     Args:
@@ -143,7 +147,16 @@ def profile_stage(
         state: The scan with its maps.
         options: Of the run.
         nodes: Along each tract.
+        tractogram: File of streamlines along which profiles are taken; along the tracts' voxels if absent.
+
+    Raises:
+        FornixError: The tractogram cannot be read or is of another head.
     """
+    lines = None
+    if tractogram is not None:
+        reference = job.out / derivative(job.stem, "probseg", desc="tracts")
+        input_file(tractogram, "tractogram")
+        lines = load_tractogram(tractogram, reference if needs_reference(tractogram) else None)
     maps: dict[str, Map] = {name: state.maps[name] for name in PROFILED if name in state.maps.maps}
     path = job.out / derivative(job.stem, "tracts", desc="profiles", extension=".tsv")
     means = job.out / derivative(job.stem, "tracts", desc="means", extension=".tsv")
@@ -156,15 +169,22 @@ def profile_stage(
             "std": "standard deviation of the value's error", "reason": "why there is no value",
         }  # fmt: skip
         units = {name: m.units for name, m in maps.items()}
-        write_sidecar(path, {"Columns": columns, "Units": units, **provenance})
+        source = {} if tractogram is None else {"Tractogram": tractogram.name}
+        write_sidecar(path, {"Columns": columns, "Units": units, **source, **provenance})
         save_profiles(tract_profiles(tracts, maps, nodes=1, seed=options.seed), means)
         write_sidecar(means, {"Description": "means over tracts", "Units": units, **provenance})
         return [path, means]
 
+    def compute(progress: Any) -> list[Profile]:
+        if lines is None:
+            return tract_profiles(tracts, maps, nodes=nodes, seed=options.seed)
+        return streamline_profiles(lines, tracts, maps, nodes=nodes, seed=options.seed)
+
+    along = {} if tractogram is None else {"tractogram": sha256(tractogram)}
     job.step(
         "profiles",
-        {"maps": sorted(maps), "nodes": nodes, "seed": options.seed},
-        lambda progress: tract_profiles(tracts, maps, nodes=nodes, seed=options.seed),
+        {"maps": sorted(maps), "nodes": nodes, "seed": options.seed, **along},
+        compute,
         save,
         lambda: [],
         lambda profiles: f"{len(maps)} maps along {len(tracts.found)} tracts",
