@@ -36,7 +36,7 @@ Parcels = Annotated[
 Robust = Annotated[
     bool,
     typer.Option(
-        "--robust", help="Draw in what lies far from the rest: a few patients move no site."
+        "--robust", help="Leave out what lies far from the rest: a few patients move no site."
     ),
 ]
 

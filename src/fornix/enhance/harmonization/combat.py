@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fornix.core.errors import FornixError
 from fornix.enhance.harmonization import travelling
-from fornix.enhance.harmonization.least_squares import pseudo_values, shrunk_variance, solve
+from fornix.enhance.harmonization.least_squares import inliers, kept_variance, solve
 from fornix.enhance.harmonization.shrinkage import (
     SHRINKAGES,
     Prior,
@@ -101,15 +101,13 @@ class Combat:
         if robust:
             ones = np.ones((len(values), 1))
             rest = values - design @ self.beta
-            values = design @ self.beta + pseudo_values(
-                ones, rest, known, np.zeros(len(values), np.int64)
-            )
+            known = inliers(ones, rest, known, np.zeros(len(values), np.int64))
         flat = self.sigma == 0
         rest = (values - self.expected(design)) / np.where(flat, 1.0, self.sigma)
         known = known & ~flat
         gamma, delta = _estimates(rest, known, self.shrinkage, self.prior)
         if robust:
-            delta = delta / shrunk_variance()
+            delta = delta / kept_variance()
         delta = np.where(flat | (not scale or not self.scale), 1.0, delta)
         return replace(
             self, sites=(*self.sites, name), counts=np.append(self.counts, len(values)),
@@ -142,7 +140,7 @@ def fit_combat(
         sites: (S,) site of each row.
         design: (S, P) columns whose effect is kept, without an intercept.
         shrinkage: `sites`, `features` (ComBat as published) or `none`.
-        robust: Draw in what lies far from the rest, so that a few patients do not move a site.
+        robust: Leave out what lies far from the rest, so that a few patients do not move a site.
         scale: Make the sites' variances alike too.
         reference: Site that all are made like; the mean of all scans if absent.
         shift_only: Sites whose variance is no measure of people's and stays as it is.
@@ -163,7 +161,9 @@ def fit_combat(
     known = np.isfinite(values)
     dummies = np.eye(len(names))[index]
     whole = np.column_stack([dummies, design])
-    used = pseudo_values(whole, values, known, index) if robust else np.where(known, values, 0)
+    if robust:
+        known = inliers(whole, values, known, index)
+    used = np.where(known, values, 0)
     coefficients = solve(whole, used, known)
     level, beta = coefficients[: len(names)], coefficients[len(names) :]
     of_site = np.stack([known[index == j].sum(0) for j in range(len(names))])
@@ -175,9 +175,7 @@ def fit_combat(
         alpha = level[names.index(reference)]
     away = np.where(known, used - whole @ coefficients, 0)
     total = known[rows].sum(0)
-    variance = (
-        (away[rows] ** 2).sum(0) / np.maximum(total, 1) / (shrunk_variance() if robust else 1)
-    )
+    variance = (away[rows] ** 2).sum(0) / np.maximum(total, 1) / (kept_variance() if robust else 1)
     # A column without spread tells nothing of sites: with a scale of 0 it stays as it is.
     flat = variance <= 1e-12 * alpha**2 + 1e-300
     sigma = np.sqrt(np.where(flat, 0.0, variance))
@@ -200,7 +198,7 @@ def fit_combat(
     ]
     gamma, delta = (np.stack(part) for part in zip(*found))
     if robust:
-        delta = delta / shrunk_variance()
+        delta = delta / kept_variance()
     kept = [not scale or name in shift_only for name in names]
     delta = np.where(np.array(kept)[:, None] | flat, 1.0, delta)
     if reference is not None:

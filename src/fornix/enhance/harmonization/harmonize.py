@@ -77,7 +77,7 @@ def fit_harmonization(
         fit_on: The one group that the model is fitted to; it is then no covariate.
         reference: Site that all are made like; the mean of all scans if absent.
         shrinkage: `sites`, `features` (ComBat as published) or `none`.
-        robust: Draw in values that lie far from the rest.
+        robust: Leave out of the fit values that lie far from the rest.
         scale: Make variances alike too, not shifts alone.
         travelling: `fit`: tell shifts from heads that were at several sites; `check`: only report on them.
         parcels: Labels in template space, for `parcels`.
@@ -140,7 +140,7 @@ def apply_harmonization(
     Args:
         model: From `fit_harmonization` or `load_model`.
         table: Of the study.
-        robust: Of new sites: draw in values that lie far from the rest.
+        robust: Of new sites: leave out of their estimate what lies far from the rest.
         parcels: Labels in template space, where the model is of parcels.
 
     Raises:

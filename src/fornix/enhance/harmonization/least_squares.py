@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 _BLOCK = 4096
-#: Of pseudo-values: residuals beyond so many standard deviations are drawn in (Huber).
-_HUBER = 1.5
-#: Mean square of standard normal numbers that are drawn in so.
-_HUBER_SQUARE = 0.7785
+#: Standard deviations beyond which a residual is drawn in while the rest is looked for, and then left out.
+_HUBER, _FAR = 1.5, 3.0
 _ROUNDS = 15
+#: Scans of a site that tell a spread of their own.
+_ENOUGH = 8
 
 Array = NDArray[np.float64]
 
@@ -38,13 +39,14 @@ def solve(design: Array, values: Array, known: NDArray[np.bool_]) -> Array:
     return out
 
 
-def pseudo_values(
+def inliers(
     design: Array, values: Array, known: NDArray[np.bool_], site: NDArray[np.int64]
-) -> Array:
-    """Values whose residuals are drawn in to 1.5 robust standard deviations of their site and column.
+) -> NDArray[np.bool_]:
+    """(S, V) known values that lie with the others of their site.
 
-    Least squares on these is Huber's M-estimate of location and scale ("proposal 2"), so that a few patients
-    do not move what is taken for the site's. Variances of them are too small by `shrunk_variance`.
+    Left out are values beyond 3 robust standard deviations of their site and column, and all of a row whose
+    mean over the columns is: a patient may be unlike in no column by much and in all of them a little. What
+    is expected comes from Huber's M-estimate.
 
     Huber, Robust Statistics, 1981, chapter 7.
 
@@ -58,21 +60,30 @@ def pseudo_values(
     for _ in range(_ROUNDS):
         centre = design @ solve(design, drawn, known)
         away = np.where(known, values - centre, np.nan)
-        for j in np.unique(site):
-            rows = site == j
-            with np.errstate(invalid="ignore", all="ignore"):
-                # Of few scans the median is too rough: all sites share one scale then.
-                pool = away[rows] if rows.sum() >= 8 else away
-                spread = 1.4826 * _median(np.abs(pool))
-            limit = _HUBER * spread
-            moved = np.clip(away[rows], -limit, limit)
-            drawn[rows] = np.where(known[rows], centre[rows] + np.nan_to_num(moved), values[rows])
-    return drawn
+        spread = _spread(away, site)
+        moved = np.clip(np.nan_to_num(away), -_HUBER * spread, _HUBER * spread)
+        drawn = np.where(known, centre + moved, values)
+    z = np.divide(away, spread, out=np.full_like(away, np.nan), where=spread > 0)
+    level = np.where(known, np.nan_to_num(z), 0).sum(1) / np.maximum(np.isfinite(z).sum(1), 1)
+    for j in np.unique(site):
+        level[site == j] -= np.median(level[site == j])
+    far = np.abs(level) > _FAR * _spread(level[:, None], site)[:, 0]
+    return known & ~(np.abs(np.nan_to_num(z)) > _FAR) & ~far[:, None]
 
 
-def shrunk_variance() -> float:
-    """Variance of pseudo-values of normal data over that of the data."""
-    return _HUBER_SQUARE
+def kept_variance() -> float:
+    """Variance of normal values within 3 standard deviations, over that of all."""
+    return 1 - 2 * _FAR * float(stats.norm.pdf(_FAR)) / float(2 * stats.norm.cdf(_FAR) - 1)
+
+
+def _spread(away: Array, site: NDArray[np.int64]) -> Array:
+    """(S, V) robust standard deviation of each row's site; of few scans, where a median is rough, of all."""
+    out = np.empty_like(away)
+    every = _median(np.abs(away))
+    for j in np.unique(site):
+        rows = site == j
+        out[rows] = 1.4826 * (_median(np.abs(away[rows])) if rows.sum() >= _ENOUGH else every)
+    return out
 
 
 def _median(values: Array) -> Array:
