@@ -47,6 +47,12 @@ def fit_command(
     out: Annotated[
         Path, typer.Option("-o", "--out", help="Model to write (.safetensors).", show_default=False)
     ],
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method", help="combat: values; rish: the signal, of any protocols; scans come out."
+        ),
+    ] = "combat",
     level: Annotated[
         str, typer.Option("--on", help="means or profiles of tracts, parcels, voxels, or auto.")
     ] = "auto",
@@ -98,9 +104,10 @@ def fit_command(
       fornix harmonize fit study.tsv -o study.safetensors
       fornix harmonize fit study.tsv -o study.safetensors --on voxels --map dti_fa --smooth age
       fornix harmonize fit study.tsv -o study.safetensors --group diagnosis --fit-on control
+      fornix harmonize fit study.tsv -o signal.safetensors --method rish
     """
     from fornix.enhance.harmonization.harmonize import fit_harmonization
-    from fornix.enhance.harmonization.model_file import model_path, save_model
+    from fornix.enhance.harmonization.model_file import model_path, save_harmonization
     from fornix.io.files import output_folder, protected
     from fornix.report.harmonization_page import write_harmonization_page
 
@@ -108,12 +115,13 @@ def fit_command(
     path = model_path(out)
     with protected(table):
         model, study = fit_harmonization(
-            table, level=level, maps=maps or (), covariates=chosen, smooth=_words(smooth), group=group,
-            fit_on=fit_on, reference=reference, shrinkage=shrinkage, robust=robust, scale=not shift_only,
+            table, method=method, level=level, maps=maps or (), covariates=chosen,
+            smooth=_words(smooth), group=group, fit_on=fit_on, reference=reference,
+            shrinkage=shrinkage, robust=robust, scale=not shift_only,
             travelling=travelling, parcels=parcels,
         )  # fmt: skip
         output_folder(path.parent)
-        save_model(model, path)
+        save_harmonization(model, path)
         page = path.with_name(f"{path.stem}_harmonize.html")
         write_harmonization_page(page, study, fitted=True)
     kept = ", ".join(c.name for c in model.covariates) or "nothing"
@@ -141,6 +149,7 @@ def apply_command(
     """Harmonize scans by a model: a table or images per row, and harmonize.html.
 
     Tables keep their form, sub-…_desc-means_tracts.tsv, with a column subjectID; fornix compare reads them.
+    Of a model of the signal (rish) come scans, sub-…_desc-harmonized_dwi, for fornix microstructure or run.
     Sites that the model does not know are estimated from their rows (3 scans at least).
 
     [bold]Example[/]
@@ -148,12 +157,12 @@ def apply_command(
       fornix harmonize apply study.safetensors study.tsv -o harmonized
     """
     from fornix.enhance.harmonization.harmonize import apply_harmonization
-    from fornix.enhance.harmonization.model_file import load_model
+    from fornix.enhance.harmonization.model_file import load_harmonization
     from fornix.enhance.harmonization.outputs import save_harmonized
     from fornix.io.files import protected
     from fornix.report.harmonization_page import write_harmonization_page
 
-    found = apply_harmonization(load_model(model), table, robust=robust, parcels=parcels)
+    found = apply_harmonization(load_harmonization(model), table, robust=robust, parcels=parcels)
     with protected(table, model, *(p for p in found.table.paths if p.is_file())):
         written = save_harmonized(found, out, {"Model": model})
         page = write_harmonization_page(Path(out) / "harmonize.html", found, fitted=False)

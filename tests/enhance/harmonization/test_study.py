@@ -15,7 +15,7 @@ from fornix.cli.app import app
 from fornix.core.errors import FornixError
 from fornix.enhance.harmonization.effects import heads_table
 from fornix.enhance.harmonization.harmonize import apply_harmonization, fit_harmonization
-from fornix.enhance.harmonization.model_file import load_model, save_model
+from fornix.enhance.harmonization.model_file import load_harmonization, save_harmonization
 from fornix.enhance.harmonization.outputs import save_harmonized
 from fornix.io.nifti import write_image
 from helpers.studies import made
@@ -55,13 +55,13 @@ def test_the_whole_path_from_the_command_line(study, tmp_path: Path) -> None:
     assert np.allclose(back.values, found.after.maps["dti_fa"].values, rtol=1e-5)
     side = json.loads(written[0].with_suffix(".json").read_text())
     assert side["Harmonization"].startswith("combat:") and side["Site"] == "s0"
-    assert load_model(tmp_path / "m.safetensors").maps["dti_fa"].combat.sites == model.sites
+    assert load_harmonization(tmp_path / "m.safetensors").maps["dti_fa"].combat.sites == model.sites
 
 
 def test_a_model_comes_back_from_its_file_as_it_was(study, tmp_path: Path) -> None:
     table = study()
     model, found = fit_harmonization(table, level="means", smooth=["age"])
-    back = load_model(save_model(model, tmp_path / "m"))
+    back = load_harmonization(save_harmonization(model, tmp_path / "m"))
     again = apply_harmonization(back, table)
     assert np.array_equal(again.after.maps["dti_fa"].values, found.after.maps["dti_fa"].values)
     assert back.covariates == model.covariates and back.about["Scans"] == 48
@@ -218,7 +218,7 @@ def test_a_model_says_which_maps_it_does_not_know(study, tmp_path: Path) -> None
 
 def test_damaged_model_files_are_one_line(study, tmp_path: Path) -> None:
     model, _ = fit_harmonization(study(), level="means")
-    path = save_model(model, tmp_path / "m")
+    path = save_harmonization(model, tmp_path / "m")
     whole = path.read_bytes()
     bad = tmp_path / "bad.safetensors"
     rng = np.random.default_rng(0)
@@ -226,14 +226,14 @@ def test_damaged_model_files_are_one_line(study, tmp_path: Path) -> None:
     for place in places:
         bad.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
         with pytest.raises(FornixError, match=r"bad\.safetensors") as told:
-            load_model(bad)
+            load_harmonization(bad)
         assert "\n" not in str(told.value)
     for part in (b"", whole[:100], whole[:-50], b"hello"):
         bad.write_bytes(part)
         with pytest.raises(FornixError, match=r"bad\.safetensors"):
-            load_model(bad)
+            load_harmonization(bad)
     with pytest.raises(FornixError, match="does not exist"):
-        load_model(tmp_path / "none.safetensors")
+        load_harmonization(tmp_path / "none.safetensors")
 
 
 def images(folder: Path, cohort, holes: bool = False) -> Path:

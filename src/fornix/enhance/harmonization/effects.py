@@ -22,9 +22,13 @@ def relative_levels(made: Measurements, alpha: Array) -> Array:
     """(S,) percent by which each scan lies above the reference, mean over columns.
 
     Args:
-        made: One map.
+        made: One map; log energies of the signal count as the signal.
         alpha: (V,) of the reference.
     """
+    if made.map.startswith("rish_"):
+        away = made.values - alpha
+        there = np.isfinite(away)
+        return np.asarray(50 * np.where(there, away, 0).sum(1) / np.maximum(there.sum(1), 1))
     ratio = np.where(np.abs(alpha) > 0, made.values / np.where(alpha == 0, 1, alpha), np.nan)
     known = np.isfinite(ratio)
     total = np.where(known, ratio, 0).sum(1)
@@ -103,7 +107,7 @@ def heads_table(found: Harmonized) -> pd.DataFrame:
         row: dict[str, object] = {"map": name}
         for word, m in (("before", before), ("after", found.after.maps[name])):
             between, within, heads = head_variation(
-                m.values / alpha, found.table.heads, found.table.sites
+                _relative(m, alpha), found.table.heads, found.table.sites
             )
             row |= {
                 "heads": heads,
@@ -113,6 +117,10 @@ def heads_table(found: Harmonized) -> pd.DataFrame:
         if row["heads"]:
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _relative(made: Measurements, alpha: Array) -> Array:
+    return made.values / 2 if made.map.startswith("rish_") else made.values / alpha
 
 
 def head_variation(

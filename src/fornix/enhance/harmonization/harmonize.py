@@ -22,10 +22,12 @@ from fornix.enhance.harmonization.covariates import design_of, make_covariates
 from fornix.enhance.harmonization.model import Harmonization, MapModel
 from fornix.enhance.harmonization.table import ScanTable, read_scan_table
 from fornix.enhance.harmonization.travelling import travelling_rows
-from fornix.enhance.harmonization.values import StudyValues, aligned, read_values
+from fornix.enhance.harmonization.values import SIGNAL, StudyValues, aligned, read_values
 
 #: What is done with heads that were at several sites.
 TRAVELLING = ("check", "fit")
+#: Values, or the signal that they are made of.
+METHODS = ("combat", "rish")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,7 @@ class Harmonized:
 def fit_harmonization(
     table: str | Path | ScanTable,
     *,
+    method: str = "combat",
     level: str = "auto",
     maps: Sequence[str] = (),
     covariates: Sequence[str] | None = None,
@@ -69,6 +72,8 @@ def fit_harmonization(
 
     Args:
         table: Of the study: a row per scan (see `read_scan_table`).
+        method: `combat`: values are shifted and scaled; `rish`: the signal's harmonic orders are scaled, at
+            every place, by what ComBat's shifts say of their log energies.
         level: `means`, `profiles`, `parcels`, `voxels` or `auto` (see `read_values`).
         maps: To harmonize; all that every row has if none is named.
         covariates: Columns whose effect is kept; those of age, sex and group that the table has if absent.
@@ -86,6 +91,12 @@ def fit_harmonization(
         FornixError: Bad rows, a site of one scan, sites that are told by covariates.
     """
     study = table if isinstance(table, ScanTable) else read_scan_table(table)
+    if method not in METHODS:
+        raise FornixError(f"no way to harmonize {method!r}; choose one of: {', '.join(METHODS)}")
+    if method == "rish":
+        if level not in ("auto", SIGNAL) or maps:
+            raise FornixError("--method rish is of the signal itself; leave --on and --map out")
+        level, scale = SIGNAL, False
     if travelling not in TRAVELLING:
         raise FornixError(f"--travelling is {' or '.join(TRAVELLING)}, not {travelling!r}")
     fitted = _fitted_rows(study, group, fit_on)
@@ -115,7 +126,9 @@ def fit_harmonization(
     }  # fmt: skip
     notes += _holes(values)
     about = {
-        "Table": study.source.name, "Scans": len(fitted), "FitOn": fit_on, "ReferenceSite": reference,
+        "Harmonized": method,
+        "Table": study.source.name, "Scans": len(fitted),
+        "FitOn": fit_on, "ReferenceSite": reference,
         "Robust": robust, "Scale": scale, "Travelling": travelling, "Warnings": notes,
     }  # fmt: skip
     model = Harmonization(values.level, made, kept, values.lattice, about)
@@ -138,7 +151,7 @@ def apply_harmonization(
     estimates are drawn to what the model's own sites are like.
 
     Args:
-        model: From `fit_harmonization` or `load_model`.
+        model: From `fit_harmonization` or `load_harmonization`.
         table: Of the study.
         robust: Of new sites: leave out of their estimate what lies far from the rest.
         parcels: Labels in template space, where the model is of parcels.
@@ -237,12 +250,15 @@ def _refuse_small(study: ScanTable) -> None:
 
 
 def _holes(values: StudyValues) -> list[str]:
-    out = []
+    missing: dict[str, list[str]] = {}
     for name, one in values.maps.items():
         share = float((~np.isfinite(one.values)).mean())
         if share > 0.001:
-            out.append(f"{share:.1%} of the values of {name} are missing, and stay so")
-    return out
+            missing.setdefault(f"{share:.1%}", []).append(name)
+    return [
+        f"{share} of the values of {', '.join(names)} are missing, and stay so"
+        for share, names in missing.items()
+    ]
 
 
 def _known_values(

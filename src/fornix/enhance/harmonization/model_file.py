@@ -27,7 +27,7 @@ _KIND = "fornix harmonization"
 _ARRAYS = ("alpha", "beta", "beta_std", "sigma", "gamma", "delta", "counts")
 
 
-def save_model(model: Harmonization, path: str | Path) -> Path:
+def save_harmonization(model: Harmonization, path: str | Path) -> Path:
     """Write the model and its card (`…​.json`), by a temporary name first.
 
     Args:
@@ -60,8 +60,8 @@ def save_model(model: Harmonization, path: str | Path) -> Path:
     return path
 
 
-def load_model(path: str | Path) -> Harmonization:
-    """Read a model that `save_model` wrote.
+def load_harmonization(path: str | Path) -> Harmonization:
+    """Read a model that `save_harmonization` wrote.
 
     Raises:
         FornixError: It is no such file, damaged, or of another format.

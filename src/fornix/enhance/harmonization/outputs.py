@@ -12,6 +12,9 @@ import pandas as pd
 from fornix.analysis.result_tables import write_table
 from fornix.core.maps import UNITS
 from fornix.enhance.harmonization.harmonize import Harmonized
+from fornix.enhance.harmonization.rish_study import harmonized_scan, log_scales
+from fornix.enhance.harmonization.values import SIGNAL
+from fornix.io import save_scan
 from fornix.io.files import output_folder
 from fornix.io.names import derivative
 from fornix.io.nifti import write_image
@@ -22,7 +25,8 @@ def save_harmonized(found: Harmonized, out: str | Path, about: Mapping[str, Any]
     """Write every row's harmonized values.
 
     Tables: `sub-…_desc-means_tracts.tsv` (or profiles, parcels) with a column subjectID, as `fornix compare`
-    reads them. Voxels: `sub-…_space-mni_model-…_param-…_dwimap.nii.gz`, 0 where there is no value.
+    reads them. Voxels: `sub-…_space-template_model-…_param-…_dwimap.nii.gz`, 0 where there is no value.
+    Signals: `sub-…_desc-harmonized_dwi.nii.gz` with its table, on the scan's own grid.
 
     Args:
         found: From `apply_harmonization` or `fit_harmonization`.
@@ -36,6 +40,8 @@ def save_harmonized(found: Harmonized, out: str | Path, about: Mapping[str, Any]
         "HarmonizedTo": found.model.about.get("ReferenceSite") or "the mean of the model's scans",
         **about,
     }
+    if found.after.level == SIGNAL:
+        return _scans(found, folder, fields)
     if found.after.level == "voxels":
         return _images(found, folder, fields)
     return [_table(found, row, name, folder, fields) for row, name in enumerate(found.table.names)]
@@ -61,6 +67,20 @@ def _table(found: Harmonized, row: int, name: str, folder: Path, fields: Mapping
     return write_table(
         path, table, {**fields, "Source": found.table.paths[row], "Site": found.table.sites[row]}
     )
+
+
+def _scans(found: Harmonized, folder: Path, fields: Mapping[str, Any]) -> list[Path]:
+    lattice = found.after.lattice
+    assert lattice is not None
+    written = []
+    scales = {site: log_scales(found.model, site) for site in set(found.table.sites)}
+    for row, name in enumerate(found.table.names):
+        site, path = found.table.sites[row], found.table.paths[row]
+        made = harmonized_scan(path, found.table.where(row), scales[site], lattice)
+        out = save_scan(made, folder / derivative(name, "dwi", desc="harmonized"))
+        write_sidecar(out, {"Source": path, "Site": site, **fields})
+        written.append(out)
+    return written
 
 
 def _images(found: Harmonized, folder: Path, fields: Mapping[str, Any]) -> list[Path]:

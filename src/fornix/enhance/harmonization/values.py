@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from fornix.analysis.measurements import Measurements
 from fornix.analysis.profile_tables import read_table
 from fornix.core.errors import FornixError
-from fornix.enhance.harmonization import template_maps
+from fornix.enhance.harmonization import rish_study, template_maps
 from fornix.enhance.harmonization.table import ScanTable
 from fornix.register.grids import Lattice
 
 #: What is harmonized.
 LEVELS = ("means", "profiles", "parcels", "voxels")
+#: Features of the signal, which scans are scaled by.
+SIGNAL = "signal"
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +28,7 @@ class StudyValues:
     """Values of all rows.
 
     Attributes:
-        level: One of LEVELS.
+        level: One of LEVELS, or SIGNAL.
         maps: By name, a row per row of the table.
         lattice: Of voxels.
     """
@@ -51,7 +53,7 @@ def read_values(
     Args:
         table: Of the study.
         level: `means` or `profiles` of tracts, `parcels`, `voxels`; `auto`: the profiles or means of tables
-            and of folders that have them, else voxels.
+            and of folders that have them, else voxels; SIGNAL: log energies of the signal.
         maps: Those to take; all that every row has if none is named.
         parcels: Labels in template space, for `parcels`.
         lattice: Grid that voxels must lie on; the first row's if absent.
@@ -59,6 +61,8 @@ def read_values(
     Raises:
         FornixError: A row holds nothing of the kind, a map without a number, or lies on another grid.
     """
+    if level == SIGNAL:
+        return StudyValues(level, *rish_study.read_features(table, lattice))
     if level not in (*LEVELS, "auto"):
         raise FornixError(f"--on {level} is unknown; choose one of: {', '.join(LEVELS)}, auto")
     if level == "parcels" and parcels is None:
