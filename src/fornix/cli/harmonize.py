@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fornix.cli import options as o
+from fornix.cli.scan_options import ScanOptions, reads_scan
 from fornix.cli.show import console
+
+if TYPE_CHECKING:
+    from fornix.core.dwi import DWI
 
 harmonize_app = typer.Typer(
     no_args_is_help=True,
@@ -107,7 +113,11 @@ def fit_command(
       fornix harmonize fit study.tsv -o signal.safetensors --method rish
     """
     from fornix.enhance.harmonization.harmonize import fit_harmonization
-    from fornix.enhance.harmonization.model_file import model_path, save_harmonization
+    from fornix.enhance.harmonization.model_file import (
+        load_harmonization,
+        model_path,
+        save_harmonization,
+    )
     from fornix.io.files import output_folder, protected
     from fornix.report.harmonization_page import write_harmonization_page
 
@@ -121,9 +131,9 @@ def fit_command(
             travelling=travelling, parcels=parcels,
         )  # fmt: skip
         output_folder(path.parent)
-        save_harmonization(model, path)
+        model = load_harmonization(save_harmonization(model, path))
         page = path.with_name(f"{path.stem}_harmonize.html")
-        write_harmonization_page(page, study, fitted=True)
+        write_harmonization_page(page, replace(study, model=model), fitted=True)
     kept = ", ".join(c.name for c in model.covariates) or "nothing"
     console.print(
         f"{len(study.table)} scans, sites {', '.join(model.sites)}; {model.level} of "
@@ -168,6 +178,50 @@ def apply_command(
         page = write_harmonization_page(Path(out) / "harmonize.html", found, fitted=False)
     console.print(f"{len(found.table)} scans, {len(written)} files", markup=False)
     console.print(f"done: {page}", markup=False)
+
+
+@harmonize_app.command("scan")
+@reads_scan("seed")
+def scan_command(
+    path: o.Input,
+    out: o.Out,
+    *,
+    scan: ScanOptions,
+) -> None:
+    """Bring one scan alone to a reference scanner, as far as it tells itself what to do.
+
+    From the air around the head it learns how many coil channels were added as squares, and takes off what
+    their noise floor has more than that of one, which fits and networks know: STEM_desc-harmonized_dwi. Give
+    the scan as it came from the scanner, and go on with fornix run. A scan without air is left as it is.
+    Errors of b-values and the resolution are not told from one scan.
+
+    [bold]Example[/]
+
+      fornix harmonize scan dwi.nii.gz -o out
+    """
+    from fornix.enhance.harmonization.one_scan import noise_floor, with_one_channel
+    from fornix.io import derivative, load, save_scan, write_sidecar
+
+    with scan.prepared(path, out, checked=False) as (job, state):
+        floor = noise_floor(state.dwi)
+        image = job.out / derivative(job.stem, "dwi", desc="harmonized")
+
+        def save(made: DWI, provenance: dict) -> list[Path]:
+            save_scan(made, image)
+            about = {"Description": "noise floor of one coil channel", "Units": "as the scan"}
+            facts = {"CoilChannels": floor.channels, "AirVoxels": floor.air, "Note": floor.reason}
+            write_sidecar(image, {**about, **facts, **provenance})
+            return [image]
+
+        job.step(
+            "harmonize",
+            {},
+            lambda progress: with_one_channel(state.dwi, floor),
+            save,
+            lambda: load(image),
+            lambda made: floor.said,
+            lambda made: [floor.reason] if floor.reason else [],
+        )
 
 
 def _words(text: str) -> list[str]:

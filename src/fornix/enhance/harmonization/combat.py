@@ -190,6 +190,7 @@ def fit_combat(
             known,
             index,
             heads,
+            None if reference is None else names.index(reference),
         )
     prior = prior_of(summaries)
     found = [

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fornix.analysis.measurements import Measurements
 from fornix.core.errors import FornixError, tell
+from fornix.enhance.harmonization import rish_study
 from fornix.enhance.harmonization.checks import (
     LEAST,
     outside_of,
@@ -80,7 +81,8 @@ def fit_harmonization(
         smooth: Those kept as a curve, for example age.
         group: Column of patients and controls, kept as the covariates are.
         fit_on: The one group that the model is fitted to; it is then no covariate.
-        reference: Site that all are made like; the mean of all scans if absent.
+        reference: Site that all are made like; the mean of all scans if absent, of the signal the site with
+            the richest protocol.
         shrinkage: `sites`, `features` (ComBat as published) or `none`.
         robust: Leave out of the fit values that lie far from the rest.
         scale: Make variances alike too, not shifts alone.
@@ -114,7 +116,10 @@ def fit_harmonization(
     _refuse_small(fitted)
     if heads is None:
         refuse_confounded(fitted, kept)
-    values = read_values(fitted, level, maps, parcels)
+    if level == SIGNAL:
+        reference = reference or rish_study.richest_site(fitted)
+        maps = [rish_study.feature_name(f) for f in rish_study.study_features(fitted)]
+    values = read_values(fitted, level, maps, parcels, reference=reference)
     design = design_of(kept, fitted.frame)
     made = {
         name: MapModel(
@@ -264,7 +269,16 @@ def _holes(values: StudyValues) -> list[str]:
 def _known_values(
     model: Harmonization, study: ScanTable, parcels: Path | None, notes: list[str]
 ) -> StudyValues:
-    values = read_values(study, model.level, (), parcels, model.lattice)
+    wanted = tuple(model.maps) if model.level == SIGNAL else ()
+    values = read_values(
+        study,
+        model.level,
+        wanted,
+        parcels,
+        model.lattice,
+        model.about.get("ReferenceSite"),
+        model.sites,
+    )
     known = [n for n in values.maps if n in model.maps]
     if not known:
         raise FornixError(

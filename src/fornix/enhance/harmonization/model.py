@@ -62,4 +62,4 @@ class Harmonization:
     @property
     def label(self) -> str:
         """Method and the digest's first digits, as sidecars say it."""
-        return f"combat:{self.digest[:12]}"
+        return f"{self.about.get('Harmonized', 'combat')}:{self.digest[:12]}"

@@ -3,15 +3,16 @@ scaled.
 
 The energy of each harmonic order says how strong the signal is (order 0) and how sharply it depends on
 direction (2, 4, …), whatever way the fibres run. Linear RISH scales each order of a site by the root of the
-ratio of its mean energies. As published it needs one protocol everywhere: energies are of a shell that all
-have. Here they come from the q-space encoder, which gives them at reference b-values for any protocol.
+ratio of its mean energies to the reference's. As published it needs one protocol everywhere: energies are of
+a shell that all have. Here they come from the q-space encoder: a site's at its own shells, where they are
+measured, and the reference's at the shells of all.
 
 Mirzaalian et al., NeuroImage 135 (2016) 311; Cetin Karayumak et al., NeuroImage 184 (2019) 180.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -30,10 +31,8 @@ Array = NDArray[np.float32]
 Feature = tuple[int, int]
 
 ORDERS = (0, 2, 4)
-#: s/mm².
-REFERENCE_B = (1000, 2000, 3000)
-#: A reference b is told by scans whose largest b is no lower than this share of it.
-_REACH = 0.75
+#: Shells count as one where their b differ by no more than this share; b of features are multiples of _STEP.
+_NEAR, _STEP = 0.07, 50
 #: Share of the noise that the encoder is told when energies are asked for: told all of it, it would draw a
 #: noisy scan to the prior, and the site would look as if its signal were weaker.
 _TRUST = 0.3
@@ -49,19 +48,40 @@ def feature_name(feature: Feature) -> str:
     return f"rish_l{feature[0]}b{feature[1]}"
 
 
-def features_of(dwi: DWI) -> tuple[Feature, ...]:
-    """The features that a scan's protocol tells."""
-    top = float(dwi.gradients.bvals.max())
-    return tuple((ell, b) for ell in ORDERS for b in REFERENCE_B if _REACH * b <= top)
+def features_of(protocols: Sequence[Gradients]) -> tuple[Feature, ...]:
+    """Every order at every b at which one of the protocols has a shell."""
+    levels: list[int] = []
+    for b in sorted(s.b for p in protocols for s in p.shells):
+        if not levels or b > levels[-1] * (1 + _NEAR):
+            levels.append(int(round(b / _STEP) * _STEP))
+    return tuple((ell, b) for ell in ORDERS for b in levels)
 
 
-def energies(dwi: DWI) -> dict[Feature, Array]:
-    """Energy (X, Y, Z) of each order of the signal over S0 at each reference b, less that of the noise.
+def told_by(
+    gradients: Gradients, features: Sequence[Feature], between: bool
+) -> tuple[Feature, ...]:
+    """The features that a protocol tells.
+
+    Args:
+        gradients: The protocol.
+        features: Those asked for.
+        between: Also between its shells, by the encoder: of the reference, and of protocols without shells.
+    """
+    shells = np.array([s.b for s in gradients.shells])
+    top = float(gradients.bvals.max()) * (1 + _NEAR)
+    if between or gradients.continuous_b:
+        return tuple(f for f in features if f[1] <= top)
+    return tuple(f for f in features if (np.abs(shells - f[1]) <= _NEAR * f[1]).any())
+
+
+def energies(dwi: DWI, features: Sequence[Feature]) -> dict[Feature, Array]:
+    """Energy (X, Y, Z) of each order of the signal over S0 at each b, less that of the noise.
 
     NaN outside the mask.
 
     Args:
         dwi: The scan, with mask and noise level.
+        features: Orders and b-values.
 
     Raises:
         FornixError: No b0, or no noise level.
@@ -69,9 +89,8 @@ def energies(dwi: DWI) -> dict[Feature, Array]:
     _check(dwi)
     signals, _, sigma = normalised(dwi)
     encoder = Encoder(dwi.gradients)
-    wanted = features_of(dwi)
-    matrices = {f: _matrix(encoder, *f) for f in wanted}
-    found = {f: np.empty(len(signals), np.float32) for f in wanted}
+    matrices = {f: _matrix(encoder, *f) for f in features}
+    found = {f: np.empty(len(signals), np.float32) for f in features}
     for part in blocks(len(signals), _BLOCK):
         noise = sigma[part].to(encoder.device)
         told = encoder.shrink(encoder.project(signals[part].to(encoder.device)), _TRUST * noise)
@@ -89,7 +108,7 @@ def rescaled(dwi: DWI, log_scales: Mapping[Feature, Array]) -> DWI:
 
     Args:
         dwi: The scan, with mask and noise level.
-        log_scales: (X, Y, Z) log of the factor by feature; between the reference b-values it is linear in b.
+        log_scales: (X, Y, Z) log of the factor by feature; between their b-values it is linear in b.
     """
     _check(dwi)
     signals, s0, sigma = normalised(dwi)

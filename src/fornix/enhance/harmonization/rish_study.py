@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,19 @@ from numpy.typing import NDArray
 from fornix.analysis.measurements import Measurements
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError, FornixWarning
+from fornix.core.gradients import Gradients
 from fornix.enhance.harmonization.model import Harmonization
-from fornix.enhance.harmonization.rish import Feature, energies, feature_name, rescaled
+from fornix.enhance.harmonization.rish import (
+    Feature,
+    energies,
+    feature_name,
+    features_of,
+    rescaled,
+    told_by,
+)
 from fornix.enhance.harmonization.table import ScanTable
 from fornix.enhance.harmonization.template_maps import of_folder
-from fornix.io import derivative, load, read_mask
+from fornix.io import derivative, load, read_fsl, read_mask
 from fornix.preprocess import estimate_noise
 from fornix.register.apply import warp_image
 from fornix.register.files import load_point_map, warp_name
@@ -58,13 +66,45 @@ def read_scan(path: Path, where: str) -> DWI:
         return estimate_noise(dwi.with_(mask=read_mask(mask, dwi)))
 
 
+def richest_site(table: ScanTable) -> str:
+    """The site whose protocol has the most shells, and of those the most volumes.
+
+    Args:
+        table: Of the study; rows are folders of `fornix run`.
+    """
+    best = max(
+        range(len(table)),
+        key=lambda i: (len(_protocol(table, i).shells), len(_protocol(table, i)), table.sites[i]),
+    )
+    return table.sites[best]
+
+
+def study_features(table: ScanTable) -> tuple[Feature, ...]:
+    """Every order at every shell of the study."""
+    return features_of([_protocol(table, i) for i in range(len(table))])
+
+
+def _protocol(table: ScanTable, row: int) -> Gradients:
+    stem, _ = of_folder(table.paths[row], table.where(row))
+    path = table.paths[row] / derivative(stem, "dwi", desc="preproc", extension="")
+    # Directions are not looked at: any affine will do.
+    return read_fsl(
+        path.with_name(path.name + ".bval"), path.with_name(path.name + ".bvec"), np.eye(4)
+    )
+
+
 def read_features(
-    table: ScanTable, wanted: Lattice | None = None
-) -> tuple[dict[str, Measurements], Lattice]:
+    table: ScanTable, features: Sequence[Feature], reference: str, known: Collection[str] = (),
+    wanted: Lattice | None = None,
+) -> tuple[dict[str, Measurements], Lattice]:  # fmt: skip
     """Log energies of all rows on one coarse grid of the template; NaN where a protocol does not tell.
 
     Args:
         table: Of the study; rows are folders of `fornix run`.
+        features: Orders and b-values.
+        reference: Site whose scans are asked for all of them, by the encoder between its shells.
+        known: Sites whose own shells are among the features; others are asked between theirs too. All if
+            empty.
         wanted: The grid that rows must lie on.
     """
     rows: list[dict[str, Array]] = []
@@ -87,7 +127,9 @@ def read_features(
         own = Lattice(dwi.affine, dwi.grid)
         share = warp_image(dwi.brain().astype(np.float32), own, lattice, point_map)
         made = {}
-        for feature, energy in energies(dwi).items():
+        site = table.sites[row]
+        between = site == reference or bool(known and site not in known)
+        for feature, energy in energies(dwi, told_by(dwi.gradients, features, between)).items():
             carried = warp_image(np.nan_to_num(energy), own, lattice, point_map)
             there = (share > _INSIDE) & (carried > 0)
             made[feature_name(feature)] = np.where(
@@ -134,6 +176,8 @@ def log_scales(model: Harmonization, site: str) -> dict[Feature, Array]:
         combat = one.combat
         # Energies go with the square of the signal.
         shift = -0.5 * combat.sigma * combat.gamma[combat.sites.index(site)]
+        if not shift.any():  # the site's protocol has no such shell, or it is the reference
+            continue
         grid = np.zeros(int(np.prod(model.lattice.shape)), np.float32)
         there = np.zeros_like(grid)
         grid[one.nodes], there[one.nodes] = shift, 1

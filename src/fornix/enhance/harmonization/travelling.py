@@ -30,7 +30,7 @@ def travelling_rows(index: NDArray[np.int64], heads: Sequence[str]) -> NDArray[n
 
 def told_by_heads(
     sites: Sequence[SiteSummary], rest: Array, known: NDArray[np.bool_], index: NDArray[np.int64],
-    heads: Sequence[str],
+    heads: Sequence[str], reference: int | None = None,
 ) -> list[SiteSummary]:  # fmt: skip
     """Summaries whose shifts are those between sites of the same heads, for the sites that such heads saw.
 
@@ -43,6 +43,7 @@ def told_by_heads(
         known: (S, V).
         index: (S,) number of each row's site.
         heads: (S,) who each row is of.
+        reference: Site whose shift is 0.
 
     Raises:
         FornixError: No head was at two sites.
@@ -67,14 +68,20 @@ def told_by_heads(
     weight = np.array([sites[j].count.max() for j in there])
     cohort = np.stack([np.nan_to_num(sites[j].shift) for j in there])
     shift = made[: len(there)]
-    shift = shift - (weight[:, None] * (shift - cohort)).sum(0) / weight.sum()
+    if reference in there:
+        shift = shift - shift[there.index(reference)]
+    else:
+        shift = shift - (weight[:, None] * (shift - cohort)).sum(0) / weight.sum()
     out = list(sites)
     for place, j in enumerate(there):
         mine = where == place
         of_each = away[mine].mean(1)
+        known_here = seen[mine].sum(0)
+        own = np.where(known_here > 0, shift[place], np.nan)
         among = float((of_each**2).sum() / max(len(of_each) - 1, 1))
         out[j] = replace(
-            sites[j], shift=shift[place], shift_variance=noise / max(mine.sum(), 1),
-            level=float(shift[place].mean()), level_variance=among / max(mine.sum(), 1),
+            sites[j], shift=own, shift_variance=noise / np.maximum(known_here, 1),
+            level=float(np.nanmean(own)) if known_here.any() else 0.0,
+            level_variance=among / max(mine.sum(), 1),
         )  # fmt: skip
     return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,8 @@ def read_values(
     maps: Sequence[str] = (),
     parcels: Path | None = None,
     lattice: Lattice | None = None,
+    reference: str | None = None,
+    known: Collection[str] = (),
 ) -> StudyValues:
     """What the rows of a table hold.
 
@@ -57,12 +59,17 @@ def read_values(
         maps: Those to take; all that every row has if none is named.
         parcels: Labels in template space, for `parcels`.
         lattice: Grid that voxels must lie on; the first row's if absent.
+        reference: Of the signal: site whose scans tell all features.
+        known: Of the signal: sites whose shells are among the features; all if empty.
 
     Raises:
         FornixError: A row holds nothing of the kind, a map without a number, or lies on another grid.
     """
     if level == SIGNAL:
-        return StudyValues(level, *rish_study.read_features(table, lattice))
+        wanted = [rish_study.feature_of(name) for name in maps]
+        return StudyValues(
+            level, *rish_study.read_features(table, wanted, reference or "", known, lattice)
+        )
     if level not in (*LEVELS, "auto"):
         raise FornixError(f"--on {level} is unknown; choose one of: {', '.join(LEVELS)}, auto")
     if level == "parcels" and parcels is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 import pandas as pd
@@ -146,6 +147,10 @@ METHODS: dict[str, Method] = {
     "fornix, 1 travelling head": ours(travelling=1),
     "fornix, 3 travelling heads": ours(travelling=3),
 }
+
+
+if find_spec("neuroHarmonize") is None:
+    del METHODS["neuroHarmonize"]  # the page says so
 
 
 def compared(study: Study, values: Array, site_in_model: bool) -> tuple[Array, Array]:

@@ -8,7 +8,9 @@ Sections:
 * power: 30 patients and 30 controls over eight sites beside as many at one.
 * none: sites that measure alike: how far values are changed.
 * new: a site of 10 scans that a model has not seen.
-* patients: people with unlike values that nobody named, at one site.
+* patients: people with unlike values that nobody named, at three sites.
+* signal: scans made alike, by RISH for sites of any protocols and by each scan alone.
+* pairs, subsets: real scans: two of one head, and parts of one.
 """
 
 from __future__ import annotations
@@ -22,16 +24,23 @@ from numpy.typing import NDArray
 from fornix.enhance.harmonization.combat import Combat
 from fornix.enhance.harmonization.covariates import design_of
 from fornix_bench.sections import run_sections
-from fornix_bench.suites.harmonize.cohort import SIGN, SiteTruth, Study, affected, draw, truth_of
+from fornix_bench.suites.harmonize import page, real
+from fornix_bench.suites.harmonize.cohort import (
+    SIGN,
+    SiteTruth,
+    Study,
+    affected,
+    draw,
+    truth_of,
+)
 from fornix_bench.suites.harmonize.methods import METHODS, compared, covariates_of, fitted, ours
+from fornix_bench.suites.harmonize.page import COHORTS, EACH, NEW
+from fornix_bench.suites.harmonize.signal import signal_rows, summary
 from fornix_bench.suites.harmonize.travelling import MAPS, measured
 from fornix_bench.suites.harmonize.travelling import METHODS as ESTIMATES
-from fornix_bench.table import Row, environment, markdown, read_csv, write_page
+from fornix_bench.table import Row
 
 Array = NDArray[np.float64]
-
-#: People of each site, cohorts of each kind, and scans of a new site.
-EACH, COHORTS, NEW = 30, 100, 10
 
 
 def run_harmonize(
@@ -54,7 +63,7 @@ def run_harmonize(
 
     makers = {name: with_scans(make) for name, make in SECTIONS.items()}
     rows = run_sections("harmonize", makers, folder, threads, quick, seed, sections)
-    _page(folder, threads, seed)
+    page.write(folder, threads, seed)
     return rows
 
 
@@ -212,7 +221,7 @@ def patients(scans: list[Row], quick: bool, seed: int) -> list[Row]:
     kinds = {
         "fornix, sites": ours(),
         "fornix, sites, robust": ours(robust=True),
-        "neuroHarmonize": METHODS["neuroHarmonize"],
+        **{n: m for n, m in METHODS.items() if n == "neuroHarmonize"},
     }
     for which in MAPS:
         truth = truth_of(scans, "learned", which)
@@ -291,17 +300,22 @@ def _rates(p: Array, true: NDArray[np.bool_]) -> tuple[float, float]:
     return float((p[true] < 0.05).mean()), float((p[~true] < 0.05).mean())
 
 
+def signal(scans: list[Row], quick: bool, seed: int) -> list[Row]:
+    """Scans made alike, and maps of them."""
+    return summary(scans, signal_rows(quick, seed))
+
+
+def pairs(scans: list[Row], quick: bool, seed: int) -> list[Row]:
+    """Two real scans of one head."""
+    return real.pairs(quick)
+
+
+def subsets(scans: list[Row], quick: bool, seed: int) -> list[Row]:
+    """Parts of a real scan."""
+    return real.subsets(quick)
+
+
 SECTIONS: dict[str, Callable[[list[Row], bool, int], list[Row]]] = {
     "maps": maps, "cohort": cohort, "power": power, "none": none, "new": new, "patients": patients,
+    "signal": signal, "pairs": pairs, "subsets": subsets,
 }  # fmt: skip
-
-_WORDS: dict[str, str] = {}
-
-
-def _page(folder: Path, threads: int, seed: int) -> None:
-    blocks = [f"{environment(threads, seed)}.", "Made by `fornix bench harmonize`."]
-    for name, words in _WORDS.items():
-        path = folder / f"harmonize_{name}.csv"
-        if path.exists():
-            blocks += [words, markdown(read_csv(path))]
-    write_page(folder / "harmonize.md", "Harmonization of sites", blocks)
