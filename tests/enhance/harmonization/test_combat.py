@@ -224,3 +224,17 @@ def test_bad_input_is_one_line(cohort) -> None:
         fit_combat(
             made.values, made.sites, made.design, heads=[str(i) for i in range(len(made.sites))]
         )
+
+
+def test_a_site_without_values_disturbs_no_other(cohort) -> None:
+    rng = np.random.default_rng(4)
+    shift = 2 + rng.normal(size=(3, 12))
+    shift[0] = 0
+    values = rng.normal(size=(5, 1, 12)) + shift + 0.05 * rng.normal(size=(5, 3, 12))
+    whole = np.concatenate([values.reshape(-1, 12), np.full((10, 12), np.nan)])
+    sites = [f"s{j}" for j in [*np.tile(np.arange(3), 5), *[3] * 10]]
+    heads = [f"t{i}" for i in [*np.repeat(np.arange(5), 3), *np.repeat(np.arange(5), 2)]]
+    model = fit_combat(whole, sites, np.zeros((25, 0)), heads=heads, reference="s0", scale=False)
+    found = (model.gamma * model.sigma)[:3]
+    assert np.abs(found - shift).max() < 0.3
+    assert (model.gamma[3] == 0).all()

@@ -94,7 +94,10 @@ def summarise(rest: Array, known: NDArray[np.bool_]) -> SiteSummary:
 
 
 def prior_of(sites: Sequence[SiteSummary]) -> Prior:
-    """How sites differ, by moments: what is seen less what chance gives."""
+    """How sites differ, by moments: what is seen less what chance gives. Empty sites tell nothing."""
+    sites = [s for s in sites if np.isfinite(s.shift).any()]
+    if not sites:
+        return Prior(0.0, 0.0, 0.0, 0.0)
     between = _between([s.level for s in sites], [s.level_variance for s in sites])
     spread_between = _between(
         [s.spread_level for s in sites], [s.spread_level_variance for s in sites]
@@ -188,29 +191,21 @@ def _between(levels: Sequence[float], variances: Sequence[float]) -> float:
 def _jackknife(rest: Array, known: NDArray[np.bool_]) -> float:
     """Sampling variance of the mean log variance over columns: people differ in all of them together."""
     every = max(1, rest.shape[1] // _COLUMNS)
-    s, k = rest[:, ::every], known[:, ::every]
-    groups = np.array_split(np.arange(len(s)), min(_GROUPS, len(s)))
+    k = known[:, ::every].astype(float)
+    s = np.where(k > 0, rest[:, ::every], 0)
     if len(s) < 3:
-        return float(np.nanmean(_log_variance(k.sum(0).astype(float))))
-    means = []
-    for left in groups:
-        kept = np.delete(np.arange(len(s)), left)
-        n = k[kept].sum(0).astype(float)
-        part = np.where(k[kept], s[kept], 0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            variance = (part**2).sum(0) / n - (part.sum(0) / n) ** 2
-            means.append(
-                _mean(
-                    np.where(
-                        (n > 1) & (variance > 0),
-                        np.log(variance * n / (n - 1)) - _log_bias(n),
-                        np.nan,
-                    )
-                )
-            )
-    m = np.array(means)
-    m = m[np.isfinite(m)]
-    return float((len(m) - 1) / len(m) * ((m - m.mean()) ** 2).sum()) if len(m) > 1 else 0.0
+        return float(np.mean(_log_variance(k.sum(0))))
+    count = min(_GROUPS, len(s))
+    left_out = np.eye(count)[:, np.arange(len(s)) * count // len(s)]
+    n, first, second = (x.sum(0) - left_out @ x for x in (k, s, s**2))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        variance = (second - first**2 / n) / (n - 1)
+        logs = np.where((n > 1) & (variance > 0), np.log(variance) - _log_bias(n), np.nan)
+    there = np.isfinite(logs)
+    means = np.where(there, logs, 0).sum(1)[there.any(1)] / there.sum(1)[there.any(1)]
+    if len(means) < 2:
+        return 0.0
+    return float((len(means) - 1) / len(means) * ((means - means.mean()) ** 2).sum())
 
 
 def _log_bias(n: Array) -> Array:
