@@ -24,6 +24,9 @@ GROUPS = {
     "Connections and groups": [
         "connectome", "load_parcellation", "read_measurements", "make_design", "compare", "normative",
     ],
+    "Several sites": [
+        "fit_harmonization", "apply_harmonization", "save_harmonization", "load_harmonization",
+    ],
     "Other gradients": ["predict"],
     "Known truth": ["simulate", "score"],
     "The whole job": ["run"],

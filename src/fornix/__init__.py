@@ -29,6 +29,8 @@ _PUBLIC = {
     "FornixError": "fornix.core.errors",
     "FornixWarning": "fornix.core.errors",
     "Gradients": "fornix.core.gradients",
+    "Harmonization": "fornix.enhance.harmonization.model",
+    "Harmonized": "fornix.enhance.harmonization.harmonize",
     "Map": "fornix.core.maps",
     "Maps": "fornix.core.maps",
     "Measurements": "fornix.analysis.measurements",
@@ -41,6 +43,7 @@ _PUBLIC = {
     "Score": "fornix.tractography.scoring.score",
     "TissueFractions": "fornix.tractography.tissue_fractions",
     "Tractogram": "fornix.core.tractogram",
+    "apply_harmonization": "fornix.enhance.harmonization.harmonize",
     "brain_mask": "fornix.estimators.mask",
     "compare": "fornix.analysis.compare",
     "connectome": "fornix.analysis.connectome",
@@ -49,9 +52,11 @@ _PUBLIC = {
     "describe": "fornix.workflow.scan_facts",
     "estimate_noise": "fornix.preprocess",
     "filter_tractogram": "fornix.tractography.filtering.filter",
+    "fit_harmonization": "fornix.enhance.harmonization.harmonize",
     "fod": "fornix.estimators.fod",
     "label_streamlines": "fornix.tracts.label",
     "load": "fornix.io",
+    "load_harmonization": "fornix.enhance.harmonization.model_file",
     "load_maps": "fornix.io",
     "load_parcellation": "fornix.analysis.parcellation",
     "load_tractogram": "fornix.io",
@@ -61,6 +66,7 @@ _PUBLIC = {
     "predict": "fornix.estimators.predict",
     "read_measurements": "fornix.analysis.profile_tables",
     "run": "fornix.pipeline",
+    "save_harmonization": "fornix.enhance.harmonization.model_file",
     "save_maps": "fornix.io",
     "save_scan": "fornix.io",
     "save_tractogram": "fornix.io",
@@ -84,6 +90,8 @@ __all__ = [
     "FornixError",
     "FornixWarning",
     "Gradients",
+    "Harmonization",
+    "Harmonized",
     "Map",
     "Maps",
     "Measurements",
@@ -97,6 +105,7 @@ __all__ = [
     "TissueFractions",
     "Tractogram",
     "__version__",
+    "apply_harmonization",
     "brain_mask",
     "compare",
     "connectome",
@@ -105,9 +114,11 @@ __all__ = [
     "describe",
     "estimate_noise",
     "filter_tractogram",
+    "fit_harmonization",
     "fod",
     "label_streamlines",
     "load",
+    "load_harmonization",
     "load_maps",
     "load_parcellation",
     "load_tractogram",
@@ -117,6 +128,7 @@ __all__ = [
     "predict",
     "read_measurements",
     "run",
+    "save_harmonization",
     "save_maps",
     "save_scan",
     "save_tractogram",
@@ -141,6 +153,13 @@ if TYPE_CHECKING:
     from fornix.core.gradients import Gradients
     from fornix.core.maps import Map, Maps
     from fornix.core.tractogram import Tractogram
+    from fornix.enhance.harmonization.harmonize import (
+        Harmonized,
+        apply_harmonization,
+        fit_harmonization,
+    )
+    from fornix.enhance.harmonization.model import Harmonization
+    from fornix.enhance.harmonization.model_file import load_harmonization, save_harmonization
     from fornix.estimators.fod import fod
     from fornix.estimators.mask import brain_mask
     from fornix.estimators.microstructure import microstructure

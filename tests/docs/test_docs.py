@@ -31,6 +31,13 @@ RUN = [
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
+def params_of(command: str, rest: str) -> list:
+    """Arguments and options of a command, or of the one of a group that the words after it name."""
+    found = COMMANDS[command]
+    inner = getattr(found, "commands", {}).get((rest.split() or [""])[0])
+    return (inner or found).params
+
+
 def name(page: Path) -> str:
     return page.relative_to(REPOSITORY).as_posix()
 
@@ -70,7 +77,7 @@ def test_commands_and_options_exist(page: Path, fences) -> None:
                 continue
             where = f"{name(page)}, block at line {line}: fornix {used[1]}"
             assert used[1] in COMMANDS, where
-            known = {o for p in COMMANDS[used[1]].params for o in p.opts} | {"--help"}
+            known = {o for p in params_of(used[1], used[2]) for o in p.opts} | {"--help"}
             for option in re.findall(r"(?<!\S)(--?[a-z][\w-]*)", used[2]):
                 assert option in known, f"{where} has no {option}"
 

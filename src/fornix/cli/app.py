@@ -16,6 +16,7 @@ from fornix.cli import (
     connectome,
     experiment,
     filter,
+    harmonize,
     info,
     learn,
     predict,
@@ -91,6 +92,7 @@ app.command("warp")(tracts.warp_command)
 app.command("filter")(filter.filter_command)
 app.command("connectome")(connectome.connectome_command)
 app.command("compare")(compare.compare_command)
+app.add_typer(harmonize.harmonize_app, name="harmonize")
 app.command("score")(score.score_command)
 app.command("predict")(predict.predict_command)
 app.command("report")(stages.report_command)

@@ -86,6 +86,19 @@ class Encoder:
         z = (projected * weight / self._values.clamp(min=1e-12)) @ self._right
         return Posterior(z, weight)
 
+    def noise_of(self, weight: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        """Variance (voxels, R) that noise alone gives the features along each singular direction.
+
+        Args:
+            weight: From `Posterior`.
+            sigma: (voxels,) noise over S0.
+        """
+        return (weight / self._values.clamp(min=1e-12) * sigma[:, None]) ** 2
+
+    def turned(self, matrix: torch.Tensor) -> torch.Tensor:
+        """A linear function of the features, (K, F), as one of the singular directions, (K, R)."""
+        return matrix @ self._right.T
+
     def misfit(
         self, signals: torch.Tensor, projected: torch.Tensor, sigma: torch.Tensor
     ) -> torch.Tensor:

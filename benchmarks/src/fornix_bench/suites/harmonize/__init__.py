@@ -1,0 +1,1 @@
+"""`fornix bench harmonize`: see `suite`."""

@@ -1,0 +1,1 @@
+"""Better and comparable scans: super-resolution in angle and space, harmonization across scanners."""
