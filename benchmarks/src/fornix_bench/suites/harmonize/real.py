@@ -14,8 +14,8 @@ from fornix.estimators.mask import brain_mask
 from fornix.estimators.microstructure import microstructure
 from fornix.io import load
 from fornix.preprocess import estimate_noise
-from fornix.register.features import scan_features
 from fornix.register.register import register
+from fornix.register.scan_features import scan_features
 from fornix.register.template import mni_template
 from fornix.tracts.profile import tract_profiles
 from fornix.tracts.segment import segment_tracts
