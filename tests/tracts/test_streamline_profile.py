@@ -122,6 +122,15 @@ def test_a_tract_without_streamlines_is_a_row_with_its_reason(tracts: TractMaps)
     )
 
 
+def test_streamlines_of_a_part_of_the_tract_are_told(tracts: TractMaps) -> None:
+    lines = [line[np.abs(line[:, 0]) < 15] for line in _lines(20, np.random.default_rng(6))]
+    made = Tractogram.from_list(lines, AFFINE, GRID)
+    made = Tractogram(made.points, made.offsets, AFFINE, GRID, {}, {"a": np.arange(20)})
+    found = _one(streamline_profiles(made, tracts, {"dti_fa": _map()}))
+    assert found.reason.startswith("the streamlines run along 3")
+    assert np.isfinite(found.value).all()
+
+
 def test_one_node_and_no_streamlines_are_refused(tracts: TractMaps) -> None:
     lines = Tractogram.from_list(_lines(10, np.random.default_rng(5)), AFFINE, GRID)
     with pytest.raises(FornixError, match="2 nodes or more"):

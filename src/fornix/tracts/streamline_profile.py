@@ -18,7 +18,7 @@ from fornix.core.maps import Map
 from fornix.core.tractogram import Tractogram
 from fornix.register.grids import Lattice
 from fornix.tracts.label import label_streamlines, resampled
-from fornix.tracts.profile import NODES, Profile, shared_variance
+from fornix.tracts.profile import NODES, Profile, length_of, shared_variance
 from fornix.tracts.segment import FoundTract, TractMaps
 
 Array = NDArray[np.float64]
@@ -29,6 +29,8 @@ LEAST = 5
 _DRAWS, _SLIDE = 48, 1.0
 #: Standard deviations from the core beyond which a streamline does not count.
 _FAR = 4.0
+#: Share of the tract's way under which it is said that streamlines show a part of it.
+_PART = 0.6
 #: Voxels whose noise goes together after interpolation and spatial estimators.
 _TOGETHER = 4.0
 
@@ -71,8 +73,14 @@ def streamline_profiles(
             none = np.full(nodes, np.nan)
             made += [Profile(name, m, none, none, reason) for m in flat]
             continue
-        points = _oriented(resampled(tractogram.subset(own), nodes)[0], found, tracts.lattice)
-        made += _of_tract(name, points, flat, tracts.lattice, seed)
+        points, share = _oriented(
+            resampled(tractogram.subset(own), nodes)[0], found, tracts.lattice
+        )
+        part = (
+            f"the streamlines run along {100 * share:.0f}% of the tract, and their nodes with them"
+        )
+        note = part if share < _PART else ""
+        made += _of_tract(name, points, flat, tracts.lattice, seed, note)
     return made
 
 
@@ -93,8 +101,10 @@ def _members(tractogram: Tractogram, tracts: TractMaps) -> dict[str, NDArray[np.
     return known
 
 
-def _oriented(points: NDArray[np.float32], found: FoundTract, lattice: Lattice) -> Array:
-    """Streamlines (S, nodes, 3) turned so that they run as the tract does."""
+def _oriented(
+    points: NDArray[np.float32], found: FoundTract, lattice: Lattice
+) -> tuple[Array, float]:
+    """Streamlines (S, nodes, 3) turned so that they run as the tract does, and the share of it they run."""
     place = np.full(int(np.prod(lattice.shape)), np.nan)
     place[found.tract.voxels] = found.tract.along
     voxel, inside = flat_voxels(points.reshape(-1, 3), lattice.affine, lattice.shape)
@@ -106,11 +116,15 @@ def _oriented(points: NDArray[np.float32], found: FoundTract, lattice: Lattice) 
     count = np.maximum(there.sum(1), 1)
     mean_way = (way * there).sum(1) / count
     slope = ((way - mean_way[:, None]) * there * away).sum(1)
-    return np.where((slope < 0)[:, None, None], points[:, ::-1], points).astype(np.float64)
+    turned = np.where((slope < 0)[:, None, None], points[:, ::-1], points).astype(np.float64)
+    reach = float(np.median(np.where(there, along, -1).max(1) - np.where(there, along, 2).min(1)))
+    # A shortcut between two far places is no whole tract either.
+    long = float(np.median(np.linalg.norm(np.diff(turned, axis=1), axis=-1).sum(1)))
+    return turned, min(max(reach, 0.0), long / length_of(found, lattice))
 
 
 def _of_tract(
-    name: str, points: Array, maps: Mapping[str, Map], lattice: Lattice, seed: int
+    name: str, points: Array, maps: Mapping[str, Map], lattice: Lattice, seed: int, note: str
 ) -> list[Profile]:
     rng = np.random.default_rng(seed)
     count, nodes = points.shape[:2]
@@ -137,7 +151,7 @@ def _of_tract(
         if m.std is not None:
             variance = variance + _noise(m.std, own, cell)
         missing = ~np.isfinite(mean)
-        reason = "no values about some nodes" if missing.any() else ""
+        reason = note or ("no values about some nodes" if missing.any() else "")
         made.append(
             Profile(name, label, mean, np.where(missing, np.nan, np.sqrt(variance)), reason)
         )
