@@ -24,7 +24,7 @@ GROUPS = {
     "Connections and groups": [
         "connectome", "load_parcellation", "read_measurements", "make_design", "compare", "normative",
     ],
-    "Other gradients": ["predict"],
+    "Other gradients, smaller voxels": ["enhance_scan", "predict"],
     "Known truth": ["simulate", "score"],
     "The whole job": ["run"],
 }  # fmt: skip

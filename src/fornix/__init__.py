@@ -26,6 +26,7 @@ _PUBLIC = {
     "DWI": "fornix.core.dwi",
     "Design": "fornix.analysis.design",
     "Deviation": "fornix.analysis.normative",
+    "Enhanced": "fornix.enhance.result",
     "FornixError": "fornix.core.errors",
     "FornixWarning": "fornix.core.errors",
     "Gradients": "fornix.core.gradients",
@@ -47,6 +48,7 @@ _PUBLIC = {
     "correct": "fornix.preprocess",
     "denoise": "fornix.preprocess",
     "describe": "fornix.workflow.scan_facts",
+    "enhance_scan": "fornix.enhance.scan",
     "estimate_noise": "fornix.preprocess",
     "filter_tractogram": "fornix.tractography.filtering.filter",
     "fod": "fornix.estimators.fod",
@@ -81,6 +83,7 @@ __all__ = [
     "Connectome",
     "Design",
     "Deviation",
+    "Enhanced",
     "FornixError",
     "FornixWarning",
     "Gradients",
@@ -103,6 +106,7 @@ __all__ = [
     "correct",
     "denoise",
     "describe",
+    "enhance_scan",
     "estimate_noise",
     "filter_tractogram",
     "fod",
@@ -141,6 +145,8 @@ if TYPE_CHECKING:
     from fornix.core.gradients import Gradients
     from fornix.core.maps import Map, Maps
     from fornix.core.tractogram import Tractogram
+    from fornix.enhance.result import Enhanced
+    from fornix.enhance.scan import enhance_scan
     from fornix.estimators.fod import fod
     from fornix.estimators.mask import brain_mask
     from fornix.estimators.microstructure import microstructure

@@ -14,11 +14,11 @@ from fornix.cli import (
     cite,
     compare,
     connectome,
+    enhance,
     experiment,
     filter,
     info,
     learn,
-    predict,
     run,
     score,
     several,
@@ -92,7 +92,8 @@ app.command("filter")(filter.filter_command)
 app.command("connectome")(connectome.connectome_command)
 app.command("compare")(compare.compare_command)
 app.command("score")(score.score_command)
-app.command("predict")(predict.predict_command)
+app.command("enhance")(enhance.enhance_command)
+app.command("predict")(enhance.predict_command)
 app.command("report")(stages.report_command)
 app.command("simulate")(simulate.simulate_command)
 app.command("bench")(bench.bench_command)

@@ -77,7 +77,8 @@ def _refuse_foreign(folder: Path, stem: str) -> None:
 
 
 #: Images with names that other tools use as well, after STEM_.
-_RESULTS = ("desc-brain_mask.nii.gz", "desc-preproc_dwi.nii.gz", "desc-predicted_dwi.nii.gz")
+_RESULTS = ("desc-brain_mask.nii.gz", "desc-preproc_dwi.nii.gz", "desc-predicted_dwi.nii.gz",
+            "desc-enhanced_dwi.nii.gz", "desc-enhanced_mask.nii.gz")  # fmt: skip
 
 
 def sha256_of_table(scan: DWI) -> str:

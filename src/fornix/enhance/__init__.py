@@ -1,0 +1,1 @@
+"""Scans made sharper in angle and space, and comparable across scanners."""
