@@ -68,8 +68,8 @@ def enhance_command(
       fornix enhance dwi.nii.gz --voxel-size 1.5 -o out
       fornix enhance dwi.nii.gz --to hcp --voxel-size 1.25 -o out
     """
+    from fornix.enhance.grids import fine_grid
     from fornix.enhance.protocols import target_gradients
-    from fornix.enhance.space import fine_grid
     from fornix.workflow.options import Options
     from fornix.workflow.stages import enhance_stage
 

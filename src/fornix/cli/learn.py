@@ -85,9 +85,9 @@ def train_command(
         console.print(f"done: {done}", markup=False)
         return
     if name == enhance.NAME:
-        if finetune:
-            raise FornixError(f"{name} is trained from nothing only; leave out --finetune")
-        done = enhance.make(work, anatomy, steps, device, out or FOLDER, tell=_tell)
+        done = enhance.make(
+            work, anatomy, steps, device, out or FOLDER, finetune=finetune, tell=_tell
+        )
         console.print(f"done: {done}", markup=False)
         return
     made = make(

@@ -12,9 +12,11 @@ from fornix.core.compute import use_threads
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients
+from fornix.enhance.grids import fine_grid
+from fornix.enhance.measured import Carried
 from fornix.enhance.protocols import target_gradients
 from fornix.enhance.result import Enhanced
-from fornix.enhance.space import Carried, fine_grid, sharpen
+from fornix.enhance.space import sharpen
 from fornix.estimators.predict import predict
 
 Progress = Callable[[int, int], None]
@@ -27,6 +29,7 @@ def enhance_scan(
     voxel_size: ArrayLike | None = None,
     method: str = "auto",
     adapt: bool | None = None,
+    denoised: DWI | None = None,
     threads: int | None = None,
     device: str = "auto",
     progress: Progress | None = None,
@@ -43,6 +46,7 @@ def enhance_scan(
             along any axis, smaller by 1.25 or more along at least one.
         method: Of the gradients' prediction, as in `predict`.
         adapt: As in `predict`.
+        denoised: The same scan denoised already; None denoises it for smaller voxels.
         threads: None leaves numba's and torch's numbers as they are.
         device: `auto`, `cpu` or `cuda`.
         progress: Called with (done, in all) of each part.
@@ -71,6 +75,8 @@ def enhance_scan(
                 return Enhanced(predicted.with_(sigma=level), spread.std, method_told, details)
             carried = Carried(predicted, spread.std)
         assert voxel_size is not None
-        made = sharpen(dwi, voxel_size, carried=carried, device=device, progress=progress)
+        made = sharpen(
+            dwi, voxel_size, carried=carried, denoised=denoised, device=device, progress=progress
+        )
     both = " and ".join(m for m in (method_told, made.method) if m)
     return Enhanced(made.dwi, made.std, both, {**details, **made.details})

@@ -1,12 +1,12 @@
-"""A network that says how small voxels are mixed from the measured ones around them.
+"""A network that corrects small voxels, deconvolved from larger ones, by the measured ones around them.
 
 For each small voxel it gives 27 weights of the measured voxel it lies in and that one's neighbours. They sum
-to 1 and are the same for all directions of a shell: the scan's contrast between directions is carried over
-and never drawn anew, any number of volumes costs the same, and the noise that comes through is known from
-the weights. What it looks at does not depend on the protocol: mean images, how unlike neighbours are over
-all volumes, the quadratic part of the signal, noise level, voxel sizes and profiles. A position inside the
-measured voxel asks for the weights there, so any factor is served (after LIIF: Chen et al., CVPR 2021;
-predicted kernels: Mildenhall et al., CVPR 2018).
+to 0, are added to what deconvolution gives, and are the same for all directions of a shell: the scan's
+contrast between directions is carried over and never drawn anew, and any number of volumes costs the same.
+What it looks at does not depend on the protocol: mean images, how unlike neighbours are over all volumes, the
+quadratic part of the signal, noise level, voxel sizes and profiles. A position inside the measured voxel asks
+for the weights there, so any factor is served (after LIIF: Chen et al., CVPR 2021; predicted kernels:
+Mildenhall et al., CVPR 2018).
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ class EnhancementNet(nn.Module):
         self.of_voxel = nn.Linear(width, _HIDDEN)
         self.of_place = nn.Linear(_PLACE, _HIDDEN)
         self.inner = nn.Linear(_HIDDEN, _HIDDEN)
-        self.out = nn.Linear(_HIDDEN, len(OFFSETS) + 2)
+        self.out = nn.Linear(_HIDDEN, len(OFFSETS) + 3)
         nn.init.zeros_(self.out.weight)
         with torch.no_grad():
-            self.out.bias.copy_(torch.tensor([0.0] * len(OFFSETS) + [-1.0, -3.5]))
+            self.out.bias.copy_(torch.tensor([0.0] * len(OFFSETS) + [-1.0, -3.5, -0.3]))
 
     @classmethod
     def like(cls, recipe: Mapping[str, Any]) -> EnhancementNet:
@@ -116,27 +116,22 @@ class EnhancementNet(nn.Module):
             b: Of the volumes that are mixed, ms/µm², 0 for b0s.
 
         Returns:
-            (n, 27) weights in the order of OFFSETS, each row sums to 1, and (n, 2): the share of the local
-            spread, and the part of the scale, that the error's standard deviation has beside noise.
+            (n, 27) weights in the order of OFFSETS, each row sums to 0, and (n, 3): the share of the local
+            spread, the part of the scale and the share of the noise that make the error's standard deviation.
         """
         same = torch.tensor([min(b, 4.0), float(b == 0)]).to(place)
         more = torch.cat([step, same]).expand(len(place), -1)
         x = features + self.of_place(torch.cat([place, place.square(), more], 1))
         x = self.out(F.silu(self.inner(F.silu(x))))
         change = x[:, : len(OFFSETS)]
-        weights = trilinear(place) + change - change.mean(1, keepdim=True)
-        return weights, x[:, len(OFFSETS) :].clamp(-9, 3).exp()
+        return change - change.mean(1, keepdim=True), x[:, len(OFFSETS) :].clamp(-9, 3).exp()
 
 
 _PLACE = 3 + 3 + 3 + 2
 
 
-def trilinear(place: torch.Tensor) -> torch.Tensor:
-    """(n, 27) weights of linear interpolation at places (n, 3) inside a voxel, in the order of OFFSETS."""
-    low, high = (-place).clamp(min=0), place.clamp(min=0)
-    each = torch.stack([low, 1 - low - high, high], -1)
-    x, y, z = each.unbind(1)
-    return (x[:, :, None, None] * y[:, None, :, None] * z[:, None, None, :]).reshape(len(place), -1)
+#: Channels in which edges are sought: means of b0s and shells, and the quadratic form.
+GUIDES = (0, 1, 2, 8, 9, 10, 11, 12, 13)
 
 
 def enhancement_channels(
@@ -145,6 +140,7 @@ def enhancement_channels(
     directions: torch.Tensor,
     b0: torch.Tensor,
     sigma: torch.Tensor,
+    raw: torch.Tensor,
     mask: torch.Tensor,
 ) -> torch.Tensor:
     """What the network sees of a scan.
@@ -154,7 +150,8 @@ def enhancement_channels(
         b: (N,) ms/µm².
         directions: (N, 3) unit vectors in voxel axes.
         b0: (N,) which volumes are b0s.
-        sigma: (X, Y, Z) noise over the scale.
+        sigma: (X, Y, Z) noise over the scale, as it is left in the signals.
+        raw: (X, Y, Z) the same as it was measured: means of many volumes keep its share.
         mask: (X, Y, Z) bool.
 
     Returns:
@@ -171,7 +168,7 @@ def enhancement_channels(
     first = signals[..., b0].mean(-1) if bool(b0.any()) else mean
     parts = [
         first, signals[..., low].mean(-1), mean, 2 * spread, 5 * sigma,
-        5 * sigma / max(int(b0.sum()), 1) ** 0.5, 5 * sigma / max(int(weighted.sum()), 1) ** 0.5,
+        5 * raw / max(int(b0.sum()), 1) ** 0.5, 5 * raw / max(int(weighted.sum()), 1) ** 0.5,
         mask.to(signals),
     ]  # fmt: skip
     g = directions[high].to(signals)
@@ -250,18 +247,15 @@ def around(image: torch.Tensor, voxels: torch.Tensor) -> torch.Tensor:
     return image[x, y, z]
 
 
-def error_std(
-    weights: torch.Tensor, spread: torch.Tensor, values: torch.Tensor, sigma: torch.Tensor
-) -> torch.Tensor:
+def error_std(spread: torch.Tensor, values: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     """Standard deviation (n, volumes) of the error: noise that comes through, and what is not known.
 
     Args:
-        weights: (n, 27).
-        spread: (n, 2), see `EnhancementNet.mix`.
+        spread: (n, 3), see `EnhancementNet.mix`.
         values: (n, 27, volumes) of the measured voxels.
         sigma: (n,) their noise, or (n, volumes).
     """
     level = sigma[:, None] if sigma.ndim == 1 else sigma
-    noise = (level * weights.norm(dim=1)[:, None]).square()
+    noise = (level * spread[:, 2:]).square()
     local = (values.var(1) - level.square()).clamp(min=0)
-    return (noise + spread[:, :1].square() * local + spread[:, 1:].square()).sqrt()
+    return (noise + spread[:, :1].square() * local + spread[:, 1:2].square()).sqrt()

@@ -109,6 +109,16 @@ def _profile(at: NDArray[np.float64], kind: str, partial_fourier: float) -> NDAr
     return wave * np.cos(np.pi * np.clip(distance / _REACH, 0, 1) / 2) ** 2
 
 
+def interpolator(places: NDArray[np.float64], large: int) -> sparse.csr_matrix:
+    """(small, large) weights of linear interpolation at places (small,); ends are repeated."""
+    at, small = np.clip(places, 0, large - 1), len(places)
+    low = np.minimum(np.floor(at).astype(int), max(large - 2, 0))
+    share = (at - low).astype(np.float32)
+    rows = np.tile(np.arange(small), 2)
+    columns = np.r_[low, np.minimum(low + 1, large - 1)]
+    return sparse.csr_matrix((np.r_[1 - share, share], (rows, columns)), shape=(small, large))
+
+
 @dataclass(frozen=True, eq=False)
 class Measurement:
     """The operator from small voxels to measured ones.
@@ -143,11 +153,11 @@ class Measurement:
 
     def measured(self, image: NDArray[np.floating]) -> NDArray[np.float32]:
         """What the large voxels hold of an image (x, y, z, …): (X, Y, Z, …)."""
-        return _along(self.axes, image)
+        return along(self.axes, image)
 
     def adjoint(self, image: NDArray[np.floating]) -> NDArray[np.float32]:
         """The transpose of `measured`: (X, Y, Z, …) to (x, y, z, …)."""
-        return _along(tuple(a.T.tocsr() for a in self.axes), image)
+        return along(tuple(a.T.tocsr() for a in self.axes), image)
 
     def spread(self, image: NDArray[np.floating]) -> NDArray[np.float32]:
         """Values of large voxels laid on the small ones: the adjoint, with weights that sum to 1."""
@@ -156,12 +166,13 @@ class Measurement:
             back = axis.maximum(0).T.tocsr()
             total = np.asarray(back.sum(1)).ravel()
             turned.append(sparse.diags(1 / np.maximum(total, 1e-6)) @ back)
-        return _along(tuple(turned), image)
+        return along(tuple(turned), image)
 
 
-def _along(
+def along(
     matrices: tuple[sparse.csr_matrix, ...], image: NDArray[np.floating]
 ) -> NDArray[np.float32]:
+    """One matrix applied along each axis of an image (x, y, z, …)."""
     out = np.asarray(image, dtype=np.float32)
     for axis, matrix in enumerate(matrices):
         moved = np.moveaxis(out, axis, 0)

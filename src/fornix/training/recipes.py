@@ -78,7 +78,7 @@ RECIPES = {
         ),
         Recipe(
             "enhance", "enhance", "small voxels mixed from larger measured ones, any factor from 1.25 to 3",
-            width=48, depth=4, steps=3_000, batch=1, bank=3, renew=250, rate=1e-3,
+            width=48, depth=4, steps=4_200, batch=1, bank=3, renew=250, rate=1e-3,
         ),
     )
 }  # fmt: skip

@@ -10,17 +10,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fornix.nets.enhancement_net import around, enhancement_channels, scan_facts
+from fornix.core.dwi import DWI
+from fornix.core.gradients import Gradients
+from fornix.enhance.deconvolution import edges_of, solve_volumes, strength_of
+from fornix.enhance.noise import denoised_with_level
+from fornix.nets.enhancement_net import GUIDES, around, enhancement_channels, scan_facts
 from fornix.numerics.directions import spread
 from fornix.physics.anatomy import Anatomy
-from fornix.physics.point_spread import Measurement, axis_operator, centres
+from fornix.physics.point_spread import Measurement, along, axis_operator, centres, interpolator
 from fornix.physics.tissue import signal
 from fornix.training.data.fine_heads import read_head
 
 #: Measured voxels along an edge of a piece; those at its border see less than a voxel's profile.
 PIECE, _BORDER = 14, 2
+#: Pieces that are kept to be shown again, and how often a new one is shown before the next.
+_KEPT, _SHOWN = 250, 6
 #: Small voxels of a piece that are asked for, and weighted volumes of a shell.
-ASKED, _VOLUMES = 5000, 8
+ASKED, _VOLUMES = 2500, 6
 #: Directions of a shell that a head's signals are kept for.
 _DIRECTIONS = 30
 FACTOR = (1.25, 3.0)
@@ -37,6 +43,7 @@ class Piece:
         voxels: (n, 3) measured voxels that the small ones asked for lie in.
         place: (n, 3) where in it.
         shells: b of each shell asked for, 0 for b0s.
+        base: Of each shell, (n, volumes) as deconvolution gives them.
         values: Of each shell, (n, 27, volumes) of the measured voxels.
         truth: Of each shell, (n, volumes) without noise.
         sigma: (n,) noise of the measured voxels.
@@ -48,6 +55,7 @@ class Piece:
     voxels: torch.Tensor
     place: torch.Tensor
     shells: tuple[float, ...]
+    base: tuple[torch.Tensor, ...]
     values: tuple[torch.Tensor, ...]
     truth: tuple[torch.Tensor, ...]
     sigma: torch.Tensor
@@ -99,6 +107,8 @@ class FineStream:
         self._rng = np.random.default_rng([seed, 52])
         self._held: list[HeadSignals] = []
         self._order: list[int] = []
+        self._pieces: list[Piece] = []
+        self._made = 0
 
     def renew(self) -> None:
         """Another head in place of the oldest."""
@@ -111,7 +121,18 @@ class FineStream:
         self._held.append(HeadSignals.of(head, self._rng))
 
     def sample(self) -> Piece:
-        """The next piece."""
+        """The next piece: a new one, or one of those kept, as measuring takes longer than learning."""
+        while len(self._held) < self._bank:
+            self.renew()
+        self._made += 1
+        if self._made % _SHOWN and len(self._pieces) >= 8:
+            return self._pieces[int(self._rng.integers(len(self._pieces)))]
+        made = self.new()
+        self._pieces = [*self._pieces[-(_KEPT - 1) :], made]
+        return made
+
+    def new(self) -> Piece:
+        """A piece that was not shown before."""
         while len(self._held) < self._bank:
             self.renew()
         return piece(self._held[int(self._rng.integers(len(self._held)))], self._rng)
@@ -208,31 +229,55 @@ def _measured(
     noise = rng.standard_normal((2, *image.shape), dtype=np.float32) * level
     image = np.hypot(image + noise[0], noise[1])
     seen = torch.from_numpy(operator.measured(mask.astype(np.float32)) > 0.4)
-    told = torch.full(seen.shape, float(level * np.exp(rng.normal(0, 0.12))))
+    told = float(level * np.exp(rng.normal(0, 0.12)))
+    image, left = _denoised(image, b, directions, told)
     step = torch.from_numpy(1 / factor).float()
     b_, b0 = torch.from_numpy(b).float(), torch.from_numpy(b == 0)
     signals = torch.from_numpy(image)
+    sigma = torch.full(seen.shape, left)
     channels = enhancement_channels(
-        signals, b_, torch.from_numpy(directions).float(), b0, told, seen
-    )
+        signals, b_, torch.from_numpy(directions).float(), b0, sigma, torch.full(seen.shape, told), seen
+    )  # fmt: skip
     edge = torch.from_numpy(size * factor * np.exp(rng.normal(0, 0.1))).float()
     facts = scan_facts(b_, b0, edge, step, (kinds[0], kinds[1], kinds[2]))
+    linear = tuple(
+        interpolator(centres(int(n), int(m), 1 / float(f)), int(n))
+        for n, m, f in zip(large, mask.shape, factor)
+    )
+    guides = np.moveaxis(channels[list(GUIDES)].numpy(), 0, -1)
+    edges = edges_of(guides, operator, along(linear, guides))
     at = [centres(int(n), m, 1 / float(f)) for n, m, f in zip(large, mask.shape, factor)]
     asked = _asked(mask, at, large, rng)
     where = np.stack([a[i] for a, i in zip(at, asked)], 1)
     voxels = np.rint(where).astype(np.int64)
-    shells, values, truth = [], [], []
+    shells, base, values, truth = [], [], [], []
     index = torch.from_numpy(voxels)
     for level_ in np.unique(b):
         of = np.flatnonzero(b == level_)
         of = rng.choice(of, min(len(of), 1 if level_ == 0 else _VOLUMES), replace=False)
         shells.append(float(level_))
+        solved = solve_volumes(
+            image[..., of], operator, along(linear, image[..., of]), edges, strength_of(left)
+        )  # fmt: skip
+        base.append(torch.from_numpy(solved[asked[0], asked[1], asked[2]].clip(0)))
         values.append(around(signals[..., of], index))
         truth.append(torch.from_numpy(clean[asked[0], asked[1], asked[2]][:, of]))
     return Piece(
         channels, facts, step, index, torch.from_numpy(where - voxels).float(), tuple(shells),
-        tuple(values), tuple(truth), told[tuple(index.T)],
+        tuple(base), tuple(values), tuple(truth), sigma[tuple(index.T)],
     )  # fmt: skip
+
+
+def _denoised(
+    image: NDArray[np.float32],
+    b: NDArray[np.float64],
+    directions: NDArray[np.float64],
+    sigma: float,
+) -> tuple[NDArray[np.float32], float]:
+    """The image as users will have denoised it, and the noise that is left."""
+    table = Gradients(1000 * b, directions * (b > 0)[:, None])
+    scan = DWI(image, table, np.diag([2.0, 2.0, 2.0, 1.0]), sigma=sigma)
+    return denoised_with_level(scan)
 
 
 def _asked(

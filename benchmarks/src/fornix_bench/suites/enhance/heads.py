@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from fornix.core.dwi import DWI
 from fornix.core.gradients import Gradients
+from fornix.enhance.grids import fine_mask
 from fornix.physics.anatomy import Anatomy
+from fornix.physics.anatomy.model import VOLUMES
 from fornix.physics.point_spread import Grid, Measurement
 from fornix.physics.tissue import signal
 
@@ -88,9 +89,19 @@ def measured_signals(
         image, gradients, coarse.affine, mask=seen, sigma=np.full(seen.shape, max(level, 1e-3), np.float32),
         stem="sub-phantom", meta=meta,
     )  # fmt: skip
-    return Measured(dwi, clean, mask, given, operator)
+    return Measured(dwi, clean, mask & fine_mask(seen, coarse, given), given, operator)
 
 
-def torch_free() -> None:
-    """Give memory back between heads."""
-    torch.set_grad_enabled(True)
+def block_of(head: Anatomy, size: int, centre: NDArray[np.float64] | None = None) -> Anatomy:
+    """A cube of a head about a place, in voxels, or about its middle; bundles are left out."""
+    middle = np.array(head.grid) / 2 if centre is None else centre
+    start = np.clip(
+        np.round(middle - size / 2).astype(int), 0, np.maximum(np.array(head.grid) - size, 0)
+    )
+    box = tuple(slice(a, min(a + size, n)) for a, n in zip(start, head.grid))
+    affine = head.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ start
+    values = {n: getattr(head, n)[box] for n in VOLUMES}
+    return head.with_(
+        affine=affine, mask=head.mask[box], lesions=head.lesions[box], bundles={}, **values
+    )
