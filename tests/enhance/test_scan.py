@@ -1,4 +1,4 @@
-"""Other gradients and smaller voxels: consistent, indifferent to order and storage, honest about bad input."""
+"""Other gradients and smaller voxels: consistent, indifferent to order and storage; bad input is said."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_order_of_volumes_does_not_matter(scan, sharp):
 
 @pytest.mark.parametrize("network", [False, True])
 def test_a_head_stored_otherwise_stays_the_same_head(scan, network):
-    """Axes exchanged and one flipped: slopes look one way, and the network learned symmetry: nearly the same."""
+    """Axes exchanged, one flipped: slopes look one way, and symmetry was learned, so nearly the same."""
     change = np.array([[0.0, -1, 0, scan.grid[1] - 1], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
     inverse = np.linalg.inv(change)
 

@@ -7,6 +7,7 @@ from fornix_bench.suites.checks import run_checks
 from fornix_bench.suites.classical import run_classical
 from fornix_bench.suites.cohorts.suite import run_cohorts
 from fornix_bench.suites.commands import run_commands
+from fornix_bench.suites.enhance.suite import run_enhance
 from fornix_bench.suites.longitudinal import run_longitudinal
 from fornix_bench.suites.microstructure.suite import run_microstructure
 from fornix_bench.suites.mosaics import run_mosaics
@@ -45,6 +46,7 @@ SUITES: dict[str, Callable[..., Any]] = {
     "orientation": run_orientation,
     "tracts": run_tracts,
     "segmentation": run_segmentation,
+    "enhance": run_enhance,
     "longitudinal": run_longitudinal,
     "side": run_side,
     "template": run_template,

@@ -23,9 +23,9 @@ heads made of the 72 bundles of one adult in tractseg_edu (Wasserthal; Apache-2.
 BUILT_IN = "variations of the built-in head (ICBM 2009 maps as nilearn packages them, BSD-3-Clause)"
 
 DATA = """\
-deformed, sharpened, aged and lesioned at random. Pieces are measured in voxels 1 to 3 times as large along each
-axis, with slice profiles, truncated k-space, partial Fourier and Rician noise of an SNR of 8 to 80, with one or
-two shells of 6 to 30 directions at b = 700 to 3400; they are denoised and deconvolved as scans are."""
+deformed, sharpened, aged and lesioned at random. Pieces are measured in voxels 1 to 3 times as large along
+each axis, with slice profiles, truncated k-space, partial Fourier and Rician noise of an SNR of 8 to 80, with
+one or two shells of 6 to 30 directions at b = 700 to 3400; they are denoised and deconvolved as scans are."""
 
 LIMITS = """\
 * It learned from simulated heads in voxels of 1.25 mm (1.5 mm the built-in one): detail below that it has

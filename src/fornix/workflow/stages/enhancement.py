@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def enhance_stage(
     *,
     method: str = "auto",
     adapt: bool | None = None,
-    source: DWI | None = None,
+    source: Callable[[], DWI] | None = None,
     step: str = "enhance",
     desc: str = "enhanced",
 ) -> None:
@@ -51,7 +51,7 @@ def enhance_stage(
         options: Threads and device.
         method: Of the prediction at other gradients.
         adapt: Of the same.
-        source: The scan that is enhanced in place of the state's: the same one, not denoised.
+        source: Gives the state's scan as it is without denoising, where it was denoised.
         step: Name in the record.
         desc: Part of the files' names.
     """
@@ -62,7 +62,7 @@ def enhance_stage(
     image, mask = named("dwi"), named("mask")
     noise = job.out / derivative(job.stem, "dwimap", param="noise", desc=desc)
     refuse_input(image)
-    scan = state.dwi if source is None else source
+    scan = state.dwi
 
     def save(made: Enhanced, provenance: dict[str, Any]) -> list[Path]:
         about = {
@@ -106,13 +106,16 @@ def enhance_stage(
             "adapt": adapt,
         },
         lambda progress: enhance_scan(
-            scan, to=to, voxel_size=voxel_size, method=method, adapt=adapt, threads=options.threads,
+            scan if source is None else source(), to=to, voxel_size=voxel_size, method=method, adapt=adapt,
+            denoised=None if source is None else scan, threads=options.threads,
             device=options.device, progress=progress,
         ),
         save,
         reload,
         lambda made: _summary(made, voxel_size),
     )  # fmt: skip
+    if voxel_size is not None:
+        state.measured = scan
     state.dwi = made.dwi
 
 
