@@ -27,7 +27,7 @@ GROUPS = {
     "Several sites": [
         "fit_harmonization", "apply_harmonization", "save_harmonization", "load_harmonization",
     ],
-    "Other gradients": ["predict"],
+    "Other gradients, smaller voxels": ["enhance_scan", "predict"],
     "Known truth": ["simulate", "score"],
     "The whole job": ["run"],
 }  # fmt: skip

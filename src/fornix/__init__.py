@@ -26,6 +26,7 @@ _PUBLIC = {
     "DWI": "fornix.core.dwi",
     "Design": "fornix.analysis.design",
     "Deviation": "fornix.analysis.normative",
+    "Enhanced": "fornix.enhance.result",
     "FornixError": "fornix.core.errors",
     "FornixWarning": "fornix.core.errors",
     "Gradients": "fornix.core.gradients",
@@ -50,6 +51,7 @@ _PUBLIC = {
     "correct": "fornix.preprocess",
     "denoise": "fornix.preprocess",
     "describe": "fornix.workflow.scan_facts",
+    "enhance_scan": "fornix.enhance.scan",
     "estimate_noise": "fornix.preprocess",
     "filter_tractogram": "fornix.tractography.filtering.filter",
     "fit_harmonization": "fornix.enhance.harmonization.harmonize",
@@ -87,6 +89,7 @@ __all__ = [
     "Connectome",
     "Design",
     "Deviation",
+    "Enhanced",
     "FornixError",
     "FornixWarning",
     "Gradients",
@@ -112,6 +115,7 @@ __all__ = [
     "correct",
     "denoise",
     "describe",
+    "enhance_scan",
     "estimate_noise",
     "filter_tractogram",
     "fit_harmonization",
@@ -160,6 +164,8 @@ if TYPE_CHECKING:
     )
     from fornix.enhance.harmonization.model import Harmonization
     from fornix.enhance.harmonization.model_file import load_harmonization, save_harmonization
+    from fornix.enhance.result import Enhanced
+    from fornix.enhance.scan import enhance_scan
     from fornix.estimators.fod import fod
     from fornix.estimators.mask import brain_mask
     from fornix.estimators.microstructure import microstructure

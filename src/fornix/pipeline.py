@@ -20,6 +20,7 @@ from fornix.workflow.stages import (
     State,
     acquisition_of,
     check_stage,
+    enhance_stage,
     fibre_stages,
     fibres_possible,
     mask_stage,
@@ -111,9 +112,12 @@ def run(
         raw = state.dwi
         preprocess_stage(job, state, denoiser, corrections, options, acquisition=pair)
         quality_stage(job, raw, pair, state.aligned)
+        measured = undenoised(job, state, raw, corrections, pair, options) if denoiser else None
+        if options.enhance is not None:
+            enhance_stage(job, state, None, (options.enhance,), options, source=measured)
+            measured = None
         segmentation_stage(job, state)
         scan_key = job.key
-        measured = undenoised(job, state, raw, corrections, pair, options) if denoiser else None
         microstructure_stage(job, state, options.models, options.method, options, measured)
         maps_key = job.key
         if fibres_possible(state.dwi):

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 COMMANDS = [
-    "run", "info", "denoise", "mask", "correct", "microstructure", "fod", "track", "predict", "report",
-    "simulate", "bench", "cite", "qc", "register", "warp", "tracts", "profile", "label",
+    "run", "info", "denoise", "mask", "correct", "microstructure", "fod", "track", "predict", "enhance",
+    "report", "simulate", "bench", "cite", "qc", "register", "warp", "tracts", "profile", "label",
 ]  # fmt: skip
 
 
@@ -167,6 +167,51 @@ def test_predict_at_other_gradients(scan: Path, tmp_path):
     assert std.shape == made.data.shape and (std >= 0).all()
     missing = fornix("predict", scan, "-o", tmp_path / "out")
     assert missing.returncode == 1 and "say where to predict" in missing.stderr
+
+
+def test_enhance_to_other_gradients(scan: Path, tmp_path):
+    from fornix.io import load
+    from fornix.physics import scheme
+
+    done = fornix("enhance", scan, "--to", "dti6", "--method", "encoder", "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    made = load(tmp_path / "out" / "sub-phantom_desc-enhanced_dwi.nii.gz")
+    np.testing.assert_allclose(made.gradients.directions, scheme("dti6").directions, atol=1e-5)
+    std = nib.load(tmp_path / "out" / "sub-phantom_desc-enhancedstd_dwi.nii.gz").get_fdata()
+    assert std.shape == made.data.shape and (std >= 0).all()
+
+
+def test_enhance_to_smaller_voxels_is_reused_and_read_by_later_steps(scan: Path, tmp_path):
+    from fornix.io import load, read_sidecar
+
+    words = ("enhance", scan, "--voxel-size", "6,6,3", "-o", tmp_path)
+    assert fornix(*words).returncode == 0
+    image = tmp_path / "sub-phantom_desc-enhanced_dwi.nii.gz"
+    before, made = image.stat().st_mtime_ns, load(image)
+    np.testing.assert_allclose(made.voxel_size, (6, 6, 3), atol=1e-5)
+    side = read_sidecar(image)
+    assert "enhance:" in side["Method"] and side["ResidualAfter"] < 2
+    assert fornix(*words).returncode == 0 and image.stat().st_mtime_ns == before
+    mask = tmp_path / "sub-phantom_desc-enhanced_mask.nii.gz"
+    later = fornix("fod", image, "--mask", mask, "--method", "csd", "-o", tmp_path / "later")
+    assert later.returncode == 0, later.stderr
+
+
+def test_enhance_says_what_is_wrong_and_writes_nothing(scan: Path, tmp_path):
+    for words, text in (
+        ((), "say what to enhance"), (("--to", "nonsense"), "no file and no scheme"),
+        (("--voxel-size", "7"), "larger than the measured"), (("--voxel-size", "1"), "less than a third"),
+    ):  # fmt: skip
+        done = fornix("enhance", scan, *words, "-o", tmp_path / "out")
+        assert done.returncode == 1 and text in done.stderr, done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.glob("out/*enhanced*"))
+    volume = nib.load(scan)
+    nib.save(
+        nib.Nifti1Image(np.asarray(volume.dataobj)[..., 0], volume.affine), tmp_path / "3d.nii.gz"
+    )
+    flat = fornix("enhance", tmp_path / "3d.nii.gz", "--voxel-size", "3", "-o", tmp_path / "out")
+    assert flat.returncode == 1 and len(flat.stderr.strip().splitlines()) == 1
 
 
 def test_report_alone(scan: Path, finished: Path):

@@ -7,6 +7,7 @@ from fornix_bench.suites.checks import run_checks
 from fornix_bench.suites.classical import run_classical
 from fornix_bench.suites.cohorts.suite import run_cohorts
 from fornix_bench.suites.commands import run_commands
+from fornix_bench.suites.enhance.suite import run_enhance
 from fornix_bench.suites.harmonize.suite import run_harmonize
 from fornix_bench.suites.longitudinal import run_longitudinal
 from fornix_bench.suites.microstructure.suite import run_microstructure
@@ -47,6 +48,7 @@ SUITES: dict[str, Callable[..., Any]] = {
     "tracts": run_tracts,
     "segmentation": run_segmentation,
     "harmonize": run_harmonize,
+    "enhance": run_enhance,
     "longitudinal": run_longitudinal,
     "side": run_side,
     "template": run_template,

@@ -14,12 +14,12 @@ from fornix.cli import (
     cite,
     compare,
     connectome,
+    enhance,
     experiment,
     filter,
     harmonize,
     info,
     learn,
-    predict,
     run,
     score,
     several,
@@ -94,7 +94,8 @@ app.command("connectome")(connectome.connectome_command)
 app.command("compare")(compare.compare_command)
 app.add_typer(harmonize.harmonize_app, name="harmonize")
 app.command("score")(score.score_command)
-app.command("predict")(predict.predict_command)
+app.command("enhance")(enhance.enhance_command)
+app.command("predict")(enhance.predict_command)
 app.command("report")(stages.report_command)
 app.command("simulate")(simulate.simulate_command)
 app.command("bench")(bench.bench_command)

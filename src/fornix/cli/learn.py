@@ -19,8 +19,8 @@ def train_command(
     name: Annotated[
         str,
         typer.Argument(
-            help="voxelwise, context, spatial, fod, tissue, policy, plausibility, template, tracts72, "
-            "hcp1065 or tracts."
+            help="voxelwise, context, spatial, fod, tissue, enhance, policy, plausibility, template, "
+            "tracts72, hcp1065 or tracts."
         ),
     ],
     work: Annotated[
@@ -66,7 +66,7 @@ def train_command(
     from fornix.training import tracking_recipes as tracking
     from fornix.training import tract_recipes as tracts
     from fornix.training.build import make
-    from fornix.training.tasks import tissue
+    from fornix.training.tasks import enhance, tissue
 
     if name in tracts.RECIPES:
         done = tracts.make(name, anatomy, steps, work, out or FOLDER, tell=_tell)
@@ -81,6 +81,12 @@ def train_command(
     if name == tissue.NAME:
         done = tissue.make(
             work, anatomy, steps, device, devices, out or FOLDER, finetune, tell=_tell
+        )
+        console.print(f"done: {done}", markup=False)
+        return
+    if name == enhance.NAME:
+        done = enhance.make(
+            work, anatomy, steps, device, out or FOLDER, finetune=finetune, tell=_tell
         )
         console.print(f"done: {done}", markup=False)
         return

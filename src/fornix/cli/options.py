@@ -130,6 +130,19 @@ def volumes(text: str) -> list[int]:
     return numbers
 
 
+def millimetres(text: str) -> tuple[float, ...]:
+    """One size in mm, or three, from `1.25` or `1.5,1.5,2`."""
+    try:
+        found = tuple(float(word) for word in _words(text))
+        if len(found) not in (1, 3):
+            raise ValueError(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is not one size in mm, or three such as 1.5,1.5,2"
+        ) from None
+    return found
+
+
 def models_of(text: str) -> str | tuple[str, ...]:
     """`auto`, or the models of `dti,dki`."""
     return text if text == "auto" else tuple(_words(text))

@@ -29,6 +29,14 @@ def run_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done and why, and stop.")
     ] = False,
+    enhance: Annotated[
+        float | None,
+        typer.Option(
+            "--enhance",
+            metavar="MM",
+            help="Bring the scan to voxels of this edge before maps, orientations and tracking.",
+        ),
+    ] = None,
     phase_encoding: o.PhaseEncodingOption = None,
     readout_time: o.ReadoutTime = None,
     models: Annotated[
@@ -70,6 +78,7 @@ def run_command(
       fornix run sub-01_dwi.nii.gz -o out
       fornix run dwi_dir-AP.nii.gz --reversed dwi_dir-PA.nii.gz -o out --dry-run
       fornix run dwi.nii.gz -o out --preprocess fast --threads 8
+      fornix run dwi.nii.gz -o out --enhance 1.5
       fornix run dwi.nii.gz --bval x.bval --bvec x.bvec -o out --models dti,dki --streamlines 0
     """
     from fornix.pipeline import run
@@ -81,6 +90,7 @@ def run_command(
     o.check_tractogram(tractogram)
     options = Options(
         preprocess=preprocess,
+        enhance=enhance,
         phase_encoding=phase_encoding,
         readout_time=readout_time,
         sigma=scan.sigma,

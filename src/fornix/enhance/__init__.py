@@ -1,1 +1,1 @@
-"""Better and comparable scans: super-resolution in angle and space, harmonization across scanners."""
+"""Scans made sharper in angle and space, and comparable across scanners."""

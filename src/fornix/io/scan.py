@@ -96,6 +96,11 @@ def load(
     return dwi if mask is None else dwi.with_(mask=read_mask(mask, dwi))
 
 
+def gradients_of(path: str | Path, b0_threshold: float = B0_THRESHOLD) -> Gradients:
+    """The gradients of a scan in world axes, from the table beside it; its volumes are not read."""
+    return _gradients(path, None, None, None, open_series(path)[0].affine, b0_threshold, [])
+
+
 def read_mask(path: str | Path, dwi: DWI) -> NDArray[np.bool_]:
     """A mask image, checked to lie on the scan's grid and affine."""
     data, affine = read_volume(path, "mask")

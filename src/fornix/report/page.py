@@ -19,6 +19,7 @@ from fornix.io.sidecar import command_line
 from fornix.report import fibres
 from fornix.report import figures as f
 from fornix.report.blocks import figure_block
+from fornix.report.enhancement_section import enhancement_section
 from fornix.report.lines import streamlines
 from fornix.report.quality_section import quality_section
 from fornix.report.tract_section import tract_section
@@ -65,6 +66,7 @@ def write_report(
     tractogram: Tractogram | None,
     record: dict[str, Any],
     truth: Maps | None = None,
+    measured: DWI | None = None,
 ) -> Path:
     """Write STEM_report.html in the folder and return its path.
 
@@ -76,13 +78,23 @@ def write_report(
         tractogram: Of the scan, or None.
         record: What STEM_qc.json holds (facts, SNR, outliers, warnings, steps).
         truth: True maps of a simulated scan; they stand beside the estimates.
+        measured: The scan before it was enhanced, where it was.
     """
     parts = [
         _head(stem, record),
         _section("protocol", "Protocol", _protocol(dwi, record)),
-        _section("quality", "Quality", quality_section(Path(folder), stem, dwi, record)),
-        _section("maps", "Maps", _maps(dwi, maps, truth)),
+        _section(
+            "quality",
+            "Quality",
+            quality_section(Path(folder), stem, dwi if measured is None else measured, record),
+        ),
     ]
+    if measured is not None:
+        told = record.get("Steps", {}).get("enhance", {}).get("Summary", "")
+        parts.append(
+            _section("enhancement", "Smaller voxels", enhancement_section(measured, dwi, told))
+        )
+    parts.append(_section("maps", "Maps", _maps(dwi, maps, truth)))
     if "peaks" in maps:
         parts.append(_section("fibres", "Fibres", _fibres(dwi, maps, tractogram)))
     if tracts := tract_section(Path(folder), stem, dwi):

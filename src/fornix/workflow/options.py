@@ -28,6 +28,7 @@ class Options:
     """
 
     preprocess: str = "full"
+    enhance: float | None = None
     phase_encoding: str | None = None
     readout_time: float | None = None
     noise: str = "auto"
@@ -68,6 +69,8 @@ class Options:
             raise FornixError(
                 f"no method {self.tract_method!r} for tracts; choose one of: {', '.join(TRACT_METHODS)}"
             )
+        if self.enhance is not None and not 0 < self.enhance < float("inf"):
+            raise FornixError("--enhance is the edge of a small voxel in mm, above 0")
         if self.streamlines < 0:
             raise FornixError(f"--streamlines must be 0 or more, not {self.streamlines}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fornix.core.dwi import DWI
+from fornix.enhance.grids import fine_grid
 from fornix.preprocess.acquisition import Acquisition
 from fornix.preprocess.denoise import DENOISE_METHODS
 from fornix.preprocess.history import done_twice
@@ -36,6 +37,12 @@ def plan(scan: DWI, options: Options, acquisition: Acquisition) -> list[str]:
         "bias": "receive field from the b0; ratios of volumes, and so maps of diffusion, do not change",
     }
     lines += [f"{word}: {words[word]}" for word in corrections]
+    if options.enhance is not None:
+        fine = fine_grid(scan, options.enhance)
+        lines.append(
+            f"enhance: voxels of {options.enhance:g} mm for all that follows, "
+            f"{' x '.join(map(str, fine.shape))}; denoised, deconvolved, corrected by a network"
+        )
     if not corrections:
         lines.append("no corrections: motion, eddy currents and distortion stay as they are")
     return lines

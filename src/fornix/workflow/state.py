@@ -29,12 +29,14 @@ from fornix.workflow.qc_record import StepRecord
 class State:
     """What flows from stage to stage of one scan.
 
-    `aligned` is there where this job registered the volumes, `segmentation` where it asked the network.
+    `aligned` is there where this job registered the volumes, `segmentation` where it asked the network,
+    `measured` is the scan before it was brought to smaller voxels.
     """
 
     dwi: DWI
     aligned: Aligned | None = None
     segmentation: TissueSegmentation | None = None
+    measured: DWI | None = None
     maps: Maps = field(default_factory=Maps)
     tractogram: Tractogram | None = None
 
@@ -77,7 +79,8 @@ def _refuse_foreign(folder: Path, stem: str) -> None:
 
 
 #: Images with names that other tools use as well, after STEM_.
-_RESULTS = ("desc-brain_mask.nii.gz", "desc-preproc_dwi.nii.gz", "desc-predicted_dwi.nii.gz")
+_RESULTS = ("desc-brain_mask.nii.gz", "desc-preproc_dwi.nii.gz", "desc-predicted_dwi.nii.gz",
+            "desc-enhanced_dwi.nii.gz", "desc-enhanced_mask.nii.gz")  # fmt: skip
 
 
 def sha256_of_table(scan: DWI) -> str:

@@ -160,7 +160,7 @@ def make(
     trained = train(wanted, task, Path(work) / NAME, device, devices, tell, begin=begin)
     # Half precision is far finer than what the network can tell, and half the size.
     net = {k: v.half() for k, v in trained.model.state_dict().items()}
-    earlier = [] if before is None else [*before.about.get("earlier", []), _run_of(before)]
+    earlier = [] if before is None else [*before.about.get("earlier", []), run_of(before)]
     about = {
         "recipe": asdict(wanted), "fornix": __version__, "steps": trained.steps, "earlier": earlier,
     }  # fmt: skip
@@ -170,7 +170,7 @@ def make(
     return path
 
 
-def _run_of(made: weights.Weights) -> str:
+def run_of(made: weights.Weights) -> str:
     """An earlier run in a word, for the weights that went on from it."""
     return f"{made.about['steps']:,} steps with fornix {made.about['fornix']}, {made.label}"
 

@@ -5,6 +5,7 @@
 
 from fornix.workflow.options import PREPROCESS, Options
 from fornix.workflow.stages.acquisition import acquisition_of
+from fornix.workflow.stages.enhancement import enhance_stage
 from fornix.workflow.stages.field import field_possible, field_stage
 from fornix.workflow.stages.preprocess import preprocess_stage, undenoised
 from fornix.workflow.stages.quality import quality_stage
@@ -38,6 +39,7 @@ __all__ = [
     "State",
     "acquisition_of",
     "check_stage",
+    "enhance_stage",
     "fibre_stages",
     "fibres_possible",
     "field_possible",

@@ -31,6 +31,7 @@ def report_stage(job: Job, state: State, truth: str | Path | None = None) -> Pat
         state.tractogram,
         job.record.as_dict(),
         truth=true_maps,
+        measured=state.measured,
     )
     job.show.end("report", time.perf_counter() - start, str(page), False)
     return page

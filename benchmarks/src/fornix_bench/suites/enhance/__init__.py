@@ -1,0 +1,1 @@
+"""`fornix bench enhance`: other gradients and smaller voxels."""
