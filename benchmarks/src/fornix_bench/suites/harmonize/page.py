@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fornix_bench.suites.harmonize.cohort import AFFECTED
+from fornix_bench.suites.harmonize.goals import goals
 from fornix_bench.suites.harmonize.scanners import SLAB, TRACTS
 from fornix_bench.suites.harmonize.travelling import HEADS
 from fornix_bench.table import environment, markdown, read_csv, write_page
@@ -81,6 +82,9 @@ def write(folder: Path, threads: int, seed: int) -> None:
     blocks = [f"{environment(threads, seed)}.", "Made by `fornix bench harmonize`."]
     if find_spec("neuroHarmonize") is None:
         blocks.append("neuroHarmonize is not installed, and is left out of what is made now.")
+    asked = goals(folder)
+    if asked:
+        blocks += ["## What was asked, and what is reached", markdown(asked)]
     for name, words in WORDS.items():
         path = folder / f"harmonize_{name}.csv"
         if path.exists():
