@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 COMMANDS = [
-    "run", "info", "denoise", "mask", "correct", "microstructure", "fod", "track", "predict", "enhance", "report",
-    "simulate", "bench", "cite", "qc", "register", "warp", "tracts", "profile", "label",
+    "run", "info", "denoise", "mask", "correct", "microstructure", "fod", "track", "predict", "enhance",
+    "report", "simulate", "bench", "cite", "qc", "register", "warp", "tracts", "profile", "label",
 ]  # fmt: skip
 
 
@@ -207,7 +207,9 @@ def test_enhance_says_what_is_wrong_and_writes_nothing(scan: Path, tmp_path):
         assert len(done.stderr.strip().splitlines()) == 1
     assert not list(tmp_path.glob("out/*enhanced*"))
     volume = nib.load(scan)
-    nib.save(nib.Nifti1Image(np.asarray(volume.dataobj)[..., 0], volume.affine), tmp_path / "3d.nii.gz")
+    nib.save(
+        nib.Nifti1Image(np.asarray(volume.dataobj)[..., 0], volume.affine), tmp_path / "3d.nii.gz"
+    )
     flat = fornix("enhance", tmp_path / "3d.nii.gz", "--voxel-size", "3", "-o", tmp_path / "out")
     assert flat.returncode == 1 and len(flat.stderr.strip().splitlines()) == 1
 

@@ -21,12 +21,17 @@ def test_all_that_follows_is_in_smaller_voxels_and_the_report_shows_both(tmp_pat
     )  # fmt: skip
     done = run(tmp_path / "sub-1_dwi.nii.gz", tmp_path / "out", options)
     np.testing.assert_allclose(done.dwi.voxel_size, 4.5, rtol=1e-5)
-    assert read_volume(tmp_path / "out" / "sub-1_model-dti_param-fa_dwimap.nii.gz")[0].shape == done.dwi.grid
+    assert (
+        read_volume(tmp_path / "out" / "sub-1_model-dti_param-fa_dwimap.nii.gz")[0].shape
+        == done.dwi.grid
+    )
     assert "enhance" in read_json(tmp_path / "out" / "sub-1_qc.json")["Steps"]
     page = done.report.read_text()
     assert "Smaller voxels" in page and "as measured" in page
     again = run(tmp_path / "sub-1_dwi.nii.gz", tmp_path / "out", options)
-    np.testing.assert_allclose(np.asarray(again.dwi.data), np.asarray(done.dwi.data), rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(
+        np.asarray(again.dwi.data), np.asarray(done.dwi.data), rtol=1e-5, atol=1e-3
+    )
 
 
 def test_a_size_that_cannot_be_is_refused_before_any_work(tmp_path):
