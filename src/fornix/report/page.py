@@ -86,7 +86,7 @@ def write_report(
         _section(
             "quality",
             "Quality",
-            quality_section(Path(folder), stem, dwi if measured is None else measured, record),
+            quality_section(Path(folder), stem, dwi, record, measured),
         ),
     ]
     if measured is not None:

@@ -15,7 +15,9 @@ from fornix.report import quality_figures as q
 from fornix.report.blocks import figure_block, file_block
 
 
-def quality_section(folder: Path, stem: str, dwi: DWI, record: dict[str, Any]) -> str:
+def quality_section(
+    folder: Path, stem: str, dwi: DWI, record: dict[str, Any], measured: DWI | None = None
+) -> str:
     """Verdict, volumes, mask, reversed pair and tissues.
 
     Args:
@@ -23,7 +25,9 @@ def quality_section(folder: Path, stem: str, dwi: DWI, record: dict[str, Any]) -
         stem: What their names begin with.
         dwi: The scan as it was fitted.
         record: What STEM_qc.json holds.
+        measured: The scan before it was brought to smaller voxels, where it was.
     """
+    before = dwi if measured is None else measured
     carpet = folder / derivative(stem, "carpet", desc="qc", extension=".png")
     both = (stem, f"{stem}_dir-reversed")
     pair = [folder / derivative(name, "b0", desc="unwarped") for name in both]
@@ -54,11 +58,13 @@ def quality_section(folder: Path, stem: str, dwi: DWI, record: dict[str, Any]) -
             )
         parts.append(_measures(record.get("Quality", {})))
     parts.append(
-        figure_block(f.mask_outline(dwi), "The brain mask on the mean b0; left is left.", dark=True)
+        figure_block(
+            f.mask_outline(before), "The brain mask on the mean b0; left is left.", dark=True
+        )
     )
     parts += [
-        _pair(dwi, pair),
-        _with_t1(dwi, [pair[0], folder / f"{stem}_space-dwi_T1w.nii.gz"]),
+        _pair(before, pair),
+        _with_t1(before, [pair[0], folder / f"{stem}_space-dwi_T1w.nii.gz"]),
         _tissues(dwi, folder / derivative(stem, "dseg")),
     ]
     return "".join(parts)
