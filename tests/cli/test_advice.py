@@ -54,9 +54,8 @@ def test_a_scan_s_options_are_the_same_everywhere(name):
 
 def test_options_named_in_messages_exist():
     """In every string of the package outside the command line itself."""
-    known = {
-        o for name, c in COMMANDS.items() if not hasattr(c, "commands") for o in options_of(name)
-    }
+    every = [x for c in COMMANDS.values() for x in (c, *getattr(c, "commands", {}).values())]
+    known = {o for c in every for p in c.params for o in (*p.opts, *p.secondary_opts)}
     known |= {"--help", "--debug"}
     unknown = []
     for path in Path(fornix.__file__).parent.rglob("*.py"):
