@@ -54,8 +54,10 @@ def test_a_scan_s_options_are_the_same_everywhere(name):
 
 def test_options_named_in_messages_exist():
     """In every string of the package outside the command line itself."""
-    every = [x for c in COMMANDS.values() for x in (c, *getattr(c, "commands", {}).values())]
-    known = {o for c in every for p in c.params for o in (*p.opts, *p.secondary_opts)}
+    single = [
+        c for group in COMMANDS.values() for c in getattr(group, "commands", {"": group}).values()
+    ]
+    known = {o for c in single for p in c.params for o in (*p.opts, *p.secondary_opts)}
     known |= {"--help", "--debug"}
     unknown = []
     for path in Path(fornix.__file__).parent.rglob("*.py"):

@@ -19,7 +19,7 @@ from fornix.report.comparison_page import table_html, write_simple_page
 _MARK = "#c2603a"
 #: Maps that are drawn, at most.
 _DRAWN = 8
-#: Largest effect of a site, in percent, that is called small; share of columns that chance gives.
+#: Share of columns at which chance alone lets sites differ.
 _CHANCE = 0.05
 
 

@@ -236,7 +236,7 @@ def _check(
         alone = [n for n, c in zip(names, counts) if c < 2]
         raise FornixError(
             f"site {alone[0]} has one scan: what is the site's and what the person's cannot be told; leave "
-            "it out of the fit; fornix harmonize scan brings single scans nearer to others"
+            "it out"
         )
     whole = np.column_stack([np.eye(len(names))[index], design])
     if len(whole) <= whole.shape[1]:

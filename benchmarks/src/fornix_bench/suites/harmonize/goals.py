@@ -64,4 +64,6 @@ def goals(folder: Path) -> list[Row]:
         "left at a new site of 10 over the full fit, default (asked: 1.15)": left("sites"),
         "shift taken out at a new site of 10 over the full fit, default": taken,
     }  # fmt: skip
-    return [{"what": what, **{m: make(m) for m in MAPS}} for what, make in told.items()]
+    tables = (cohort, power, none, new)
+    shared = [m for m in MAPS if all(m in {r["map"] for r in t} for t in tables)]
+    return [{"what": what, **{m: make(m) for m in shared}} for what, make in told.items()]

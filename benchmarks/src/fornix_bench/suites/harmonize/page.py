@@ -68,7 +68,9 @@ sites.""",
 
 Repeated (siemens), or with slices tilted by 20 degrees (canon, toshiba), as if first and second scans
 were of two sites: shifts told by the two other heads (`--travelling fit`). Root mean square difference
-of tract means, learned maps. Three heads are few.""",
+of tract means, learned maps. Where a tilted and a repeated pair teach, they agree on no shift beyond
+chance and the third is left alone. Two tilted pairs teach one that the repeated pair has not, and it
+comes further apart: what is called a site has to be one. Three heads are few.""",
     "subsets": """## Parts of a real scan
 
 A multi-shell crop cut into protocols of two shells each (700 and 1200, 1200 and 2800, 700 and 2800
