@@ -32,8 +32,8 @@ _TEXT = {
     ),
     "second": (
         "The second simulator",
-        "The head of `trxscan`, on which nothing was tuned or trained; the same scores, fibres being "
-        "those of the true signals' deconvolution.",
+        "One case (`--quick`) of the head of `trxscan`, on which nothing was tuned or trained; the "
+        "same scores, fibres being those of the true signals' deconvolution.",
         ("measured", "SNR", "method", "b0", "weighted", "contrast", "FA", "FOD", "peaks", "spurious",
          "invented", "90% b0", "90% weighted", "seconds"),
     ),
