@@ -23,15 +23,14 @@ from fornix.testing.properties import six_to_matrix
 from fornix_bench.suites.enhance.space import data
 from fornix_bench.table import Row
 
-#: One scan of each head and protocol, and directions used.
+#: A scan of each vendor and one of several shells, and directions used.
 SCANS = (
-    "philips-achieva_b1000x32", "philips-elition_b1000x16", "siemens-prisma_b2000x20_run-1",
-    "siemens-xa30_b2500x20_dir-PA", "canon-galan_b1500x12_dir-PA", "toshiba-galan_b1500x12",
+    "philips-achieva_b1000x32", "siemens-prisma_b2000x20_run-1", "canon-galan_b1500x12_dir-PA",
     "uih-umr770_b930x16_dir-PA", "multishell_crop",
 )  # fmt: skip
 COUNTS = (6, 12, 20)
 #: Voxels along an edge of the part of a scan that is looked at, and how many of it are scored.
-_EDGE, _SCORED = (44, 44, 14), 600
+_EDGE, _SCORED = (32, 32, 12), 300
 _LAPLACE = 0.006
 Signals = NDArray[np.floating]
 

@@ -32,8 +32,8 @@ _TEXT = {
     ),
     "second": (
         "The second simulator",
-        "The head of `trxscan`, on which nothing was tuned or trained; the same scores, fibres being "
-        "those of the true signals' deconvolution.",
+        "One case (`--quick`) of the head of `trxscan`, on which nothing was tuned or trained; the "
+        "same scores, fibres being those of the true signals' deconvolution.",
         ("measured", "SNR", "method", "b0", "weighted", "contrast", "FA", "FOD", "peaks", "spurious",
          "invented", "90% b0", "90% weighted", "seconds"),
     ),
@@ -59,6 +59,16 @@ _TEXT = {
 }  # fmt: skip
 
 
+#: What the tables of simulated heads say, in words.
+_SHORT = """\
+Goals were errors of at most 0.75 of interpolation and 0.9 of deconvolution. Signals of weighted volumes and
+orientation densities reach them nearly everywhere; FA and the directions of peaks do not: FA is drawn down by
+denoising, and detail of fibres below the measured voxel is lost, for interpolation of scans without noise as
+well. Most of what is gained is noise taken off before deconvolution: against deconvolution of the scan
+denoised alike the errors are about the same, and the network adds 1 to 4%. Intervals of 90% hold 84 to 96%,
+not 88 to 92% everywhere. The spread does not rise over simulated lesions, and neither does the error."""
+
+
 def write(folder: Path, threads: int, seed: int) -> None:
     """Write enhance.md from the sections' tables that are there."""
     blocks = [
@@ -72,7 +82,7 @@ def write(folder: Path, threads: int, seed: int) -> None:
         rows = read_csv(path)
         blocks += [f"## {title}", text]
         if name in ("space", "second"):
-            blocks.append(_ratios(rows))
+            blocks += [_SHORT, _ratios(rows)] if name == "space" else [_ratios(rows)]
         if name == "angle":
             blocks += _angle(rows)
             continue
