@@ -50,8 +50,9 @@ def _dipy(algorithm: str, summary: str, reference: str, angle: float = _ANGLE) -
     )  # fmt: skip
 
 
-#: `learned` has by far the most valid streamlines of docs/benchmarks/tractography.md, but it knows the
-#: bundles of one atlas and keeps few of a real scan's seeds, so that it takes minutes: no default.
+#: `learned` has by far the most valid streamlines of docs/benchmarks/tractography.md, and the most bundles
+#: and the best overlap on an atlas that it never saw (docs/benchmarks/connectome.md). It keeps few of a real
+#: scan's seeds, so that it takes minutes where `probabilistic` takes seconds: no default.
 TRACK_METHODS = MethodTable(
     "track",
     [
