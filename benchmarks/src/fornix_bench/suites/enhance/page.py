@@ -53,8 +53,9 @@ _TEXT = {
     ),
     "next": (
         "The next step",
-        "Orientations in small white voxels by Fornix's voxelwise network and by deconvolution: those"
-        " of the measured voxels, interpolated, and those of the enhanced scan.",
+        "One case (`--quick`), SNR 20. Orientations in small white voxels by Fornix's voxelwise "
+        "network and by deconvolution: those of the measured voxels, "
+        "interpolated, and those of the enhanced scan.",
         ("measured", "orientations", "from", "FOD", "peaks", "spurious", "voxels"),
     ),
 }  # fmt: skip
