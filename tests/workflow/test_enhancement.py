@@ -28,7 +28,9 @@ def test_all_that_follows_is_in_smaller_voxels_and_the_report_shows_both(tmp_pat
     assert "enhance" in read_json(tmp_path / "out" / "sub-1_qc.json")["Steps"]
     page = done.report.read_text()
     assert "Smaller voxels" in page and "as measured" in page
+    assert done.tractogram is not None
     again = run(tmp_path / "sub-1_dwi.nii.gz", tmp_path / "out", options)
+    assert again.tractogram is not None and len(again.tractogram) == len(done.tractogram)
     np.testing.assert_allclose(
         np.asarray(again.dwi.data), np.asarray(done.dwi.data), rtol=1e-5, atol=1e-3
     )

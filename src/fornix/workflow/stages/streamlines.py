@@ -75,7 +75,8 @@ def track_stage(
         return f"{len(tractogram):,} streamlines, mean length {tractogram.lengths().mean():.0f} mm"
 
     # A tck file carries no grid: the mask, which every job has written, is on the scan's.
-    reference = job.out / derivative(job.stem, "mask", desc="brain")
+    on = "brain" if state.measured is None else "enhanced"  # the grid that was tracked on
+    reference = job.out / derivative(job.stem, "mask", desc=on)
     state.tractogram = job.step(
         "track",
         {

@@ -27,7 +27,7 @@ _EDGE = 48
 
 
 def real(quick: bool, seed: int) -> list[Row]:
-    """RMSE against the measured voxels over the b0's median, by method; their own noise is the floor."""
+    """RMSE against the measured voxels over the b0's median, by method."""
     rows: list[Row] = []
     for name, factor in SCANS[:1] if quick else SCANS:
         dwi = _even(estimate_noise(brain_mask(load(data() / "dwi" / name / "dwi.nii.gz"))))
@@ -94,7 +94,6 @@ def _scored(name: str, dwi: DWI, factor: np.ndarray, quick: bool) -> list[Row]:
             {
                 "scan": name, "factor": " x ".join(f"{f:g}" for f in factor), "method": method,
                 "b0": float(np.sqrt((wrong[:, b0] ** 2).mean())), "weighted": weighted, "noise": floor,
-                "excess": float(np.sqrt(max(weighted**2 - floor**2, 0))),
                 **({"seconds": seconds} if method == "Fornix" else {}),
             }
         )  # fmt: skip
