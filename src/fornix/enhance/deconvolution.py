@@ -83,8 +83,10 @@ def edge_weight(x: Image) -> Image:
     """One over the slope's length over all volumes, with the median as a floor; (x, y, z)."""
     square = np.zeros(x.shape[:3], np.float32)
     for axis in range(3):
-        slope = (np.diff(x, axis=axis) ** 2).mean(-1)
-        square += np.pad(slope, [(0, 1) if a == axis else (0, 0) for a in range(3)])
+        slope = (np.diff(x, axis=axis) ** 2).mean(-1) / 2
+        # Half of the slope to either neighbour: which way an axis is stored cannot matter.
+        for side in ((0, 1), (1, 0)):
+            square += np.pad(slope, [side if a == axis else (0, 0) for a in range(3)])
     length = np.sqrt(square)
     floor = float(np.median(length[length > 0])) if (length > 0).any() else 1.0
     return np.asarray(floor / np.sqrt(length**2 + (0.5 * floor) ** 2), np.float32)
@@ -102,12 +104,12 @@ def _penalty(x: Image, weight: Image) -> Image:
     out = np.zeros_like(x)
     for axis in range(3):
         slope = np.diff(x, axis=axis)
-        kept = tuple(slice(0, n) for n in slope.shape[:3])
-        slope *= weight[kept][..., None]
-        low, high = [slice(None)] * 3, [slice(None)] * 3
-        low[axis], high[axis] = slice(0, -1), slice(1, None)
-        out[tuple(low)] -= slope
-        out[tuple(high)] += slope
+        all_low, all_high = [slice(None)] * 3, [slice(None)] * 3
+        all_low[axis], all_high[axis] = slice(0, -1), slice(1, None)
+        low, high = tuple(all_low), tuple(all_high)
+        slope *= ((weight[low] + weight[high]) / 2)[..., None]
+        out[low] -= slope
+        out[high] += slope
     return out
 
 
