@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from numpy.typing import NDArray
 
 from fornix.core.dwi import DWI
-from fornix.core.errors import FornixWarning
 from fornix.preprocess import DENOISE_METHODS, denoise
 
 #: What is left of the noise's variance, at least: more than this no denoising is believed.
@@ -30,9 +27,7 @@ def denoised_with_level(dwi: DWI) -> tuple[NDArray[np.float32], float]:
     level = float(np.median(sigma[inside]))
     if not possible(dwi):
         return np.asarray(dwi.data, np.float32), level
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FornixWarning)
-        made = np.asarray(denoise(dwi, method=METHOD).data, np.float32)
+    made = np.asarray(denoise(dwi, method=METHOD).data, np.float32)
     return made, level * left_of_noise(np.asarray(dwi.data), made, sigma, inside)
 
 

@@ -111,31 +111,27 @@ def _short(sites: pd.DataFrame) -> pd.DataFrame:
 
 
 def _sites(table: pd.DataFrame) -> Figure:
-    maps, names = list(table["map"].unique())[:_DRAWN], list(table["site"].unique())
-    place = {name: -i for i, name in enumerate(names)}
-    made = figure(1.5 + 2.2 * len(maps), 1.2 + 0.28 * len(names))
-    for k, name in enumerate(maps):
-        ax = made.add_subplot(1, len(maps), k + 1)
-        mine = table[table["map"] == name]
-        for word, colour, shift in (("before", _MARK, 0.14), ("after", ACCENT, -0.14)):
-            y = [place[s] + shift for s in mine["site"]]
-            half = (mine[f"{word}_high"] - mine[f"{word}_low"]) / 2
-            ax.errorbar(mine[word], y, xerr=half, fmt="o", ms=3, lw=1, color=colour)
-        _axis(ax, name, names, first=k == 0)
-    return made
+    words = [("before", _MARK, 0.14), ("after", ACCENT, -0.14)]
+    return _intervals(table.rename(columns=lambda c: c.replace("_", " ")), "site", words)
 
 
 def _kept(table: pd.DataFrame) -> Figure:
-    maps, names = list(table["map"].unique())[:_DRAWN], list(table["effect of"].unique())
+    words = [
+        ("measured", _MARK, 0.2), ("site as covariate", "#8a949e", 0.0), ("harmonized", ACCENT, -0.2)
+    ]  # fmt: skip
+    return _intervals(table, "effect of", words)
+
+
+def _intervals(table: pd.DataFrame, rows: str, words: list[tuple[str, str, float]]) -> Figure:
+    """A panel a map: each row's values with their intervals, a colour and a shift for each kind of value."""
+    maps, names = list(table["map"].unique())[:_DRAWN], list(table[rows].unique())
     place = {name: -i for i, name in enumerate(names)}
-    made = figure(2.5 + 2.2 * len(maps), 1.2 + 0.4 * len(names))
+    made = figure(2.0 + 2.2 * len(maps), 1.2 + 0.17 * len(words) * len(names))
     for k, name in enumerate(maps):
         ax = made.add_subplot(1, len(maps), k + 1)
         mine = table[table["map"] == name]
-        for word, colour, shift in (
-            ("measured", _MARK, 0.2), ("site as covariate", "#8a949e", 0.0), ("harmonized", ACCENT, -0.2)
-        ):  # fmt: skip
-            y = [place[s] + shift for s in mine["effect of"]]
+        for word, colour, shift in words:
+            y = [place[row] + shift for row in mine[rows]]
             half = (mine[f"{word} high"] - mine[f"{word} low"]) / 2
             ax.errorbar(mine[word], y, xerr=half, fmt="o", ms=3, lw=1, color=colour)
         _axis(ax, name, names, first=k == 0)
