@@ -51,6 +51,14 @@ def train_command(
         bool,
         typer.Option("--finetune", help="Go on from the weights that ship, not from nothing."),
     ] = False,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch",
+            help="Voxels, patches or scans of a step instead of the recipe's: more on a GPU.",
+            min=1,
+        ),
+    ] = None,
     device: o.Device = "auto",
     devices: Annotated[int, typer.Option("--devices", help="GPUs to use together.", min=1)] = 1,
 ) -> None:
@@ -80,18 +88,25 @@ def train_command(
         return
     if name == tissue.NAME:
         done = tissue.make(
-            work, anatomy, steps, device, devices, out or FOLDER, finetune, tell=_tell
+            work, anatomy, steps, device, devices, out or FOLDER, finetune, batch, tell=_tell
         )
         console.print(f"done: {done}", markup=False)
         return
     if name == enhance.NAME:
         done = enhance.make(
-            work, anatomy, steps, device, out or FOLDER, finetune=finetune, tell=_tell
+            work,
+            anatomy,
+            steps,
+            device,
+            out or FOLDER,
+            finetune=finetune,
+            batch=batch,
+            tell=_tell,
         )
         console.print(f"done: {done}", markup=False)
         return
     made = make(
-        name, work, anatomy, steps, device, devices, out or FOLDER, protocols, finetune,
+        name, work, anatomy, steps, device, devices, out or FOLDER, protocols, finetune, batch,
         tell=_tell,
     )  # fmt: skip
     console.print(f"done: {made}", markup=False)

@@ -6,7 +6,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -80,6 +80,7 @@ def make(
     folder: Path = weights.FOLDER,
     protocols: int = 400,
     finetune: bool = False,
+    batch: int | None = None,
     tell: Callable[[str], None] = print,
 ) -> Path:
     """Train the network of a recipe from nothing (or on from its checkpoint) and save its weights.
@@ -95,6 +96,7 @@ def make(
         protocols: Of the calibration.
         finetune: Begin with the weights of this name in `folder`; parts of the network that they lack
             begin anew.
+        batch: Voxels or patches of a step instead of the recipe's: more on a GPU.
         tell: Is given each line of progress.
 
     Returns:
@@ -103,9 +105,7 @@ def make(
     Raises:
         FornixError: For unknown recipes, missing anatomy and weights that the recipe needs.
     """
-    wanted = recipe(name)
-    if steps is not None:
-        wanted = replace(wanted, steps=steps)
+    wanted = recipe(name).changed(steps, batch)
     if wanted.steps < 1 and not finetune:
         raise FornixError(
             "a network cannot be trained in no steps; 0 steps calibrate it anew, with --finetune"
@@ -146,6 +146,8 @@ def make(
     command = f"fornix train {name}" + (f" --anatomy {source}" if source else "")
     if steps is not None:
         command += f" --steps {steps}"
+    if batch is not None:
+        command += f" --batch {batch}"
     if finetune:
         command += " --finetune"
     _card(path, wanted, trained, command, Path(work) / name / "log.csv", earlier)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fornix.core.errors import FornixError
 from fornix.training.data.voxels import NoiseRange
@@ -43,6 +43,13 @@ class Recipe:
     noise: NoiseRange = field(default_factory=NoiseRange)
     workers: int = 1
     needs: tuple[str, ...] = ()
+
+    def changed(self, steps: int | None = None, batch: int | None = None) -> Recipe:
+        """The recipe with other steps or batches; what a bank shows before it is renewed stays as much."""
+        made = self if steps is None else replace(self, steps=steps)
+        if batch is None:
+            return made
+        return replace(made, batch=batch, renew=max(1, self.renew * self.batch // batch))
 
 
 RECIPES = {

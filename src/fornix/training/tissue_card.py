@@ -66,14 +66,15 @@ def write_tissue_card(
     shown = [*lines[step:-1:step], lines[-1]]
     total = trained.steps + sum(int(r.partition(" ")[0].replace(",", "")) for r in earlier)
     more = f" --steps {made.steps} --finetune" if earlier else ""
+    more += f" --batch {made.batch}" if made.batch > 1 else ""
     table = "\n".join(f"| {s.name} | {s.dice:.3f} | {s.said:.3f} | {s.true:.3f} |" for s in scores)
     blocks = [
         "## Made by",
         f"    fornix train {path.stem} --anatomy ../shared/data/atlas/mni{more}",
         *(f"On from {run}." for run in earlier),
         f"{total:,} steps in all, over the runs listed here.",
-        f"Seed {made.seed}, {trained.steps:,} steps of one scan each, {trained.seconds / 60:.0f} minutes on "
-        f"{trained.device} (one thread trains, one simulates); written {time.strftime('%Y-%m-%d')}.",
+        f"Seed {made.seed}, {trained.steps:,} steps of {made.batch} scans each, "
+        f"{trained.seconds / 60:.0f} minutes on {trained.device}; written {time.strftime('%Y-%m-%d')}.",
         *([HISTORY] if earlier else []),
         "## Data",
         DATA,

@@ -9,6 +9,10 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Generic, TypeVar
 
+import torch
+
+from fornix.core.compute import available_threads
+
 T = TypeVar("T")
 
 
@@ -56,12 +60,15 @@ class Farm(Generic[T]):
         self._seed += 1
 
 
+def simulators(device: torch.device) -> int:
+    """Processes that simulate ahead, none beside a CPU that trains."""
+    return 0 if device.type == "cpu" else max(1, available_threads() - 4)
+
+
 def _packed(make: Callable[[int], T], seed: int) -> bytes:
     """As bytes: tensors that travel as such need shared memory, which is scarce in containers."""
     return pickle.dumps(make(seed), protocol=pickle.HIGHEST_PROTOCOL)
 
 
 def _one_thread() -> None:
-    import torch
-
     torch.set_num_threads(1)

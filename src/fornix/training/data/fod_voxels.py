@@ -59,7 +59,7 @@ class FodVoxels:
         return len(self.fod)
 
     def __getitem__(self, index: torch.Tensor) -> FodVoxels:
-        here = index.cpu()
+        here = index.to(self.fod.device)
         return FodVoxels(self.tissue[here], self.fod[here], self.share[here], self.divided[here])
 
 

@@ -128,7 +128,7 @@ class PatchStream:
         rng = self._rng
         which = int(rng.integers(len(self._heads)))
         head = self._heads[which]
-        index = _crops(head.index, self.edge, count, rng)
+        index = crops(head.index, self.edge, count, rng)
         place = (index >= 0).nonzero()
         voxels = head.voxels[index[index >= 0]]
         voxels = self._with_blobs(voxels, self._unusual[which], place, rng)
@@ -175,7 +175,7 @@ def head_lot(folder: str | Path | None, shift: SubjectShift, seed: int) -> Lot:
     return random_subject(source_anatomy(folder, 0), seed, shift), prior_voxels(2000, seed + 77)
 
 
-def _crops(index: torch.Tensor, edge: int, count: int, rng: np.random.Generator) -> torch.Tensor:
+def crops(index: torch.Tensor, edge: int, count: int, rng: np.random.Generator) -> torch.Tensor:
     """(count, edge, edge, edge) of an index around random voxels of the brain; -1 outside."""
     inside = (index >= 0).nonzero()
     centres = inside[torch.as_tensor(rng.integers(len(inside), size=count), device=index.device)]

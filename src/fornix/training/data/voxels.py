@@ -338,12 +338,12 @@ def voxel_lot(folder: str | Path | None, count: int, shift: SubjectShift, seed: 
     return prior_voxels(half, seed), anatomical_voxels(source, half, seed, shift)
 
 
-def protocol_lot(seed: int, count: int = 16) -> list[Gradients]:
-    """Some training protocols; what a process makes ahead."""
+def protocol_lot(seed: int, count: int = 16, few: float = 0.0, times: int = 1) -> list[Gradients]:
+    """Some training protocols, each so many times; what a process makes ahead."""
     rng = np.random.default_rng([seed, 508])
-    made = [training_protocol(rng) for _ in range(count)]
+    made = [training_protocol(rng, few) for _ in range(count)]
     # Anew: what was found out about them does not travel.
-    return [Gradients(m.bvals, m.directions) for m in made]
+    return [Gradients(m.bvals, m.directions) for m in made for _ in range(times)]
 
 
 def observed(

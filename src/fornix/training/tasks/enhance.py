@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +93,7 @@ def make(
     voxel_size: float = FINE,
     pieces: int = _HELD_OUT_PIECES,
     finetune: bool = False,
+    batch: int | None = None,
     tell: Callable[[str], None] = print,
 ) -> Path:
     """Train the enhancement network from nothing (or on from its checkpoint), calibrate, and save it.
@@ -107,12 +108,13 @@ def make(
         voxel_size: Of the heads, mm.
         pieces: Of held-out heads, for the calibration.
         finetune: Begin with the weights in `folder`, as far as they fit.
+        batch: Pieces of a step instead of the recipe's.
         tell: Is given each line of progress.
 
     Returns:
         The path of the weights; a card stands beside it.
     """
-    wanted = recipe(NAME) if steps is None else replace(recipe(NAME), steps=steps)
+    wanted = recipe(NAME).changed(steps, batch)
     where = Path(work) / NAME
     made = _heads(where / "heads", anatomy, range(1, heads + 1), voxel_size, tell)
     held = _heads(where / "heads", anatomy, _HELD_OUT_SEEDS[: max(1, heads // 2)], voxel_size, tell)

@@ -11,7 +11,14 @@ from torch import nn
 from fornix.nets.encoding import EncodedVoxels
 from fornix.nets.features import FIT_SCALE, Features, extract, size, view_size
 from fornix.nets.fod_net import SPATIAL_VIEWS, FodNet, FodPrediction
-from fornix.nets.neighbour_attention import REACH, Average, NeighbourAttention, averages
+from fornix.nets.neighbour_attention import (
+    REACH,
+    Average,
+    NeighbourAttention,
+    averages,
+    neighbourhood,
+)
+from fornix.training.data.farm import simulators
 from fornix.training.data.fod_patches import FodPatches, FodPatchStream
 from fornix.training.data.fod_voxels import FodVoxels
 from fornix.training.recipes import Recipe
@@ -47,9 +54,11 @@ class FodSpatialTask:
     def stream(self, seed: int, device: torch.device) -> FodPatchStream:
         self.context.to(device)
         return FodPatchStream(
-            self.anatomy, self.recipe.bank, seed=seed, noise=self.recipe.noise, device="cpu"
-        )
+            self.anatomy, self.recipe.bank, seed=seed, noise=self.recipe.noise, device=device,
+            workers=simulators(device),
+        )  # fmt: skip
 
+    @torch.no_grad()
     def prepare(self, stream: FodPatchStream) -> tuple[Chosen, Features]:
         made = stream.batch(self.recipe.batch)
         inner = ((made.place[:, 1:] > 0) & (made.place[:, 1:] < made.edge - 1)).all(1)
@@ -85,6 +94,12 @@ def with_context(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def _averaged(made: FodPatches, context: NeighbourAttention) -> Average:
     """Every voxel of the patches averaged with its like."""
+    if made.encoder.device.type != "cpu":
+        count, variance = int(made.place[-1, 0]) + 1, made.encoder.qspace.variance
+        grid = (made.edge,) * 3
+        near = neighbourhood(made.seen, variance, made.place, count, grid, made.size)
+        average: Average = context(near)[0][tuple(made.place.T)]
+        return average
     # Patches side by side in one grid, too far apart to be neighbours.
     place = made.place[:, 1:].clone()
     place[:, 0] += made.place[:, 0] * (made.edge + REACH)

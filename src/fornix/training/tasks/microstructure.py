@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from fornix.core.compute import available_threads
 from fornix.nets.encoding import EncodedVoxels
 from fornix.nets.features import (
     FIT_SCALE,
@@ -23,6 +22,7 @@ from fornix.nets.features import (
 from fornix.nets.fod_net import FodNet
 from fornix.nets.microstructure_net import MicrostructureNet
 from fornix.nets.neighbour_attention import REACH, NeighbourAttention, averages
+from fornix.training.data.farm import simulators
 from fornix.training.data.patches import PatchBatch, PatchStream
 from fornix.training.data.tissue import CALIBRATION_SHIFT
 from fornix.training.data.voxels import Batch, VoxelStream
@@ -260,8 +260,3 @@ def task_of(
 def workers_for(recipe: Recipe, device: torch.device) -> int:
     """Threads that prepare batches: the recipe's beside a CPU; a GPU's are launched by one."""
     return recipe.workers if device.type == "cpu" else 1
-
-
-def simulators(device: torch.device) -> int:
-    """Processes that simulate heads and protocols ahead, none beside a CPU that trains."""
-    return 0 if device.type == "cpu" else max(1, available_threads() - 4)

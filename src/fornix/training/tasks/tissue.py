@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -15,17 +15,15 @@ from fornix.core.errors import FornixError
 from fornix.core.version import __version__
 from fornix.nets import weights
 from fornix.nets.tissue_net import CLASSES, TissueNet
-from fornix.training.data.head_images import HeadSample, random_scan
-from fornix.training.data.head_shapes import HeadLabels, random_head
-from fornix.training.data.head_template import HeadTemplate, head_template
+from fornix.training.data.farm import simulators
+from fornix.training.data.head_images import HeadSample
+from fornix.training.data.head_stream import HeadStream
 from fornix.training.recipes import Recipe, recipe
 from fornix.training.tasks.microstructure import Parts
 from fornix.training.tissue_card import Score, write_tissue_card
 from fornix.training.trainer import train
 
 NAME = "tissue"
-#: Boxes of voxels that the network learns from: a part of the brain, the brain, or the head; and shares.
-_BOXES, _SHARES = ((48, 64, 48), (64, 80, 64), (80, 96, 80)), (0.1, 0.65, 0.25)
 _LEFT = len(CLASSES)
 #: Scans of heads never trained on, from which the card's figures are.
 _HELD_OUT, _HELD_OUT_SEED = 24, 900_000
@@ -33,46 +31,23 @@ _HELD_OUT, _HELD_OUT_SEED = 24, 900_000
 
 @dataclass(frozen=True, eq=False)
 class HeadBatch:
-    """One scan, as the trainer counts it.
+    """Some scans, as the trainer counts them.
 
     Attributes:
-        sample: The scan and its truth.
+        samples: The scans and their truth, of any sizes.
     """
 
-    sample: HeadSample
+    samples: tuple[HeadSample, ...]
 
     @property
     def batch(self) -> HeadBatch:
-        """Itself: a batch is one scan."""
+        """Itself."""
         return self
 
     @property
-    def voxels(self) -> torch.Tensor:
-        """(voxels,) of the scan."""
-        return self.sample.left.reshape(-1)
-
-
-class HeadStream:
-    """Endless scans of a bank of heads, which are renewed one by one."""
-
-    def __init__(self, template: HeadTemplate, bank: int, seed: int, device: torch.device) -> None:
-        self._template, self._bank, self._device = template, bank, device
-        self._draw = torch.Generator().manual_seed(seed)
-        self._heads: list[HeadLabels] = []
-
-    def renew(self) -> None:
-        """Another head in place of the oldest."""
-        made = random_head(self._template, self._draw)
-        self._heads = [*self._heads[-(self._bank - 1) :], made] if self._bank > 1 else [made]
-
-    def sample(self) -> HeadSample:
-        """The next scan."""
-        if len(self._heads) < self._bank:
-            self.renew()
-        chosen = int(torch.randint(len(self._heads), (1,), generator=self._draw))
-        box = int(torch.multinomial(torch.tensor(_SHARES), 1, generator=self._draw))
-        made = random_scan(self._heads[chosen], self._draw, _BOXES[box])
-        return HeadSample(*(getattr(made, n).to(self._device) for n in ("seen", "target", "left")))
+    def voxels(self) -> range:
+        """The voxels of all scans, as something that has their number."""
+        return range(sum(s.left.numel() for s in self.samples))
 
 
 class TissueTask:
@@ -81,22 +56,25 @@ class TissueTask:
     def __init__(self, recipe: Recipe, anatomy: Path | None) -> None:
         if anatomy is None:
             raise FornixError("the tissue network needs --anatomy, the folder of the MNI atlas")
-        self.recipe, self.template = recipe, head_template(anatomy)
+        self.recipe, self.anatomy = recipe, anatomy
 
     def model(self) -> nn.Module:
         return TissueNet(self.recipe.width, self.recipe.depth)
 
     def stream(self, seed: int, device: torch.device) -> HeadStream:
-        return HeadStream(self.template, self.recipe.bank, seed, device)
+        return HeadStream(self.anatomy, self.recipe.bank, seed, device, simulators(device))
 
     def prepare(self, stream: HeadStream) -> HeadBatch:
-        return HeadBatch(stream.sample())
+        return HeadBatch(tuple(stream.sample() for _ in range(self.recipe.batch)))
 
     def loss(self, model: nn.Module, made: HeadBatch) -> tuple[torch.Tensor, Parts]:
-        seen, target, left = made.sample.seen, made.sample.target, made.sample.left
-        with torch.autocast(seen.device.type, torch.bfloat16):
-            odds = model(seen[None])[0]
-        return segmentation_loss(odds.float(), target, left)
+        found = []
+        for sample in made.samples:
+            with torch.autocast(sample.seen.device.type, torch.bfloat16):
+                odds = model(sample.seen[None])[0]
+            found.append(segmentation_loss(odds.float(), sample.target, sample.left))
+        total = torch.stack([f[0] for f in found]).mean()
+        return total, {k: sum(f[1][k] for f in found) / len(found) for k in found[0][1]}
 
 
 def segmentation_loss(
@@ -136,6 +114,7 @@ def make(
     devices: int = 1,
     folder: Path = weights.FOLDER,
     finetune: bool = False,
+    batch: int | None = None,
     tell: Callable[[str], None] = print,
 ) -> Path:
     """Train the tissue network from nothing (or on from its checkpoint) and save its weights.
@@ -148,12 +127,13 @@ def make(
         devices: GPUs to use together.
         folder: Of the weights.
         finetune: Begin with the weights in `folder`.
+        batch: Scans of a step instead of the recipe's: more on a GPU.
         tell: Is given each line of progress.
 
     Returns:
         The path of the weights; a card stands beside it.
     """
-    wanted = recipe(NAME) if steps is None else replace(recipe(NAME), steps=steps)
+    wanted = recipe(NAME).changed(steps, batch)
     task = TissueTask(wanted, None if anatomy is None else Path(anatomy))
     before = weights.load(NAME, folder) if finetune else None
     begin = None if before is None else {k: v.float() for k, v in before.groups["net"].items()}
@@ -179,7 +159,7 @@ def held_out_scores(
     model: nn.Module, task: TissueTask, device: torch.device, count: int = _HELD_OUT
 ) -> list[Score]:
     """Dice of each class, and how often what was said with some probability was true, on new heads."""
-    stream = HeadStream(task.template, 2, _HELD_OUT_SEED, device)
+    stream = HeadStream(task.anatomy, 2, _HELD_OUT_SEED, device)
     both, either = torch.zeros(len(CLASSES)), torch.zeros(len(CLASSES))
     said, true, count_of = (torch.zeros(len(CLASSES)) for _ in range(3))
     model = model.to(device).eval()
