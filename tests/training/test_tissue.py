@@ -15,7 +15,7 @@ from fornix.training.data.head_images import MULTIPLE, random_scan
 from fornix.training.data.head_shapes import GRID, INSIDE, PARTS, random_head
 from fornix.training.data.head_template import HeadTemplate, head_template
 from fornix.training.recipes import RECIPES
-from fornix.training.tasks.tissue import TissueTask, segmentation_loss
+from fornix.training.tasks.tissue import TissueTask, mixed, segmentation_loss
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -113,3 +113,10 @@ def test_classes_and_answers_agree():
     with torch.no_grad():
         out = TissueNet(width=4, depth=2)(torch.zeros(1, 5, 4, 4, 4))
     assert out.shape == (1, len(CLASSES) + 1, 4, 4, 4)
+
+
+def test_a_share_of_the_weights_begun_with_is_kept():
+    before, after = {"a": torch.zeros(3)}, {"a": torch.full((3,), 2.0)}
+    assert torch.equal(mixed(before, after, 0)["a"], after["a"])
+    assert torch.equal(mixed(before, after, 1)["a"], before["a"])
+    assert torch.allclose(mixed(before, after, 0.25)["a"], torch.full((3,), 1.5))

@@ -59,6 +59,15 @@ def train_command(
             min=1,
         ),
     ] = None,
+    keep: Annotated[
+        float,
+        typer.Option(
+            "--keep",
+            help="tissue with --finetune: share of the weights begun with in those that are saved.",
+            min=0,
+            max=1,
+        ),
+    ] = 0.0,
     device: o.Device = "auto",
     devices: Annotated[int, typer.Option("--devices", help="GPUs to use together.", min=1)] = 1,
 ) -> None:
@@ -76,6 +85,8 @@ def train_command(
     from fornix.training.build import make
     from fornix.training.tasks import enhance, tissue
 
+    if keep and not (name == tissue.NAME and finetune):
+        raise FornixError("--keep goes with fornix train tissue --finetune; leave it out")
     if name in tracts.RECIPES:
         done = tracts.make(name, anatomy, steps, work, out or FOLDER, tell=_tell)
         console.print(f"done: {done}", markup=False)
@@ -88,7 +99,7 @@ def train_command(
         return
     if name == tissue.NAME:
         done = tissue.make(
-            work, anatomy, steps, device, devices, out or FOLDER, finetune, batch, tell=_tell
+            work, anatomy, steps, device, devices, out or FOLDER, finetune, batch, keep, tell=_tell
         )
         console.print(f"done: {done}", markup=False)
         return

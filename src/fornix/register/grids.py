@@ -111,8 +111,17 @@ def _weights(count: int, sigma: float) -> NDArray[np.float64]:
     return matrix
 
 
-def resampled(images: torch.Tensor, source: Lattice, target: Lattice) -> torch.Tensor:
-    """Images (C, X, Y, Z) of one lattice on another, blurred first where that is coarser: (C, …)."""
+def resampled(
+    images: torch.Tensor, source: Lattice, target: Lattice, width: float = 0.5
+) -> torch.Tensor:
+    """Images (C, X, Y, Z) of one lattice on another, blurred first where that is coarser: (C, …).
+
+    Args:
+        images: Of the source.
+        source: The lattice they are on.
+        target: The one where they are wanted.
+        width: Of the blur, standard deviation over the target's spacing.
+    """
     ratio = target.spacing.mean() / source.spacing
-    sigma = 0.5 * np.sqrt(np.maximum(ratio**2 - 1, 0))
+    sigma = width * np.sqrt(np.maximum(ratio**2 - 1, 0))
     return sample(blurred(images, sigma), source, target.points())

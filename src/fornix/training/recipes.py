@@ -81,7 +81,7 @@ RECIPES = {
         ),
         Recipe(
             "tissue", "tissue", "brain, six tissues and the side of the head, from a whole scan",
-            width=16, depth=5, steps=13_550, batch=1, bank=8, renew=12, rate=2e-3,
+            width=16, depth=5, steps=14_548, batch=1, bank=8, renew=12, rate=2e-3,
         ),
         Recipe(
             "enhance", "enhance", "small voxels mixed from larger measured ones, any factor from 1.25 to 3",

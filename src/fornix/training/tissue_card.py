@@ -30,7 +30,8 @@ boxes larger and the side's weight 0.3 instead of 0.1 (from step 594 on)."""
 
 LIMITS = """\
 * All training heads are deformed from one average of adult heads: infants, large resections and animals are
-  unlike them. It is told only where an image looks like no head at all: heads upside down are not told.
+  unlike them. It is told where an image looks like no head at all, and where the header turns the
+  head by more than 45 degrees (`fornix.register.upright`).
 * On real scans parts of the scalp count as fluid or grey matter: maps are kept inside of the brain mask.
 * It sees the head at 2.5 mm: folds thinner than that are shares of a voxel.
 * Hippocampus and amygdala count as cortical grey matter, the brainstem ends at the foramen magnum, and water
@@ -58,15 +59,26 @@ class Score:
 
 def write_tissue_card(
     path: Path, made: Recipe, trained: Trained, earlier: Sequence[str], log: Path,
-    scores: Sequence[Score],
+    scores: Sequence[Score], keep: float = 0.0,
 ) -> None:  # fmt: skip
-    """Write the card beside the weights at `path`; earlier: runs that these went on from."""
+    """Write the card beside the weights at `path`.
+
+    Args:
+        path: Of the weights.
+        made: Their recipe.
+        trained: The last run.
+        earlier: Runs that it went on from.
+        log: Of the last run.
+        scores: On heads never trained on.
+        keep: Share of the weights before the last run.
+    """
     lines = log.read_text().splitlines()
     step = max(1, (len(lines) - 1) // 8)
     shown = [*lines[step:-1:step], lines[-1]]
     total = trained.steps + sum(int(r.partition(" ")[0].replace(",", "")) for r in earlier)
     more = f" --steps {made.steps} --finetune" if earlier else ""
     more += f" --batch {made.batch}" if made.batch > 1 else ""
+    more += f" --keep {keep:g}" if keep else ""
     table = "\n".join(f"| {s.name} | {s.dice:.3f} | {s.said:.3f} | {s.true:.3f} |" for s in scores)
     blocks = [
         "## Made by",
@@ -75,6 +87,13 @@ def write_tissue_card(
         f"{total:,} steps in all, over the runs listed here.",
         f"Seed {made.seed}, {trained.steps:,} steps of {made.batch} scans each, "
         f"{trained.seconds / 60:.0f} minutes on {trained.device}; written {time.strftime('%Y-%m-%d')}.",
+        *(
+            [
+                f"Saved is {1 - keep:.0%} of what this run ended with and {keep:.0%} of what it began with."
+            ]
+            if keep
+            else []
+        ),
         *([HISTORY] if earlier else []),
         "## Data",
         DATA,

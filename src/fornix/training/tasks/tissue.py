@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -115,6 +115,7 @@ def make(
     folder: Path = weights.FOLDER,
     finetune: bool = False,
     batch: int | None = None,
+    keep: float = 0.0,
     tell: Callable[[str], None] = print,
 ) -> Path:
     """Train the tissue network from nothing (or on from its checkpoint) and save its weights.
@@ -128,6 +129,7 @@ def make(
         folder: Of the weights.
         finetune: Begin with the weights in `folder`.
         batch: Scans of a step instead of the recipe's: more on a GPU.
+        keep: Share of the weights begun with in those that are saved, see `mixed`.
         tell: Is given each line of progress.
 
     Returns:
@@ -138,6 +140,8 @@ def make(
     before = weights.load(NAME, folder) if finetune else None
     begin = None if before is None else {k: v.float() for k, v in before.groups["net"].items()}
     trained = train(wanted, task, Path(work) / NAME, device, devices, tell, begin=begin)
+    if begin is not None and keep:
+        trained.model.load_state_dict(mixed(begin, trained.model.state_dict(), keep))
     # Half precision is far finer than what the network can tell, and half the size.
     net = {k: v.half() for k, v in trained.model.state_dict().items()}
     earlier = [] if before is None else [*before.about.get("earlier", []), run_of(before)]
@@ -146,8 +150,25 @@ def make(
     }  # fmt: skip
     path = weights.save(NAME, {"net": net}, about, folder)
     scores = held_out_scores(trained.model, task, pick_device(device))
-    write_tissue_card(path, wanted, trained, earlier, Path(work) / NAME / "log.csv", scores)
+    write_tissue_card(path, wanted, trained, earlier, Path(work) / NAME / "log.csv", scores, keep)
     return path
+
+
+def mixed(
+    before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor], keep: float
+) -> dict[str, torch.Tensor]:
+    """Weights between those before and after a run: what was learned, with less of what only fits the run.
+
+    On data unlike the training the mean of both does better than either (Wortsman et al., CVPR 2022).
+
+    Args:
+        before: By name.
+        after: By the same names.
+        keep: Share of the former, 0 to 1.
+    """
+    return {
+        k: torch.lerp(after[k].float(), before[k].float().to(after[k].device), keep) for k in after
+    }
 
 
 def run_of(made: weights.Weights) -> str:
