@@ -141,7 +141,8 @@ def _refined(
     free = torch.zeros(count, requires_grad=True)
 
     def matrix() -> torch.Tensor:
-        return pose_matrix(free, middle) @ start
+        # In the fixed head's world, so that no header of the moving one changes what is sought.
+        return start @ pose_matrix(free, middle)
 
     def loss() -> torch.Tensor:
         m = matrix()

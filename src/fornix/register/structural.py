@@ -144,7 +144,6 @@ def _looked(
     there = resampled(images, head.lattice, lattice)
     near = near_brain(head, lattice, margin)
     points = lattice.points()[near]
-    points = lattice.points()[near]
     columns = torch.cat([torch.ones(1, len(points)), there[:, near]]).T.double()
     basis, size, _ = torch.linalg.svd(columns, full_matrices=False)
     basis = basis[:, size > 1e-3 * size[0]].float()
@@ -177,7 +176,7 @@ def _sought(
     free = torch.zeros(6, requires_grad=True)
 
     def matrix() -> torch.Tensor:
-        return pose_matrix(free, centre) @ first
+        return first @ pose_matrix(free, centre)
 
     def loss() -> torch.Tensor:
         value, seen = looked.read(matrix())
