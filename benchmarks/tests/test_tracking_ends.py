@@ -10,8 +10,7 @@ import pytest
 from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
 from fornix.core.gradients import Gradients
-from fornix.nets.tissue_net import CLASSES
-from fornix.nets.tissue_segmentation import TissueSegmentation
+from fornix.nets.tissue_classes import CLASSES, TissueSegmentation
 from fornix_bench.suites.tractography import ends
 
 

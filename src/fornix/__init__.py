@@ -12,9 +12,9 @@ are imported when first used, so that `import fornix` takes no time.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from fornix.core.public import on_first_use
 from fornix.core.version import __version__
 
 _PUBLIC = {
@@ -191,11 +191,4 @@ if TYPE_CHECKING:
     from fornix.workflow.scan_facts import ScanFacts, describe
 
 
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"fornix has no {name!r}; public names: {', '.join(__all__)}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = on_first_use("fornix", _PUBLIC, "__version__")

@@ -12,8 +12,8 @@ from fornix.core.errors import FornixWarning
 from fornix.estimators.mask import brain_mask
 from fornix.nets import weights
 from fornix.nets.network_mask import network_mask
-from fornix.nets.tissue_net import CLASSES
-from fornix.nets.tissue_segmentation import NAME, TissueSegmentation
+from fornix.nets.tissue_classes import CLASSES, TissueSegmentation
+from fornix.nets.tissue_segmentation import NAME
 from fornix.physics import Phantom, simulate
 from fornix.preprocess.mask import shells
 

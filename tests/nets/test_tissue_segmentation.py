@@ -13,7 +13,8 @@ from fornix.core.dwi import DWI
 from fornix.core.gradients import Gradients
 from fornix.nets import weights
 from fornix.nets.tissue_channels import channels, scan_maps
-from fornix.nets.tissue_net import CLASSES, TissueNet
+from fornix.nets.tissue_classes import CLASSES
+from fornix.nets.tissue_net import TissueNet
 from fornix.nets.tissue_segmentation import NAME, _from_step, _mask, _to_step, segment
 from fornix.physics import simulate
 

@@ -12,8 +12,7 @@ from fornix.core.dwi import DWI
 from fornix.core.errors import FornixWarning
 from fornix.core.maps import Maps
 from fornix.estimators.microstructure import microstructure
-from fornix.nets.tissue_net import CLASSES
-from fornix.nets.tissue_segmentation import TissueSegmentation
+from fornix.nets.tissue_classes import CLASSES, TissueSegmentation
 from fornix.physics import Phantom
 from fornix.tractography import scan_tissue as module
 from fornix.tractography.scan_tissue import scan_tissue

@@ -10,7 +10,8 @@ import torch
 from scipy import ndimage
 
 from fornix.core.errors import FornixError
-from fornix.nets.tissue_net import CLASSES, TissueNet
+from fornix.nets.tissue_classes import CLASSES
+from fornix.nets.tissue_net import TissueNet
 from fornix.training.data.head_images import MULTIPLE, random_scan
 from fornix.training.data.head_shapes import GRID, INSIDE, PARTS, random_head
 from fornix.training.data.head_template import HeadTemplate, head_template

@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+from threadpoolctl import threadpool_limits
+
 from fornix.core.errors import FornixError
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ R = TypeVar("R")
 
 @contextmanager
 def use_threads(threads: int | None) -> Iterator[int]:
-    """Run the body with this many threads in torch and numba; restore both afterwards.
+    """Run the body with this many threads in torch, numba and numpy's BLAS; restore all afterwards.
 
     `None` leaves the settings as they are. Yields the number of threads in use. torch takes a second to
     load, so it is not loaded here: see `settle_threads`.
@@ -47,7 +49,8 @@ def use_threads(threads: int | None) -> Iterator[int]:
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     _asked = threads
     try:
-        yield threads
+        with threadpool_limits(threads, "blas"):
+            yield threads
     finally:
         _asked = asked_before
         before = before or asked_before or _torch_default
@@ -76,8 +79,9 @@ def settle_threads(loads: Callable[[], R]) -> R:
 def in_parallel(work: Callable[[T], R], items: Sequence[T], compiled: bool = True) -> Iterator[R]:
     """work(item) of each item, in order, on as many threads at once as torch may use now.
 
-    Each thread runs torch and numba alone: many small operations one after another gain little from
-    two cores each, and the results are those of one thread, however many there are.
+    Each thread runs torch, numba and BLAS alone: many small operations one after another gain little from
+    two cores each, and the results are those of one thread, however many there are. BLAS's own threads
+    would also keep the cores busy with waiting after every product.
 
     Args:
         work: Function of one item.
@@ -91,7 +95,10 @@ def in_parallel(work: Callable[[T], R], items: Sequence[T], compiled: bool = Tru
         yield from map(work, items)
         return
     try:
-        with ThreadPoolExecutor(min(threads, len(items)), initializer=_alone) as pool:
+        with (
+            threadpool_limits(1, "blas"),
+            ThreadPoolExecutor(min(threads, len(items)), initializer=_alone) as pool,
+        ):
             yield from pool.map(work, items)
     finally:
         torch.set_num_threads(threads)  # MKL's number is one for all threads

@@ -149,7 +149,9 @@ class DWI:
         values = np.asarray(values, dtype=np.float32)
         if self.mask is None:
             return values.reshape(*self.grid, *values.shape[1:])
-        out = np.full((*self.grid, *values.shape[1:]), fill, dtype=np.float32)
+        out = np.zeros((*self.grid, *values.shape[1:]), dtype=np.float32)
+        if fill:
+            out[:] = fill
         out[self.mask] = values
         return out
 

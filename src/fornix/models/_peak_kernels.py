@@ -13,54 +13,66 @@ from fornix.numerics.batched import LANES, product
 #: Local maxima looked at in one function; more are noise. The largest are kept.
 _MOST = 16
 _STEPS = 12
+#: A step of Newton's shorter than this (radians) is the last: what is left is of the order of its square.
+_LAST = 1e-4
+#: Share of a peak that the highest axis beside it shows: nearly always, and at least.
+_SHOWN, _LEAST = 0.9, 0.75
 
 
 @compiled_parallel
 def search(
     coefficients: np.ndarray,
-    monomials: np.ndarray,
+    change: np.ndarray,
     basis: np.ndarray,
     axes: np.ndarray,
     neighbours: np.ndarray,
-    exponents: np.ndarray,
     degree: int,
     relative: float,
     absolute: float,
     limit: float,
     out: np.ndarray,
 ) -> None:
-    """Fills out (voxels, count, 5): direction, amplitude and dispersion in degrees."""
+    """Fills out (voxels, count, 5): direction, amplitude and dispersion in degrees.
+
+    change: (n, n) from harmonics to monomials. neighbours: (axes, 8). Voxels with coefficients that are
+    not finite are left alone.
+    """
     voxels, n = coefficients.shape
     for task in prange((voxels + LANES - 1) // LANES):
-        x = np.zeros((n, LANES), coefficients.dtype)
-        height = np.empty((len(basis), LANES), coefficients.dtype)
+        x, exact = np.zeros((n, LANES), basis.dtype), np.zeros((n, LANES))
+        height, monomials = np.empty((len(basis), LANES), basis.dtype), np.empty((n, LANES))
         first = task * LANES
         used = min(LANES, voxels - first)
         for v in range(used):
+            finite = True
             for i in range(n):
-                x[i, v] = coefficients[first + v, i]
+                finite = finite and math.isfinite(coefficients[first + v, i])
+            for i in range(n):
+                exact[i, v] = coefficients[first + v, i] if finite else 0.0
+                x[i, v] = exact[i, v]
         product(basis, x, height)
-        line = np.empty(len(basis))
-        tops, powers = np.empty((_MOST, 5)), _powers(degree)
+        product(change, exact, monomials)
+        floor, tops = np.empty(LANES, basis.dtype), np.empty((LANES, _MOST, 5))
+        _floors(height, relative, absolute, floor)
+        counts = _candidates(height, neighbours, floor, axes, tops)
+        room, powers, polynomial = np.empty((_MOST, 5)), _powers(degree), np.empty(n)
         for v in range(used):
-            highest = 0.0
-            for i in range(len(basis)):
-                line[i] = height[i, v]
-                highest = max(highest, line[i])
-            # A peak between the axes is higher than on them: a tenth covers it.
-            floor = max(0.9 * max(relative * highest, absolute), 1e-12)
-            if highest < floor:
-                continue
-            count = _candidates(line, neighbours, floor, axes, tops)
-            for c in range(count):
-                _climb(monomials[first + v], exponents, degree, powers, tops[c])
-            _choose(tops, count, relative, absolute, limit, out[first + v])
+            if counts[v]:
+                for i in range(n):
+                    polynomial[i] = monomials[i, v]
+                found = out[first + v]
+                for c in range(counts[v]):
+                    _next_highest(tops[v], c, counts[v])
+                    if c >= len(found) and tops[v, c, 3] < _LEAST * found[-1, 3]:
+                        break  # the rest cannot be among the largest
+                    _climb(polynomial, degree, powers, tops[v, c])
+                    if c + 1 >= min(len(found), counts[v]):
+                        room[: c + 1] = tops[v, : c + 1]
+                        _choose(room, c + 1, relative, absolute, limit, found)
 
 
 @compiled_parallel
-def settle(
-    monomials: np.ndarray, exponents: np.ndarray, degree: int, limit: float, directions: np.ndarray
-) -> None:
+def settle(monomials: np.ndarray, degree: int, limit: float, directions: np.ndarray) -> None:
     """Moves directions (voxels, count, 3), none where zero, to the maximum that they climb to, where
     the cosine of the way there is above the limit.
     """
@@ -71,7 +83,7 @@ def settle(
             if x == 0.0 and y == 0.0 and z == 0.0:
                 continue
             top[0], top[1], top[2] = x, y, z
-            _climb(monomials[v], exponents, degree, powers, top)
+            _climb(monomials[v], degree, powers, top)
             if top[4] < 90.0 and abs(x * top[0] + y * top[1] + z * top[2]) > limit:
                 for i in range(3):
                     directions[v, k, i] = top[i]
@@ -86,40 +98,81 @@ def _powers(degree: int) -> np.ndarray:
 
 
 @compiled
+def _floors(height: np.ndarray, relative: float, absolute: float, floor: np.ndarray) -> None:
+    """What an axis of each lane must show to be beside a peak that counts."""
+    floor[:] = 0.0
+    for i in range(len(height)):
+        for v in range(len(floor)):
+            floor[v] = height[i, v] if height[i, v] > floor[v] else floor[v]
+    for v in range(len(floor)):
+        # A peak between the axes is higher than on them.
+        floor[v] = max(_SHOWN * max(relative * floor[v], absolute), 1e-12)
+
+
+@compiled
 def _candidates(
-    line: np.ndarray, neighbours: np.ndarray, floor: float, axes: np.ndarray, tops: np.ndarray
-) -> int:
-    """Local maxima above the floor, the largest `_MOST` of them; returns how many."""
-    count = 0
-    for i in range(len(line)):
-        if line[i] < floor:
-            continue
-        top = True
-        for k in range(neighbours.shape[1]):
-            if line[neighbours[i, k]] > line[i]:
-                top = False
-                break
-        if not top:
-            continue
-        slot = count
-        if count == len(tops):
-            slot = 0
-            for c in range(1, count):
-                if tops[c, 3] < tops[slot, 3]:
-                    slot = c
-            if tops[slot, 3] >= line[i]:
-                continue
-        else:
-            count += 1
-        tops[slot, 0], tops[slot, 1], tops[slot, 2] = axes[i, 0], axes[i, 1], axes[i, 2]
-        tops[slot, 3] = line[i]
+    height: np.ndarray,
+    neighbours: np.ndarray,
+    floor: np.ndarray,
+    axes: np.ndarray,
+    tops: np.ndarray,
+) -> np.ndarray:
+    """Local maxima above the floor, the largest `_MOST` of each lane; returns how many, (lanes,)."""
+    lanes = len(floor)
+    counts, around, top = np.zeros(lanes, np.int64), floor.copy(), np.zeros(lanes, np.int32)
+    for i in range(len(height)):
+        a, b, c, d = neighbours[i, 0], neighbours[i, 1], neighbours[i, 2], neighbours[i, 3]
+        for v in range(lanes):
+            one = height[a, v] if height[a, v] > height[b, v] else height[b, v]
+            two = height[c, v] if height[c, v] > height[d, v] else height[d, v]
+            one = one if one > two else two
+            around[v] = one if one > floor[v] else floor[v]
+        a, b, c, d = neighbours[i, 4], neighbours[i, 5], neighbours[i, 6], neighbours[i, 7]
+        some = 0
+        for v in range(lanes):
+            one = height[a, v] if height[a, v] > height[b, v] else height[b, v]
+            two = height[c, v] if height[c, v] > height[d, v] else height[d, v]
+            one = one if one > two else two
+            one = one if one > around[v] else around[v]
+            top[v] = height[i, v] >= one
+            some += top[v]
+        if some:
+            for v in range(lanes):
+                if top[v]:
+                    counts[v] = _put(tops[v], counts[v], axes[i], height[i, v])
+    return counts
+
+
+@compiled
+def _put(tops: np.ndarray, count: int, axis: np.ndarray, height: float) -> int:
+    """One more candidate, in place of the lowest where there is no room; returns how many there are."""
+    slot = count
+    if count == len(tops):
+        slot = 0
+        for c in range(1, count):
+            if tops[c, 3] < tops[slot, 3]:
+                slot = c
+        if tops[slot, 3] >= height:
+            return count
+    else:
+        count += 1
+    tops[slot, 0], tops[slot, 1], tops[slot, 2], tops[slot, 3] = axis[0], axis[1], axis[2], height
     return count
 
 
 @compiled
-def _climb(
-    polynomial: np.ndarray, exponents: np.ndarray, degree: int, powers: np.ndarray, top: np.ndarray
-) -> None:
+def _next_highest(tops: np.ndarray, c: int, count: int) -> None:
+    """Bring the highest of the candidates from c on to place c."""
+    best = c
+    for k in range(c + 1, count):
+        if tops[k, 3] > tops[best, 3]:
+            best = k
+    for i in range(5):
+        tops[c, i], tops[best, i] = tops[best, i], tops[c, i]
+
+
+@compiled
+def _climb(polynomial: np.ndarray, degree: int, powers: np.ndarray, top: np.ndarray) -> None:
     """Move to where the gradient on the sphere vanishes; fills direction, amplitude, dispersion.
 
     For a homogeneous p of degree d, u . grad p = d p: on the sphere the gradient is grad p - d p u
@@ -128,7 +181,7 @@ def _climb(
     g, h, last = np.zeros(3), np.zeros(6), top[:3].copy()
     value, mean, before = 0.0, 0.0, -math.inf
     for _ in range(_STEPS):
-        value = _derivatives(polynomial, exponents, degree, powers, top, g, h)
+        value = _derivatives(polynomial, degree, powers, top, g, h)
         if value < before - 1e-9 * abs(before):  # too far: half the way back, and look again
             for i in range(3):
                 top[i] += last[i]
@@ -170,7 +223,7 @@ def _climb(
         top[2] = uz + sa * az + sb * bz
         size = math.sqrt(top[0] * top[0] + top[1] * top[1] + top[2] * top[2])
         top[0], top[1], top[2] = top[0] / size, top[1] / size, top[2] / size
-        if length < 1e-6:
+        if length < _LAST:
             break
     top[3] = value
     top[4] = min(90.0, math.degrees(math.sqrt(value / -mean))) if value > 0 and mean < 0 else 90.0
@@ -188,7 +241,6 @@ def _form(h: np.ndarray, ax: float, ay: float, az: float, bx: float, by: float, 
 @compiled
 def _derivatives(
     polynomial: np.ndarray,
-    exponents: np.ndarray,
     degree: int,
     powers: np.ndarray,
     u: np.ndarray,
@@ -196,6 +248,8 @@ def _derivatives(
     h: np.ndarray,
 ) -> float:
     """The polynomial at u, its gradient g (3,) and second derivatives h (6,).
+
+    The monomials x^i y^j z^k come by i, then by j: what y and z make of those of one i is summed first.
 
     powers: (3, 3, degree + 1) to be filled with u's powers, their first and second derivatives.
     """
@@ -206,21 +260,32 @@ def _derivatives(
             powers[2, c, k] = k * powers[1, c, k - 1]
     value, gx, gy, gz = 0.0, 0.0, 0.0, 0.0
     hxx, hyy, hzz, hxy, hxz, hyz = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    for t in range(len(exponents)):
-        i, j, k = exponents[t, 0], exponents[t, 1], exponents[t, 2]
-        y0, z0, y1, z1 = powers[0, 1, j], powers[0, 2, k], powers[1, 1, j], powers[1, 2, k]
-        x, dx = polynomial[t] * powers[0, 0, i], polynomial[t] * powers[1, 0, i]
-        both = y0 * z0
-        value += x * both
-        gx += dx * both
-        gy += x * y1 * z0
-        gz += x * y0 * z1
-        hxx += polynomial[t] * powers[2, 0, i] * both
-        hyy += x * powers[2, 1, j] * z0
-        hzz += x * y0 * powers[2, 2, k]
-        hxy += dx * y1 * z0
-        hxz += dx * y0 * z1
-        hyz += x * y1 * z1
+    t = 0
+    for i in range(degree + 1):
+        p, py, pz, pyy, pzz, pyz = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        rest = degree - i
+        for j in range(rest + 1):
+            a = polynomial[t + j]
+            y0, z0 = a * powers[0, 1, j], powers[0, 2, rest - j]
+            y1, z1 = a * powers[1, 1, j], powers[1, 2, rest - j]
+            p += y0 * z0
+            py += y1 * z0
+            pz += y0 * z1
+            pyy += a * powers[2, 1, j] * z0
+            pzz += y0 * powers[2, 2, rest - j]
+            pyz += y1 * z1
+        t += rest + 1
+        x0, x1 = powers[0, 0, i], powers[1, 0, i]
+        value += x0 * p
+        gx += x1 * p
+        gy += x0 * py
+        gz += x0 * pz
+        hxx += powers[2, 0, i] * p
+        hyy += x0 * pyy
+        hzz += x0 * pzz
+        hxy += x1 * py
+        hxz += x1 * pz
+        hyz += x0 * pyz
     g[0], g[1], g[2] = gx, gy, gz
     h[0], h[1], h[2], h[3], h[4], h[5] = hxx, hyy, hzz, hxy, hxz, hyz
     return value

@@ -7,7 +7,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial import cKDTree
 from scipy.special import ndtr
 
 from fornix.core.compute import blocks
@@ -64,15 +63,12 @@ def measure_peaks(
     """
     coefficients = np.asarray(coefficients)
     lmax = harmonics.lmax_of(coefficients.shape[1])
-    basis, axes, neighbours, exponents, to_monomials = _tables(lmax)
+    basis, axes, neighbours, to_monomials = _tables(lmax)
     found = np.zeros((len(coefficients), count, 5), dtype=np.float32)
-    for part in blocks(len(coefficients), _BLOCK):
-        block = np.ascontiguousarray(np.nan_to_num(coefficients[part]), dtype=np.float32)
-        block[~np.isfinite(coefficients[part]).all(axis=1)] = 0
-        search(
-            block, block.astype(np.float64) @ to_monomials, basis, axes, neighbours, exponents,
-            lmax, relative, absolute, float(np.cos(np.radians(separation))), found[part],
-        )  # fmt: skip
+    search(
+        np.ascontiguousarray(coefficients, np.float32), to_monomials.T.copy(), basis, axes, neighbours, lmax,
+        float(relative), float(absolute), float(np.cos(np.radians(separation))), found,
+    )  # fmt: skip
     amplitude = found[..., 3]
     floor = np.maximum(relative * amplitude[:, :1], absolute)
     confidence = _confidence(amplitude, floor, std)
@@ -101,11 +97,11 @@ def settled(
     where it is positive and within `reach` degrees; the others, and zeros, stay as they are.
     """
     lmax = harmonics.lmax_of(coefficients.shape[1])
-    _, _, _, exponents, to_monomials = _tables(lmax)
+    _, _, _, to_monomials = _tables(lmax)
     made = np.array(directions, dtype=np.float32)
     for part in blocks(len(coefficients), _BLOCK):
         block = coefficients[part].astype(np.float64) @ to_monomials
-        settle(block, exponents, lmax, float(np.cos(np.radians(reach))), made[part])
+        settle(block, lmax, float(np.cos(np.radians(reach))), made[part])
     return made
 
 
@@ -128,12 +124,14 @@ def _confidence(
 
 
 @lru_cache(maxsize=4)
-def _tables(lmax: int) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray]:
-    """Basis on the grid, the grid, each axis's neighbours, monomials and the change to them.
+def _tables(lmax: int) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    """Basis on the grid, the grid, each axis's eight neighbours and the change to monomials.
 
     Even harmonics up to lmax are the homogeneous polynomials of degree lmax on the sphere, whose
     derivatives are exact and cheap.
     """
+    from scipy.spatial import cKDTree  # slow to load
+
     axes = fibonacci(_GRID)
     near = np.asarray(cKDTree(np.concatenate([axes, -axes])).query(axes, k=9)[1])[:, 1:] % _GRID
     exponents = np.array(
@@ -143,4 +141,4 @@ def _tables(lmax: int) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray]:
     monomials = np.prod(points[:, None] ** exponents, axis=-1)
     change = np.linalg.pinv(monomials) @ harmonics.evaluate(lmax, points)
     basis = harmonics.evaluate(lmax, axes).astype(np.float32)
-    return basis, axes, near.astype(np.int64), exponents, np.ascontiguousarray(change.T)
+    return basis, axes, near.astype(np.int64), np.ascontiguousarray(change.T)

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numba import prange
 
-from fornix.numerics.algebra import compiled, compiled_parallel, exp_array
+from fornix.numerics.algebra import compiled, compiled_parallel, exp_array, log_array
 
 
 @compiled
@@ -22,6 +22,49 @@ def _silu(x: np.ndarray, gate: np.ndarray, scratch: np.ndarray) -> None:
     exp_array(gate, scratch)
     for i in range(len(x)):
         x[i] /= 1.0 + gate[i]
+
+
+@compiled
+def _asinh(x: np.ndarray, size: np.ndarray, scratch: np.ndarray) -> None:
+    """X becomes its inverse hyperbolic sine. size, scratch: as long as x."""
+    for i in range(len(x)):
+        scratch[i] = abs(x[i]) + math.sqrt(x[i] * x[i] + 1.0)
+    log_array(scratch, size, scratch)
+    for i in range(len(x)):
+        x[i] = size[i] if x[i] >= 0.0 else -size[i]
+
+
+@compiled
+def _weighed(
+    inputs: np.ndarray,
+    count: int,
+    weights: np.ndarray,
+    bias: np.ndarray,
+    out: np.ndarray,
+    hidden: np.ndarray,
+    gate: np.ndarray,
+    scratch: np.ndarray,
+    logit: np.ndarray,
+) -> None:
+    """The weighing network on inputs (8, count and more); fills logit (count and more)."""
+    width = len(bias)
+    for h in range(width):
+        w0, w1, w2, w3 = weights[h, 0], weights[h, 1], weights[h, 2], weights[h, 3]
+        w4, w5, w6, w7 = weights[h, 4], weights[h, 5], weights[h, 6], weights[h, 7]
+        first = h * count
+        for k in range(count):
+            hidden[first + k] = (
+                bias[h]
+                + w0 * inputs[0, k] + w1 * inputs[1, k] + w2 * inputs[2, k] + w3 * inputs[3, k]
+                + w4 * inputs[4, k] + w5 * inputs[5, k] + w6 * inputs[6, k] + w7 * inputs[7, k]
+            )  # fmt: skip
+    used = width * count
+    _silu(hidden[:used], gate[:used], scratch[:used])
+    for k in range(count):
+        logit[k] = out[width]
+    for h in range(width):
+        for k in range(count):
+            logit[k] += out[h] * hidden[h * count + k]
 
 
 @compiled_parallel
@@ -68,19 +111,17 @@ def attend(
     """
     near, width, compared = len(offsets), len(score_bias), guide.shape[1]
     whole = math.sqrt(2.0 * compared)
+    white = True
+    for k in range(near):
+        white = white and alike[k] == 0.0
     chunk = 64
     for block in prange((len(place) + chunk - 1) // chunk):
         telling = np.empty(compared, np.float32)
-        who = np.empty(near, np.int64)
-        which = np.zeros(near + 1, np.int64)
-        level, differs = np.empty(near + 1), np.empty(near)
-        logit = np.empty(near + 1)
+        who, which = np.empty(near, np.int64), np.empty(near, np.int64)
+        level, logit = np.zeros(near + 1), np.empty(near + 1)
         hidden, gate, scratch = (np.empty(near * width), np.empty(near * width),
                                  np.empty(near * width))  # fmt: skip
-        scratch_near, own, own_gate, own_scratch = (
-            np.empty(near + 1), np.empty(width), np.empty(width), np.empty(width),
-        )  # fmt: skip
-        inputs = np.empty(8)
+        own, inputs = np.empty(width), np.empty((8, near))
         for v in range(block * chunk, min((block + 1) * chunk, len(place))):
             x, y, z = place[v, 0], place[v, 1], place[v, 2]
             own_variance = guide_noise[v] * guide_noise[v]
@@ -94,11 +135,11 @@ def attend(
             known = math.sqrt(expected) / 2.0 - 1.0
             for h in range(width):
                 own[h] = own_bias[h] + own_in[h, 0] * log_noise + own_in[h, 1] * known
-            _silu(own, own_gate, own_scratch)
-            logit[near] = own_out[width]
+            _silu(own, gate[:width], scratch[:width])
+            by_itself = own_out[width]
             for h in range(width):
-                logit[near] += own_out[h] * own[h]
-            found = 0
+                by_itself += own_out[h] * own[h]
+            count = 0
             for k in range(near):
                 i, j, m = x + offsets[k, 0], y + offsets[k, 1], z + offsets[k, 2]
                 if (
@@ -117,56 +158,55 @@ def attend(
                     weighted += telling[c] * d
                 both = own_variance + guide_noise[u] * guide_noise[u]
                 both = max(both * (1.0 - alike[k]), 1e-8)
-                inputs[0] = math.asinh((weighted / both - expected) / spread / 2.0)
-                inputs[1] = math.asinh((total / both - compared) / whole / 2.0)
-                if first:
-                    raw[v, k] = inputs[0]
-                inputs[2] = raw[v, k]
                 step = abs(log_s0[v] - log_s0[u])
                 error = math.sqrt(s0_std[v] * s0_std[v] + s0_std[u] * s0_std[u])
-                inputs[3] = math.asinh(step / max(error, 1e-3))
-                inputs[4] = far[k] / 3.0
-                inputs[5], inputs[6] = log_noise, known
-                inputs[7] = math.asinh(20.0 * step)
-                for h in range(width):
-                    value = score_bias[h]
-                    for p in range(8):
-                        value += score_in[h, p] * inputs[p]
-                    hidden[found * width + h] = value
-                who[found], which[found], differs[found] = u, k + 1, inputs[0]
-                found += 1
-            used = found * width
-            _silu(hidden[:used], gate[:used], scratch[:used])
-            highest = logit[near]
-            for k in range(found):
-                value = score_out[width]
-                for h in range(width):
-                    value += score_out[h] * hidden[k * width + h]
-                logit[k] = value
-                highest = max(highest, value)
-            logit[found] = logit[near]
-            for k in range(found + 1):
+                inputs[0, count] = (weighted / both - expected) / spread / 2.0
+                inputs[1, count] = (total / both - compared) / whole / 2.0
+                inputs[2, count] = step / max(error, 1e-3)
+                inputs[3, count] = 20.0 * step
+                inputs[4, count] = far[k] / 3.0
+                who[count], which[count] = u, k
+                count += 1
+            # In this order the network learned its inputs: the last of these four stands last.
+            for p in range(4):
+                _asinh(inputs[p, :count], gate[:count], scratch[:count])
+            for k in range(count):
+                inputs[7, k], inputs[3, k] = inputs[3, k], inputs[2, k]
+                if first:
+                    raw[v, which[k]] = inputs[0, k]
+                inputs[2, k] = raw[v, which[k]]
+                inputs[5, k], inputs[6, k] = log_noise, known
+            _weighed(inputs, count, score_in, score_bias, score_out, hidden, gate, scratch, logit)
+            logit[count] = by_itself
+            highest = by_itself
+            for k in range(count):
+                highest = max(highest, logit[k])
+            for k in range(count + 1):
                 logit[k] -= highest
-            exp_array(logit[: found + 1], scratch_near[: found + 1])
+            exp_array(logit[: count + 1], scratch[: count + 1])
             norm = 0.0
-            for k in range(found + 1):
+            for k in range(count + 1):
                 norm += logit[k]
-            share = np.float32(logit[found] / norm)
+            share = np.float32(logit[count] / norm)
             for r in range(projected.shape[1]):
                 made[v, r] = share * projected[v, r]
-            level[found], which[found] = share * sigma[v], 0
             unlike[v, 0], unlike[v, 1] = 0.0, share
-            for k in range(found):
+            level[:] = 0.0
+            level[0] = share * sigma[v]
+            for k in range(count):
                 share = np.float32(logit[k] / norm)
                 u = who[k]
                 for r in range(projected.shape[1]):
                     made[v, r] += share * projected[u, r]
-                level[k] = share * sigma[u]
-                unlike[v, 0] += share * differs[k]
+                level[which[k] + 1] = share * sigma[u]
+                unlike[v, 0] += share * inputs[0, k]
             left = 0.0
-            for k in range(found + 1):
-                left += level[k] * level[k]
-                twice = 2.0 * level[k]
-                for m in range(k):
-                    left += twice * level[m] * shared[which[k], which[m]]
+            for k in range(near + 1):
+                if white:
+                    left += level[k] * level[k]
+                elif level[k] > 0.0:
+                    along = 0.0
+                    for m in range(near + 1):
+                        along += shared[k, m] * level[m]
+                    left += level[k] * along
             noise[v] = math.sqrt(left)

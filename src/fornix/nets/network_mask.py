@@ -15,8 +15,8 @@ from scipy import ndimage
 
 from fornix.core.dwi import DWI
 from fornix.core.errors import tell
-from fornix.nets.tissue_net import CLASSES
-from fornix.nets.tissue_segmentation import TissueSegmentation, segment
+from fornix.nets.tissue_classes import CLASSES, TissueSegmentation
+from fornix.nets.tissue_segmentation import segment
 from fornix.preprocess.mask import closed, grown, largest, opened, shells
 
 Mask = NDArray[np.bool_]

@@ -7,11 +7,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from fornix.nets.tissue_channels import CHANNELS
+from fornix.nets.tissue_classes import CLASSES
 
-#: Classes by place: the first is not brain.
-CLASSES = (
-    "background", "cortical grey", "deep grey", "white", "csf", "cerebellum", "brainstem",
-)  # fmt: skip
 #: Features of each level, in units of the first's.
 _WIDER = (1, 2, 3, 4, 6)
 _GROUP = 16

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache, reduce
 
 import numpy as np
@@ -15,7 +14,8 @@ from fornix.core.dwi import DWI
 from fornix.core.grid import head_scale
 from fornix.nets import weights
 from fornix.nets.tissue_channels import ScanMaps, channels, scan_maps
-from fornix.nets.tissue_net import CLASSES, TissueNet
+from fornix.nets.tissue_classes import TissueSegmentation
+from fornix.nets.tissue_net import TissueNet
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -30,37 +30,6 @@ _LEAST, _MOST = 0.7, 2.2
 _SURE = 0.55
 #: mm: an image smaller than this in any direction need not show a whole brain.
 WHOLE = 110.0
-
-
-@dataclass(frozen=True, eq=False)
-class TissueSegmentation:
-    """What the network says of a scan, on the scan's own grid.
-
-    Attributes:
-        probabilities: (X, Y, Z, 7) of the classes of `tissue_net.CLASSES`, summing to 1.
-        left: (X, Y, Z) probability of the left hemisphere; without meaning outside of the brain.
-        mask: (X, Y, Z) the brain with the water inside of the skull, one part without holes.
-        notes: What is unlikely about it, a line each.
-        label: Name and hash of the weights.
-        turned: Where the header is wrong about which way is up, a line that says so.
-    """
-
-    probabilities: Array
-    left: Array
-    mask: Mask
-    notes: tuple[str, ...] = ()
-    label: str = ""
-    turned: str = ""
-
-    def __getitem__(self, name: str) -> Array:
-        """The probability of a class, (X, Y, Z), by its name in `tissue_net.CLASSES`."""
-        return np.asarray(self.probabilities[..., CLASSES.index(name)])
-
-    @property
-    def labels(self) -> NDArray[np.uint8]:
-        """(X, Y, Z) place of the likeliest class in `tissue_net.CLASSES`; 0 outside of the mask."""
-        inside = self.probabilities[..., 1:].argmax(-1) + 1
-        return np.asarray(np.where(self.mask, inside, 0), np.uint8)
 
 
 def segment(dwi: DWI, network: TissueNet | None = None) -> TissueSegmentation:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from fornix.core.compute import use_threads
 from fornix.core.dwi import DWI
 from fornix.core.errors import tell
-from fornix.core.methods import Method, MethodTable
+from fornix.core.methods import Deferred, Method, MethodTable
 from fornix.preprocess.acquisition import Acquisition
 from fornix.preprocess.bias import correct_bias
-from fornix.preprocess.geometry.correction import Corrected, correct_geometry
 from fornix.preprocess.gibbs import remove_gibbs
 
+if TYPE_CHECKING:
+    from fornix.preprocess.geometry.correction import Corrected
+
 Progress = Callable[[int, int], None]
+
+# Loads torch, a second of start-up, when it is used.
+correct_geometry = Deferred("fornix.preprocess.geometry.correction:correct_geometry")
 
 
 def correct(
@@ -53,8 +60,8 @@ def corrected(
             made = CORRECT_METHODS[method].run(
                 dwi, acquisition=acquisition, threads=threads, progress=progress
             )
-            found = made if isinstance(made, Corrected) else found
-            dwi = made.dwi if isinstance(made, Corrected) else made
+            found = found if isinstance(made, DWI) else made
+            dwi = made if isinstance(made, DWI) else made.dwi
     return dwi, found
 
 
@@ -94,8 +101,7 @@ def _eddy(
 
 def _noted(found: Corrected) -> Corrected:
     """With its notes on the scan as well, where later stages and the report look."""
-    dwi = found.dwi.with_(notes=(*found.dwi.notes, *found.notes))
-    return Corrected(dwi, found.aligned, found.field, found.notes)
+    return replace(found, dwi=found.dwi.with_(notes=(*found.dwi.notes, *found.notes)))
 
 
 CORRECT_METHODS = MethodTable(

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fornix.core.dwi import DWI
+from fornix.core.signals import Signals
 from fornix.preprocess._reach import within
 from fornix.preprocess.findings import VolumeFinding
 
@@ -36,11 +37,11 @@ def volumes_without_head(dwi: DWI) -> NDArray[np.int64]:
         return none
     inside, outside = (v[:: max(1, len(v) // _VOXELS)] for v in (inside, outside))
     contrast = np.full(len(dwi.gradients), np.nan)
-    for v in range(len(contrast)):
-        volume = np.nan_to_num(dwi.volume(v)).reshape(-1)
-        bright, dark = float(volume[inside].mean()), float(volume[outside].mean())
-        if dark > 0:
-            contrast[v] = np.log(max(bright, 1e-9 * dark) / dark)
+    bright, dark = (
+        np.nan_to_num(Signals(dwi, v)[:]).mean(0, np.float64) for v in (inside, outside)
+    )
+    known = dark > 0
+    contrast[known] = np.log(np.maximum(bright[known], 1e-9 * dark[known]) / dark[known])
     kinds = np.where(dwi.gradients.b0_mask, -1, np.round(dwi.gradients.bvals / 500))
     lost = []
     for kind in np.unique(kinds):

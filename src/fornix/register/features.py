@@ -22,7 +22,7 @@ class Features:
 
     Attributes:
         lattice: Where its voxels lie.
-        tissue: (6, X, Y, Z) probabilities of the classes after the background in `tissue_net.CLASSES`.
+        tissue: (6, X, Y, Z) probabilities of the classes after the background in `tissue_classes.CLASSES`.
         left: (X, Y, Z) probability of the left side of the head; without meaning outside of the brain.
         shape: (6, X, Y, Z) the trace-free tensor of norm FA, elements xx yy zz xy xz yz, world axes.
         notes: What is unlikely about them, a line each.

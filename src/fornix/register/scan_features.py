@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fornix.core.dwi import DWI
 from fornix.models.tensor import fit_tensor
-from fornix.nets.tissue_segmentation import TissueSegmentation
+from fornix.nets.tissue_classes import TissueSegmentation
 from fornix.register.features import Features, shape_tensor
 from fornix.register.grids import Lattice
 from fornix.register.upright import upright_segmentation

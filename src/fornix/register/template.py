@@ -27,7 +27,7 @@ class Template:
 
     Attributes:
         affine: (4, 4) voxel to world, MNI mm, axes RAS.
-        tissue: (6, X, Y, Z) probabilities of the classes after the background in `tissue_net.CLASSES`.
+        tissue: (6, X, Y, Z) probabilities of the classes after the background in `tissue_classes.CLASSES`.
         left: (X, Y, Z) probability of the left side.
         fa: (X, Y, Z) fractional anisotropy.
         peaks: (X, Y, Z, 3, 3) up to three directions in world axes, as long as their anisotropy.

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from fornix.core.dwi import DWI
 from fornix.core.errors import tell
-from fornix.nets.tissue_segmentation import WHOLE, TissueSegmentation, segment
+from fornix.nets.tissue_classes import TissueSegmentation
+from fornix.nets.tissue_segmentation import WHOLE, segment
 from fornix.register.affine import near_brain, starting_affine
 from fornix.register.features import Features
 from fornix.register.grids import Lattice, inside, resampled, sample

@@ -17,7 +17,8 @@ from fornix.core.errors import tell
 from fornix.core.grid import head_scale
 from fornix.core.maps import Maps
 from fornix.nets import weights
-from fornix.nets.tissue_segmentation import NAME, TissueSegmentation, segment
+from fornix.nets.tissue_classes import TissueSegmentation
+from fornix.nets.tissue_segmentation import NAME, segment
 from fornix.tractography.tissue_fractions import (
     TissueFractions,
     deep_inside,

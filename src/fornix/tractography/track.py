@@ -14,21 +14,23 @@ from fornix.core.dwi import DWI, check_mask
 from fornix.core.errors import FornixError, tell
 from fornix.core.grid import head_scale
 from fornix.core.maps import Maps
-from fornix.core.methods import Method, MethodTable
+from fornix.core.methods import Deferred, Method, MethodTable
 from fornix.core.tractogram import Tractogram
 from fornix.io import load_tractogram, save_tractogram
 from fornix.io.trx import TrxWriter
-from fornix.nets.tissue_segmentation import TissueSegmentation
+from fornix.nets.tissue_classes import TissueSegmentation
 from fornix.tractography.criteria import TrackingCriteria
 from fornix.tractography.dipy_tracker import track_dipy
 from fornix.tractography.engine import track_engine
-from fornix.tractography.scan_tissue import scan_tissue
 from fornix.tractography.seeds import SEEDINGS
 from fornix.tractography.tissue_fractions import (
     TissueFractions,
     tissue_fractions,
     tissue_from_segmentation,
 )
+
+# Loads torch, a second of start-up, when it is used.
+scan_tissue = Deferred("fornix.tractography.scan_tissue:scan_tissue")
 
 #: Largest turn per step where a method has none of its own, degrees.
 _ANGLE = 30.0
@@ -231,7 +233,10 @@ def _tissue(
     by_tensor: bool,
 ) -> TissueFractions:
     if tissue is None or isinstance(tissue, TissueSegmentation):
-        return tissue_fractions(dwi, maps) if by_tensor else scan_tissue(dwi, maps, tissue)
+        if by_tensor:
+            return tissue_fractions(dwi, maps)
+        found: TissueFractions = scan_tissue(dwi, maps, tissue)
+        return found
     if not isinstance(tissue, TissueFractions):
         tissue = tissue_from_segmentation(tissue, dwi)
     if tissue.wm.shape != dwi.grid:

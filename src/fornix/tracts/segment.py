@@ -28,12 +28,11 @@ from fornix.tracts.evidence import (
     surroundings,
 )
 from fornix.tracts.gap import find_gap
+from fornix.tracts.methods import TRACT_METHODS
 from fornix.tracts.network import TractModel, Usual, load_model
 
 Array = NDArray[np.float32]
 
-#: Methods of `segment_tracts`.
-TRACT_METHODS = ("network", "atlas")
 #: Share of the atlas above which a voxel counts as a tract's with the atlas alone, for tracts without a
 #: threshold of their own.
 _ATLAS_LEVEL = 0.4

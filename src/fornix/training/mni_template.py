@@ -54,7 +54,7 @@ def _ras(values: Array, affine: NDArray[np.float64]) -> tuple[Array, NDArray[np.
 
 
 def _tissue(maps: Array) -> Array:
-    """Classes of `tissue_net.CLASSES` after the background, (6, X, Y, Z), as the network tells them."""
+    """Classes of `tissue_classes.CLASSES` after the background, (6, X, Y, Z), as the network tells them."""
     white, grey = maps[t.WHITE], maps[t.GREY]
     skull = np.clip(maps[t.SKULL_DISTANCE] / 2 + 0.5, 0, 1)
     solid = np.clip(white + grey, 0, 1)

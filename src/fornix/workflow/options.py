@@ -10,7 +10,7 @@ from fornix.estimators.mask import MASK_METHODS
 from fornix.estimators.microstructure_methods import MICROSTRUCTURE_METHODS
 from fornix.preprocess import NOISE_METHODS
 from fornix.tractography.track import TRACK_METHODS
-from fornix.tracts.segment import TRACT_METHODS
+from fornix.tracts.methods import TRACT_METHODS
 
 #: What `--preprocess` does: a denoising method and corrections, in this order.
 PREPROCESS = {

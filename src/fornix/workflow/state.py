@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,10 +19,12 @@ from fornix.io.files import sha256
 from fornix.io.names import results_folder
 from fornix.io.nifti import image_files
 from fornix.io.sidecar import read_sidecar
-from fornix.nets.tissue_segmentation import TissueSegmentation
-from fornix.preprocess.geometry.alignment import Aligned
+from fornix.nets.tissue_classes import TissueSegmentation
 from fornix.workflow.job import Job, Show
 from fornix.workflow.qc_record import StepRecord
+
+if TYPE_CHECKING:
+    from fornix.preprocess.geometry.alignment import Aligned
 
 
 @dataclass

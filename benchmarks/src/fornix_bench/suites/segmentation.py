@@ -38,8 +38,9 @@ from fornix.register.register import register
 from fornix.register.scan_features import scan_features
 from fornix.register.template import mni_template
 from fornix.register.warp import Warp
+from fornix.tracts.methods import TRACT_METHODS
 from fornix.tracts.profile import tract_profiles
-from fornix.tracts.segment import TRACT_METHODS, FoundTract, TractMaps, segment_tracts
+from fornix.tracts.segment import FoundTract, TractMaps, segment_tracts
 from fornix_bench.peers.registration import ants_syn
 from fornix_bench.sections import run_sections
 from fornix_bench.suites import tract_atlases, tract_labels, tract_pathology, tract_tracking

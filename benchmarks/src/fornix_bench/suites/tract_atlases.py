@@ -16,7 +16,8 @@ from fornix.estimators.mask import brain_mask
 from fornix.physics.protocol import scheme
 from fornix.register.features import Features
 from fornix.register.warp import Warp
-from fornix.tracts.segment import TRACT_METHODS, TractMaps, segment_tracts
+from fornix.tracts.methods import TRACT_METHODS
+from fornix.tracts.segment import TractMaps, segment_tracts
 from fornix.training.further_tracts import further_tract
 from fornix_bench.judge.bundles import bundle_truth
 from fornix_bench.judge.phantom import HeadConfig, build_head

@@ -19,7 +19,8 @@ from fornix.physics.phantom import simulate
 from fornix.register.features import Features
 from fornix.register.warp import Warp
 from fornix.tracts.evidence import STATIONS, station_of
-from fornix.tracts.segment import TRACT_METHODS, TractMaps, segment_tracts
+from fornix.tracts.methods import TRACT_METHODS
+from fornix.tracts.segment import TractMaps, segment_tracts
 from fornix_bench.table import Row
 
 #: Heads; those that the network learned from are numbered from 100.

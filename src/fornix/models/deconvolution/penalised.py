@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from fornix.core.compute import blocks
 from fornix.core.signals import Signals
-from fornix.numerics import harmonics
 from fornix.numerics.algebra import compiled_parallel
 from fornix.numerics.batched import LANES, TASK, curvature, factor, product, solve
 from fornix.numerics.constraint_sphere import sphere
@@ -16,6 +15,8 @@ from fornix.numerics.zonal import finite
 
 #: Tournier et al.'s weights as in MRtrix3: of the penalty (by the response's mean) and of the norm.
 _PENALTY, _NORM = 50.0, 2e-4
+#: Weight of the norm where the steps start.
+_FIRST_NORM = 5e-4
 #: A step that changes the coefficients by less than this share of their norm is the last: what is
 #: left is a tenth of it or less.
 _TOLERANCE = 2e-2
@@ -47,9 +48,8 @@ def deconvolve_penalised(
     normal += _NORM * normal[0, 0] * np.eye(n)
     scale = float(np.trace(normal)) / n
     penalty = (_PENALTY * mean / axes) ** 2 / scale
-    low = harmonics.n_coefficients(min(4, lmax))
-    first = np.zeros((n, len(design)))
-    first[:low] = np.linalg.pinv(design[:, :low])
+    # Without the penalty and with a larger norm: from there it takes two steps less than from order 4.
+    first = np.linalg.solve(design.T @ design + _FIRST_NORM * normal[0, 0] * np.eye(n), design.T)
     to_rhs = np.concatenate([design.T / scale, first]).astype(np.float32).T
     packed = (normal / scale)[np.tril_indices(n)].astype(np.float32)
     arrays = (

@@ -34,9 +34,11 @@ def single_fibre_voxels(
     chosen: NDArray[np.int64] = pool[:0]
     axes = np.zeros((0, 3))
     for trip in range(_ROUNDS):
-        design = convolution(directions, response, lmax)
+        # The disc has no more than order 4, and all voxels are looked at with it.
+        order = min(4, lmax) if trip == 0 else lmax
+        design = convolution(directions, response, order)
         mean = float(response[0] * np.sqrt(4 * np.pi))
-        fod = deconvolve_penalised(signals[pool], design, lmax, mean)
+        fod = deconvolve_penalised(signals[pool], design, order, mean)
         peaks = find_peaks(fod, 2, relative=0.0, absolute=1e-6)
         height = np.linalg.norm(peaks, axis=2)
         first = np.maximum(height[:, 0], 1e-12)

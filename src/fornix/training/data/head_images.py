@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from fornix.nets.tissue_channels import channels
 from fornix.training.data.head_shapes import INSIDE, PARTS, STEP, HeadLabels, chance, uniform, waves
 
-#: The class (of `tissue_net.CLASSES`) of each part; the cord is not judged.
+#: The class (of `tissue_classes.CLASSES`) of each part; the cord is not judged.
 _CLASS = (1, 3, 4, 2, 2, 2, 5, 5, 6, -1, 0, 0, 0, 0, 0)
 #: b = 0 signal (white matter is 1), diffusivity (µm²/ms), anisotropy at b = 1000, kurtosis; and how much
 #: each spreads over scans, as a share.

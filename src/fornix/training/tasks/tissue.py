@@ -14,7 +14,8 @@ from fornix.core.compute import pick_device
 from fornix.core.errors import FornixError
 from fornix.core.version import __version__
 from fornix.nets import weights
-from fornix.nets.tissue_net import CLASSES, TissueNet
+from fornix.nets.tissue_classes import CLASSES
+from fornix.nets.tissue_net import TissueNet
 from fornix.training.data.farm import simulators
 from fornix.training.data.head_images import HeadSample
 from fornix.training.data.head_stream import HeadStream

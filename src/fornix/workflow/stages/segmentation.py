@@ -12,8 +12,8 @@ from fornix.io import derivative, write_sidecar
 from fornix.io.files import atomic
 from fornix.io.nifti import write_image
 from fornix.nets import weights
-from fornix.nets.tissue_net import CLASSES
-from fornix.nets.tissue_segmentation import NAME, TissueSegmentation
+from fornix.nets.tissue_classes import CLASSES, TissueSegmentation
+from fornix.nets.tissue_segmentation import NAME
 from fornix.register.upright import upright_segmentation
 from fornix.workflow.job import Job
 from fornix.workflow.state import State

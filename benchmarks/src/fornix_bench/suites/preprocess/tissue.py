@@ -27,8 +27,8 @@ from fornix.core.dwi import DWI
 from fornix.core.errors import FornixError
 from fornix.io import load, save_scan
 from fornix.nets.network_mask import network_mask
-from fornix.nets.tissue_net import CLASSES
-from fornix.nets.tissue_segmentation import TissueSegmentation, segment
+from fornix.nets.tissue_classes import CLASSES, TissueSegmentation
+from fornix.nets.tissue_segmentation import segment
 from fornix.physics import simulate
 from fornix.physics.anatomy import Anatomy, aged, deform, embedded, perturb, with_lesions
 from fornix.physics.protocol import scheme
@@ -61,7 +61,7 @@ BENT = 4.0
 
 @dataclass(frozen=True, eq=False)
 class KnownHead:
-    """A scan, which class each voxel is (place in `tissue_net.CLASSES`), and which side is left."""
+    """A scan, which class each voxel is (place in `tissue_classes.CLASSES`), and which side is left."""
 
     simulator: str
     about: str
@@ -205,7 +205,7 @@ def _carried(plain: Anatomy, regions: Array, seed: int) -> Array:
 
 
 def classes(fractions: NDArray[Any], regions: Array, mask: Mask) -> NDArray[np.uint8]:
-    """The class that fills most of each voxel, (X, Y, Z), place in `tissue_net.CLASSES`.
+    """The class that fills most of each voxel, (X, Y, Z), place in `tissue_classes.CLASSES`.
 
     Args:
         fractions: (3, X, Y, Z) white, grey, water of the simulator.

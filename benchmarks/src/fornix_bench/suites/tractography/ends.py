@@ -28,8 +28,8 @@ from fornix.estimators.fod import fod
 from fornix.estimators.mask import brain_mask
 from fornix.estimators.microstructure import microstructure
 from fornix.io import load
-from fornix.nets.tissue_net import CLASSES
-from fornix.nets.tissue_segmentation import TissueSegmentation, segment
+from fornix.nets.tissue_classes import CLASSES, TissueSegmentation
+from fornix.nets.tissue_segmentation import segment
 from fornix.physics import from_bundles
 from fornix.physics.protocol import scheme
 from fornix.preprocess import estimate_noise
